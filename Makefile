@@ -1,0 +1,45 @@
+# Everything a newcomer runs. Variables: PORT, BUNDLES, EXTRA (cpu or gpu), PYTHON.
+PYTHON ?= python3
+PORT ?= 8000
+BUNDLES ?= bundles/demo
+EXTRA ?= cpu
+DEV := .venv/bin
+LIGHT := .venv-serve/bin
+PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: serve setup test check format demo bench clean
+
+serve: .venv-serve/.ready
+	@ANOMOE_PORT=$(PORT) ANOMOE_BUNDLES=$(BUNDLES) $(LIGHT)/anomoe serve
+
+setup: .venv/.ready
+
+test: check
+	$(DEV)/pytest --cov --cov-report=term:skip-covered
+
+check: .venv/.ready
+	$(DEV)/ruff check .
+	$(DEV)/ruff format --check .
+	$(DEV)/pyright
+
+format: .venv/.ready
+	$(DEV)/ruff check --fix .
+	$(DEV)/ruff format .
+
+demo: .venv/.ready
+	$(DEV)/python -m training.demo.recipe
+
+clean:
+	rm -rf .venv .venv-serve runs build *.egg-info
+
+.venv-serve/.ready: pyproject.toml constraints.txt
+	@echo "installing the service ($(EXTRA), without torch) ..."
+	@$(PYTHON) -m venv .venv-serve
+	@$(LIGHT)/pip install $(PIP_FLAGS) --editable '.[$(EXTRA)]'
+	@touch $@
+
+.venv/.ready: pyproject.toml constraints.txt
+	@echo "installing everything (several GB with torch) ..."
+	@$(PYTHON) -m venv .venv
+	@$(DEV)/pip install $(PIP_FLAGS) --editable '.[cpu,train,export,dev]'
+	@touch $@

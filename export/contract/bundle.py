@@ -1,0 +1,176 @@
+"""A bundle on disk: written at once or not at all, and checked whole before anything of it is used."""
+
+import hashlib
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+
+from export.contract.category import Category, dump_categories, parse_categories
+from export.contract.manifest import FileSpec, Manifest
+
+MANIFEST = "manifest.json"
+CATEGORIES = "categories.safetensors"
+
+
+class BundleError(ValueError):
+    """A bundle that must not be served; the message names the file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A bundle whose every file had the size and SHA-256 of its manifest when it was read."""
+
+    folder: Path
+    manifest: Manifest
+    digest: str
+    categories: dict[str, Category]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Bundle":
+        """Check manifest, paths, sizes and hashes of all files, then the categories.
+
+        Raises BundleError naming the file at fault.
+        """
+        try:
+            data = (folder / MANIFEST).read_bytes()
+        except OSError as error:
+            raise BundleError(f"{folder / MANIFEST}: {error.strerror}") from error
+        manifest = _read_manifest(folder, data)
+        for path, spec in manifest.files.items():
+            _verified(folder, path, spec)
+        categories = _read_categories(folder, manifest)
+        return cls(folder, manifest, f"sha256:{_sha256(data)}", categories)
+
+    def graph_bytes(self, key: str) -> bytes:
+        """The bytes of one graph. Raises BundleError as `file_bytes`, KeyError when it does not exist."""
+        return self.file_bytes(self.manifest.graphs[key].path)
+
+    def file_bytes(self, path: str) -> bytes:
+        """The bytes of one listed file, checked again. Raises BundleError when it changed since `read`."""
+        if path not in self.manifest.files:
+            raise BundleError(f"{self.folder / path}: not listed under files in {MANIFEST}")
+        return _verified(self.folder, path, self.manifest.files[path])
+
+
+def write_bundle(
+    folder: Path, manifest: Manifest, graphs: Mapping[str, bytes], categories: Iterable[Category] = ()
+) -> Bundle:
+    """Write a bundle beside `folder`, then move it there; an older bundle of that name is replaced.
+
+    manifest: its `files` are filled in here. graphs: every other file by path, a tokenizer.json too.
+    Raises BundleError when the result could not be read back.
+    """
+    contents = dict(graphs)
+    known = list(categories)
+    if known:
+        contents[CATEGORIES] = dump_categories(known)
+    manifest = manifest.model_copy(update={"files": {path: _spec(data) for path, data in contents.items()}})
+    contents[MANIFEST] = (manifest.model_dump_json(indent=2) + "\n").encode()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+        fresh = Path(scratch) / "fresh"
+        _write_files(fresh, contents)
+        bundle = Bundle.read(fresh)
+        _replace(folder, fresh, Path(scratch) / "old")
+    return replace(bundle, folder=folder)
+
+
+def _write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
+    folder.mkdir()
+    for path, data in contents.items():
+        target = _inside(folder, path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+
+
+def _replace(folder: Path, fresh: Path, old: Path) -> None:
+    if folder.exists():
+        folder.rename(old)
+    try:
+        fresh.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
+
+
+def _read_manifest(folder: Path, data: bytes) -> Manifest:
+    try:
+        manifest = Manifest.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "manifest"
+        raise BundleError(f"{folder / MANIFEST}: {field}: {first['msg']}") from error
+    used = {spec.path for spec in manifest.graphs.values()}
+    if manifest.categories:
+        used.add(CATEGORIES)
+    unlisted = sorted(used - set(manifest.files))
+    if unlisted:
+        raise BundleError(f"{folder / unlisted[0]}: not listed under files in {MANIFEST}")
+    return manifest
+
+
+def _read_categories(folder: Path, manifest: Manifest) -> dict[str, Category]:
+    if not manifest.categories:
+        return {}
+    where = folder / CATEGORIES
+    data = _verified(folder, CATEGORIES, manifest.files[CATEGORIES])
+    try:
+        categories = parse_categories(data)
+    except (ValueError, SafetensorError) as error:
+        raise BundleError(f"{where}: {error}") from error
+    if set(categories) != set(manifest.categories):
+        raise BundleError(f"{where}: holds {sorted(categories)}, not {sorted(manifest.categories)}")
+    for category in categories.values():
+        _check_fit(category, manifest, where)
+    return {name: categories[name] for name in manifest.categories}
+
+
+def _check_fit(category: Category, manifest: Manifest, where: Path) -> None:
+    """Raise BundleError unless the category has the width of the backbone and calibrates every expert."""
+    calibrated, columns = len(category.error_offset), 1 + max(expert.column for expert in manifest.experts)
+    if calibrated < columns:
+        raise BundleError(
+            f"{where}: category {category.name!r} calibrates {calibrated} experts, not {columns}"
+        )
+    width = manifest.graphs["backbone"].outputs["cls"].shape[-1]
+    if len(category.prototype) != width:
+        raise BundleError(
+            f"{where}: category {category.name!r} has width {len(category.prototype)}, not {width}"
+        )
+
+
+def _spec(data: bytes) -> FileSpec:
+    return FileSpec(sha256=_sha256(data), bytes=len(data))
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _verified(folder: Path, path: str, spec: FileSpec) -> bytes:
+    target = _inside(folder, path)
+    try:
+        size = target.stat().st_size
+        if size != spec.bytes:
+            raise BundleError(f"{target}: has {size} bytes, {spec.bytes} expected")
+        data = target.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{target}: {error.strerror}") from error
+    if _sha256(data) != spec.sha256:
+        raise BundleError(f"{target}: sha256 is {_sha256(data)}, {spec.sha256} expected")
+    return data
+
+
+def _inside(folder: Path, path: str) -> Path:
+    relative = PurePosixPath(path)
+    target = folder / relative
+    if relative.is_absolute() or ".." in relative.parts or not relative.parts or "\\" in path:
+        raise BundleError(f"{folder}: path {path!r} leaves the bundle")
+    if not target.resolve().is_relative_to(folder.resolve()):
+        raise BundleError(f"{target}: is a link that leaves the bundle")
+    return target

@@ -1,0 +1,103 @@
+"""The manifest of a bundle: what was exported, from what, and how the graphs fit together."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SCHEMA_VERSION = 1
+
+Level = Literal["patch", "component", "global"]
+LEVELS: tuple[Level, ...] = ("patch", "component", "global")
+
+REQUIRED_GRAPHS = {"anomalymoe": ("backbone", "router", "head"), "moeclip": ("vision", "text", "head")}
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InputSpec(_Frozen):
+    """The picture the backbone takes; `crop` is the centre fraction of the resized picture that is kept."""
+
+    height: int = Field(gt=0)
+    width: int = Field(gt=0)
+    resize: Literal["bilinear", "bicubic"] = "bicubic"
+    crop: float = Field(default=1.0, gt=0.0, le=1.0)
+    colour: Literal["rgb"] = "rgb"
+
+
+class TensorSpec(_Frozen):
+    """One graph input or output; a name instead of a number marks a dynamic axis."""
+
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+class GraphSpec(_Frozen):
+    """One graph file and its signature."""
+
+    path: str
+    inputs: dict[str, TensorSpec]
+    outputs: dict[str, TensorSpec]
+
+
+class ExpertSpec(_Frozen):
+    """One expert: its level, its number in the level, its router column and its key in `graphs`."""
+
+    level: Level
+    index: int = Field(ge=0)
+    column: int = Field(ge=0)
+    graph: str
+
+
+class CalibrationSpec(_Frozen):
+    """The accepted false-positive rate when a request names none."""
+
+    alpha: float = Field(default=0.01, gt=0.0, lt=1.0)
+
+
+class FileSpec(_Frozen):
+    """Size and SHA-256 (hexadecimal) of one file of the bundle."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    bytes: int = Field(ge=0)
+
+
+class Manifest(_Frozen):
+    """All of manifest.json; `grid` and `map_size` are (height, width)."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    kind: Literal["anomalymoe", "moeclip"]
+    name: str = Field(min_length=1)
+    version: str = Field(min_length=1)
+    created: datetime
+    source: dict[str, str | int | float | bool | None] = {}
+    input: InputSpec
+    graphs: dict[str, GraphSpec]
+    experts: tuple[ExpertSpec, ...] = ()
+    top_k: int = Field(ge=1)
+    grid: tuple[int, int]
+    map_size: tuple[int, int]
+    categories: tuple[str, ...] = ()
+    calibration: CalibrationSpec = CalibrationSpec()
+    files: dict[str, FileSpec] = {}
+
+    @model_validator(mode="after")
+    def _graphs_are_complete(self) -> "Manifest":
+        wanted = (*REQUIRED_GRAPHS[self.kind], *(expert.graph for expert in self.experts))
+        missing = sorted(set(wanted) - set(self.graphs))
+        if missing:
+            raise ValueError(f"graphs: missing {', '.join(missing)}")
+        if self.kind == "anomalymoe" and not (self.experts and self.categories):
+            raise ValueError("experts, categories: an anomalymoe bundle needs at least one of each")
+        return self
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> "Manifest":
+        columns = [expert.column for expert in self.experts]
+        if len(set(columns)) != len(columns):
+            raise ValueError(f"experts: router columns repeat in {columns}")
+        if len(set(self.categories)) != len(self.categories):
+            raise ValueError(f"categories: names repeat in {list(self.categories)}")
+        return self

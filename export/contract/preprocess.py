@@ -1,0 +1,76 @@
+"""From any picture to the uint8 pixels of the model: one pipeline for training and serving."""
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image
+
+from export.contract.manifest import InputSpec
+
+Pixels = npt.NDArray[np.uint8]
+
+_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_DEEP_GREY = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_WHITE = (255, 255, 255, 255)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The first frame, turned as its EXIF orientation says, as 8-bit RGB.
+
+    Deep grey (16 bit, 32 bit, float) is scaled from 0..65535; transparency is laid on white.
+    """
+    if getattr(image, "is_animated", False):
+        image.seek(0)
+    image = _upright(image)
+    if image.mode in _DEEP_GREY:
+        return _from_deep_grey(image)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, _WHITE), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turn as EXIF says; Pillow's own function also writes the EXIF anew and fails where it is damaged."""
+    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return image if turn is None else image.transpose(turn)
+
+
+def _from_deep_grey(image: Image.Image) -> Image.Image:
+    values = np.nan_to_num(np.asarray(image, np.float32), nan=0.0)
+    grey = np.rint(values.clip(0, 65535) / 257).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")
+
+
+def fit(image: Image.Image, spec: InputSpec) -> Pixels:
+    """Resize an RGB picture with antialiasing and keep its centre: uint8 (H, W, 3) at model size.
+
+    The whole picture is resized to the model size / crop, without keeping its aspect ratio.
+    """
+    left, top, width, height = _centre_crop(spec)
+    resized = image.resize((width, height), _RESAMPLING[spec.resize])
+    cropped = resized.crop((left, top, left + spec.width, top + spec.height))
+    return np.array(cropped, np.uint8)
+
+
+def visible_box(size: tuple[int, int], spec: InputSpec) -> tuple[float, float, float, float]:
+    """What `fit` keeps of a picture of `size` (width, height): left, top, right, bottom in its pixels."""
+    left, top, width, height = _centre_crop(spec)
+    right, bottom = left + spec.width, top + spec.height
+    # Multiplying first keeps whole numbers whole: without a crop the box is exactly the picture.
+    x_edges = (left * size[0] / width, right * size[0] / width)
+    y_edges = (top * size[1] / height, bottom * size[1] / height)
+    return x_edges[0], y_edges[0], x_edges[1], y_edges[1]
+
+
+def _centre_crop(spec: InputSpec) -> tuple[int, int, int, int]:
+    width, height = round(spec.width / spec.crop), round(spec.height / spec.crop)
+    return (width - spec.width) // 2, (height - spec.height) // 2, width, height

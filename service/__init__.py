@@ -1,0 +1,1 @@
+"""The inference microservice: pictures in, anomaly maps and decisions out."""

@@ -1,0 +1,93 @@
+"""From an outcome and a decision to the answer of the API: map, regions, timings."""
+
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from time import perf_counter
+
+from export.contract.manifest import InputSpec
+from service.batcher import Batched
+from service.decide import Decision
+from service.engine import Outcome
+from service.image import Opened
+from service.maps import encode_map, find_regions, place
+from service.models import Model
+from service.schemas import (
+    DetectAnswer,
+    DetectParameters,
+    ExpertAnswer,
+    LevelAnswer,
+    MapAnswer,
+    ModelRef,
+    RegionAnswer,
+)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Which request a picture belongs to, and when it began (seconds, `perf_counter`)."""
+
+    request_id: str
+    started: float
+
+
+def draw(
+    opened: Opened, outcome: Outcome, decision: Decision, parameters: DetectParameters, spec: InputSpec
+) -> tuple[MapAnswer | None, list[RegionAnswer]]:
+    """The anomaly map and the regions, as far as they are asked for."""
+    threshold = decision.pixel_threshold
+    regions: list[RegionAnswer] = []
+    if parameters.regions:
+        found = find_regions(outcome.map, outcome.level_maps, threshold, opened.size, spec)
+        regions = [RegionAnswer(**asdict(region)) for region in found]
+    if parameters.map == "none":
+        return None, regions
+    placed = place(outcome.map, opened.size, spec) if parameters.map_size == "input" else outcome.map
+    height, width = placed.shape
+    data = b64encode(encode_map(placed, threshold, parameters.map, opened.image)).decode()
+    return MapAnswer(encoding=parameters.map, width=width, height=height, data=data), regions
+
+
+def timings(clock: Sequence[float], batched: Batched[Outcome], started: float) -> dict[str, float]:
+    """Milliseconds of each stage and of the request so far; clock: decode's begin and end, encode's begin."""
+    now = perf_counter()
+    stages = {
+        "decode": (clock[1] - clock[0]) * 1000,
+        "queue": batched.queue_s * 1000,
+        **batched.result.timings_ms,
+        "encode": (now - clock[2]) * 1000,
+        "total": (now - started) * 1000,
+    }
+    return {name: round(ms, 3) for name, ms in stages.items()}
+
+
+def answer_of(
+    model: Model,
+    trace: Trace,
+    decision: Decision,
+    batched: Batched[Outcome],
+    drawn: tuple[MapAnswer | None, list[RegionAnswer]],
+    timings_ms: dict[str, float],
+) -> DetectAnswer:
+    """Everything about one picture in the form of the API."""
+    manifest = model.bundle.manifest
+    anomaly_map, regions = drawn
+    return DetectAnswer(
+        request_id=trace.request_id,
+        model=ModelRef(name=manifest.name, version=manifest.version, digest=model.bundle.digest),
+        category=decision.category,
+        category_source=decision.category_source,
+        score=decision.score,
+        raw_score=decision.raw_score,
+        threshold=decision.threshold,
+        p_value=decision.p_value,
+        alpha=decision.alpha,
+        is_anomalous=decision.is_anomalous,
+        reason=decision.reason,
+        levels={level: LevelAnswer(**asdict(share)) for level, share in decision.levels.items()},
+        experts=[ExpertAnswer(**asdict(expert)) for expert in batched.result.experts],
+        regions=regions,
+        anomaly_map=anomaly_map,
+        timings_ms=timings_ms,
+        batch_size=batched.batch_size,
+    )

@@ -1,0 +1,34 @@
+"""What the engine expects of a runtime."""
+
+from collections.abc import Mapping
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Array: TypeAlias = npt.NDArray[np.generic]
+
+
+class GraphError(RuntimeError):
+    """A graph that could not be loaded or run; the message names the graph."""
+
+
+class DeviceTensor(Protocol):
+    """A tensor that stays where the graph computed it until `numpy` copies it to the host."""
+
+    def numpy(self) -> Array: ...
+
+
+class Graph(Protocol):
+    """One loaded graph. Both methods raise GraphError when the runtime fails."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]: ...
+
+    def run(self, feeds: Mapping[str, Array | DeviceTensor]) -> dict[str, Array]:
+        """Outputs by name, on the host."""
+        ...
+
+    def run_on_device(self, feeds: Mapping[str, Array | DeviceTensor]) -> dict[str, DeviceTensor]:
+        """Outputs by name, left on the device as feeds for the next graph."""
+        ...

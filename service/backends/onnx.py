@@ -1,0 +1,99 @@
+"""ONNX Runtime: one session a graph, on CUDA or on the CPU."""
+
+# ONNX Runtime has no type stubs: what it returns is unknown here and typed at the signatures below.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnxruntime as ort
+
+from service.backends.base import Array, DeviceTensor, GraphError
+
+Device = Literal["auto", "cuda", "cpu"]
+
+_CUDA = "CUDAExecutionProvider"
+_CPU = "CPUExecutionProvider"
+# The default search tries every convolution algorithm anew for each batch size it meets.
+_CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}
+_CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+
+
+class OnnxGraph:
+    """One ONNX graph in its own session.
+
+    name: how errors call the graph. threads: for one run, 0 = `usable_cores`.
+    Raises GraphError when the model cannot be loaded or CUDA is asked for and cannot be had.
+    """
+
+    def __init__(
+        self, model_bytes: bytes, device: Device = "auto", threads: int = 0, name: str = "graph"
+    ) -> None:
+        self._name = name
+        providers = _providers(device)
+        try:
+            self._session = ort.InferenceSession(model_bytes, _options(threads), providers=providers)
+        except Exception as error:  # ONNX Runtime's errors share no narrower base class
+            raise GraphError(f"{name}: cannot be loaded: {error}") from error
+        self.device: Literal["cuda", "cpu"] = "cuda" if _CUDA in self._session.get_providers() else "cpu"
+        if device == "cuda" and self.device != "cuda":
+            raise GraphError(f"{name}: device cuda was asked for, but ONNX Runtime cannot use it here")
+        self.inputs: tuple[str, ...] = tuple(argument.name for argument in self._session.get_inputs())
+        self.outputs: tuple[str, ...] = tuple(argument.name for argument in self._session.get_outputs())
+
+    def run(self, feeds: Mapping[str, Array | DeviceTensor]) -> dict[str, Array]:
+        """Outputs by name, on the host. Raises GraphError when the runtime fails."""
+        return {name: value.numpy() for name, value in self.run_on_device(feeds).items()}
+
+    def run_on_device(self, feeds: Mapping[str, Array | DeviceTensor]) -> dict[str, DeviceTensor]:
+        """Outputs by name, left on the device. Raises GraphError when the runtime fails."""
+        try:
+            binding = self._session.io_binding()
+            for name, value in feeds.items():
+                if isinstance(value, np.ndarray):
+                    binding.bind_cpu_input(name, np.ascontiguousarray(value))
+                else:
+                    binding.bind_ortvalue_input(name, value)
+            for name in self.outputs:
+                binding.bind_output(name, self.device)
+            self._session.run_with_iobinding(binding)
+            return dict(zip(self.outputs, binding.get_outputs(), strict=True))
+        except Exception as error:  # ONNX Runtime's errors share no narrower base class
+            raise GraphError(f"{self._name}: {error}") from error
+
+
+def usable_cores() -> int:
+    """The CPU cores this process may use: its affinity, limited by the quota of its control group."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return max(1, min(cores, _quota()))
+
+
+def _quota() -> int:
+    try:
+        quota, period = _CPU_LIMIT.read_text().split()
+    except (OSError, ValueError):
+        return 1 << 16
+    return 1 << 16 if quota == "max" else math.ceil(int(quota) / int(period))
+
+
+def _providers(device: Device) -> list[str | tuple[str, dict[str, str]]]:
+    if device != "cpu" and _CUDA in ort.get_available_providers():
+        return [(_CUDA, _CUDA_OPTIONS), _CPU]
+    return [_CPU]
+
+
+def _options(threads: int) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or usable_cores()
+    options.inter_op_num_threads = 1
+    # Waiting threads would burn the cores of an idle service.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return options

@@ -1,0 +1,93 @@
+"""Every error the service answers with: one table, one exception, one body (RFC 9457)."""
+
+from enum import Enum
+
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Kind(Enum):
+    """What went wrong: HTTP status and title; the name gives the `type` of the answer."""
+
+    MALFORMED = (400, "The request is malformed")
+    NOT_FOUND = (404, "There is nothing at this path")
+    UNKNOWN_CATEGORY = (404, "No such category")
+    METHOD_NOT_ALLOWED = (405, "The path does not take this method")
+    TOO_LARGE = (413, "Too many bytes or pixels")
+    NOT_A_PICTURE = (415, "Not a picture type")
+    INVALID_PARAMETER = (422, "A parameter is wrong")
+    UNDECODABLE_PICTURE = (422, "The picture cannot be decoded")
+    BUSY = (429, "The service is full")
+    INTERNAL = (500, "The service failed")
+    UNAVAILABLE = (503, "The service is not ready")
+
+    @property
+    def status(self) -> int:
+        """HTTP status code."""
+        return self.value[0]
+
+    @property
+    def title(self) -> str:
+        """Short text, the same for every occurrence."""
+        return self.value[1]
+
+    @property
+    def slug(self) -> str:
+        """Name in answers and metrics, like `unknown-category`."""
+        return self.name.lower().replace("_", "-")
+
+
+REJECTIONS = frozenset({Kind.TOO_LARGE, Kind.BUSY, Kind.UNAVAILABLE})
+"""Refusals to protect the service, counted in `rejected_total`."""
+
+
+class Problem(Exception):  # noqa: N818 (RFC 9457's own word)
+    """An error that the caller is told about; `headers` go onto the answer."""
+
+    def __init__(self, kind: Kind, detail: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+        self.headers = headers or {}
+
+
+class ProblemAnswer(BaseModel):
+    """Body of an error answer."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str
+
+
+def problem_answer(problem: Problem, request_id: str) -> ProblemAnswer:
+    """The body for a problem."""
+    return ProblemAnswer(
+        type=f"urn:anomoe:{problem.kind.slug}",
+        title=problem.kind.title,
+        status=problem.kind.status,
+        detail=problem.detail,
+        request_id=request_id,
+    )
+
+
+def problem_response(problem: Problem, request_id: str) -> Response:
+    """The whole HTTP answer for a problem."""
+    body = problem_answer(problem, request_id).model_dump_json()
+    return Response(body, problem.kind.status, problem.headers, MEDIA_TYPE)
+
+
+def from_http_exception(error: HTTPException, request: Request) -> Problem:
+    """The framework's own errors (unknown path, wrong method, broken multipart) as a problem."""
+    headers = dict(error.headers or {})
+    if error.status_code == 404:
+        return Problem(Kind.NOT_FOUND, f"no such path: {request.url.path!r}", headers)
+    if error.status_code == 405:
+        detail = f"{request.method} is not allowed on {request.url.path!r}"
+        return Problem(Kind.METHOD_NOT_ALLOWED, detail, headers)
+    return Problem(Kind.MALFORMED if error.status_code < 500 else Kind.INTERNAL, error.detail, headers)

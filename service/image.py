@@ -1,0 +1,81 @@
+"""Uploaded bytes to an RGB picture, refusing what is too large before any pixel is decoded."""
+
+from dataclasses import dataclass
+from io import BytesIO
+
+from PIL import Image, UnidentifiedImageError
+
+from export.contract.manifest import InputSpec
+from export.contract.preprocess import Pixels, fit, to_rgb
+from service.errors import Kind, Problem
+
+SIGNATURES = {
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "JPEG": (b"\xff\xd8\xff",),
+    "BMP": (b"BM",),
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    "WEBP": (b"RIFF",),
+    "GIF": (b"GIF87a", b"GIF89a"),
+}
+FORMATS = tuple(SIGNATURES)
+
+# Pillow's own limit is one number per process and only warns below twice its value; ours is checked
+# from the header in `decode`.
+Image.MAX_IMAGE_PIXELS = None
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A decoded picture: (width, height) upright, pixels (H, W, 3) at model size, the whole RGB if kept."""
+
+    size: tuple[int, int]
+    pixels: Pixels
+    image: Image.Image | None
+
+
+def open_picture(data: bytes, spec: InputSpec, max_pixels: int, keep_image: bool) -> Opened:
+    """Decode a picture and fit it to the model; a whole picture that is kept takes memory until the answer.
+
+    Raises: Problem as `decode`.
+    """
+    image = decode(data, max_pixels)
+    return Opened(image.size, fit(image, spec), image if keep_image else None)
+
+
+def decode(data: bytes, max_pixels: int) -> Image.Image:
+    """The first frame of a picture as upright RGB, decoded in full.
+
+    Raises: Problem (400 empty, 413 too many pixels, 415 not a picture type, 422 cannot be decoded).
+    """
+    if not data:
+        raise Problem(Kind.MALFORMED, "the picture is empty: 0 bytes")
+    try:
+        image = Image.open(BytesIO(data), formats=FORMATS)
+        check_pixels(image.size, max_pixels)
+        image.load()
+        return to_rgb(image)
+    except (Problem, MemoryError):
+        raise
+    except UnidentifiedImageError as error:
+        raise _unidentified(data) from error
+    except Exception as error:  # a decoder raises whatever a broken file makes it stumble over
+        raise Problem(Kind.UNDECODABLE_PICTURE, f"the picture cannot be decoded: {error}") from error
+
+
+def check_pixels(size: tuple[int, int], max_pixels: int) -> None:
+    """Refuse a picture of more than `max_pixels`; size is (width, height).
+
+    Raises: Problem (413).
+    """
+    width, height = size
+    if width * height > max_pixels:
+        detail = f"the picture has {width} x {height} pixels, the limit is {max_pixels} in all"
+        raise Problem(Kind.TOO_LARGE, detail)
+
+
+def _unidentified(data: bytes) -> Problem:
+    """415 for bytes of no known type, 422 for a known type with a broken header."""
+    for name, signatures in SIGNATURES.items():
+        if data.startswith(signatures) and (name != "WEBP" or data[8:12] == b"WEBP"):
+            return Problem(Kind.UNDECODABLE_PICTURE, f"the bytes start as {name}, but the header is broken")
+    return Problem(Kind.NOT_A_PICTURE, f"the bytes are none of {', '.join(FORMATS)}")

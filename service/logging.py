@@ -1,0 +1,40 @@
+"""Structured logs: lines for people on a terminal, JSON for machines elsewhere."""
+
+import logging
+import sys
+
+import structlog
+from structlog.typing import Processor
+
+SHARED: tuple[Processor, ...] = (
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+)
+
+
+def configure_logging(level: str) -> None:
+    """Send structlog and the standard library's records to stderr in one form; `level` like `info`."""
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *SHARED,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=SHARED, processors=_render(sys.stderr.isatty()))
+    )
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def _render(for_terminal: bool) -> list[Processor]:
+    drop = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    if for_terminal:
+        # The default traceback shows every local variable, which takes seconds and tells secrets.
+        return [drop, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+    return [drop, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

@@ -1,0 +1,73 @@
+"""Prometheus metrics of one service, in a registry of its own."""
+
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+from service.decide import Decision
+from service.engine import Outcome
+from service.errors import REJECTIONS, Problem
+
+PREFIX = "anomoe"
+UNKNOWN = "unknown"
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
+SCORES = tuple(step / 20 for step in range(1, 21))
+
+
+class Metrics:
+    """Every metric the service keeps; names and labels are fixed, dashboards rely on them."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, namespace=PREFIX, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(name, text, labels, namespace=PREFIX, registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(name, text, labels, namespace=PREFIX, buckets=buckets, registry=registry)
+
+        self.requests = counter("requests_total", "Answered requests", "endpoint", "status")
+        self.request_seconds = histogram("request_seconds", "Whole request", SECONDS, "endpoint")
+        self.stage_seconds = histogram("stage_seconds", "One stage of one picture", SECONDS, "stage")
+        self.queue_seconds = histogram("queue_seconds", "Wait for the device", SECONDS)
+        self.queue_depth = gauge("queue_depth", "Pictures that wait for the device")
+        self.in_flight = gauge("in_flight", "Requests being answered")
+        self.batch_size = histogram("batch_size", "Pictures computed together", BATCHES)
+        self.rejected = counter("rejected_total", "Requests and pictures refused", "reason")
+        self.expert_selected = counter("expert_selected_total", "Pictures per expert", "level", "expert")
+        self.score = histogram("score", "Display scores, 0.5 is the threshold", SCORES, "category")
+        self.anomalies = counter("anomalies_total", "Pictures called anomalous", "category")
+        self.images = counter("images_total", "Pictures answered", "category")
+        self.calibration_size = gauge("calibration_size", "Normal pictures behind the threshold", "category")
+        self.model_info = gauge("model_info", "1 per served model", "name", "version", "kind", "digest")
+        self.ready = gauge("ready", "1 when pictures can be answered")
+
+    def render(self) -> bytes:
+        """The metrics as Prometheus text."""
+        return generate_latest(self.registry)
+
+    def count_problem(self, problem: Problem) -> None:
+        """Count a refusal that protects the service."""
+        if problem.kind in REJECTIONS:
+            self.rejected.labels(problem.kind.slug).inc()
+
+    def count_picture(self, decision: Decision, outcome: Outcome, timings_ms: Mapping[str, float]) -> None:
+        """Count one answered picture, its score, its experts and its stages."""
+        category = decision.category or UNKNOWN
+        self.images.labels(category).inc()
+        if decision.is_anomalous:
+            self.anomalies.labels(category).inc()
+        if decision.score is not None:
+            self.score.labels(category).observe(decision.score)
+        for expert in outcome.experts:
+            self.expert_selected.labels(expert.level, str(expert.index)).inc()
+        for stage, ms in timings_ms.items():
+            if stage == "queue":
+                self.queue_seconds.observe(ms / 1000)
+            elif stage != "total":
+                self.stage_seconds.labels(stage).observe(ms / 1000)

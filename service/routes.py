@@ -1,0 +1,128 @@
+"""The paths of the service: each only translates between HTTP and the detector."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from export.contract.decision import conformal_threshold, effective_alpha
+from service.answer import Trace
+from service.detect import Detector
+from service.errors import Kind, Problem
+from service.hangup import until_hangup
+from service.models import Model
+from service.openapi import DETECT_BATCH_BODY, DETECT_BODY, PROBLEMS
+from service.schemas import (
+    BatchAnswer,
+    CategoriesAnswer,
+    CategoryInfo,
+    DetectAnswer,
+    ExpertInfo,
+    HealthAnswer,
+    ModelInfo,
+    ModelsAnswer,
+)
+from service.upload import read_form, read_upload
+
+router = APIRouter(responses=PROBLEMS)
+
+
+def detector_of(request: Request) -> Detector:
+    """The detector of the application."""
+    detector = request.app.state.detector
+    assert isinstance(detector, Detector)
+    return detector
+
+
+Detecting = Annotated[Detector, Depends(detector_of)]
+
+
+@router.post("/detect", openapi_extra=DETECT_BODY)
+async def detect(request: Request, detector: Detecting) -> DetectAnswer:
+    """Judge one picture."""
+    upload = await read_upload(request)
+    answer = await until_hangup(request, detector.detect(upload.one(), upload.parameters, trace_of(request)))
+    request.state.timings_ms.update(answer.timings_ms)
+    return answer
+
+
+@router.post("/detect/batch", openapi_extra=DETECT_BATCH_BODY)
+async def detect_batch(request: Request, detector: Detecting) -> BatchAnswer:
+    """Judge several pictures; each gets a result or an error of its own, in order."""
+    upload = await read_form(request)
+    if not upload.pictures:
+        raise Problem(Kind.INVALID_PARAMETER, "file: at least one picture is expected, got 0")
+    trace = trace_of(request)
+    work = detector.detect_all(upload.pictures, upload.parameters, trace)
+    return BatchAnswer(request_id=trace.request_id, results=await until_hangup(request, work))
+
+
+@router.get("/categories")
+async def categories(detector: Detecting) -> CategoriesAnswer:
+    """Every product and its calibration at the bundle's default alpha."""
+    return CategoriesAnswer(
+        categories=[info for model in detector.models.all for info in category_infos(model)]
+    )
+
+
+@router.get("/models")
+async def models(detector: Detecting) -> ModelsAnswer:
+    """Every model in service."""
+    return ModelsAnswer(models=[model_info(model) for model in detector.models.all])
+
+
+@router.get("/healthz")
+async def healthz() -> HealthAnswer:
+    """Whether the process is alive."""
+    return HealthAnswer(status="alive")
+
+
+@router.get("/readyz")
+async def readyz(detector: Detecting) -> HealthAnswer:
+    """Whether pictures can be answered; 503 when not."""
+    if not detector.is_ready:
+        raise Problem(Kind.UNAVAILABLE, "the service is starting or stopping")
+    return HealthAnswer(status="ready")
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(detector: Detecting) -> Response:
+    """Metrics as Prometheus text."""
+    return Response(detector.metrics.render(), media_type=CONTENT_TYPE_LATEST)
+
+
+def trace_of(request: Request) -> Trace:
+    """The id and begin of a request, as the middleware left them."""
+    return Trace(request.state.request_id, request.state.started)
+
+
+def category_infos(model: Model) -> list[CategoryInfo]:
+    """What the API tells about a model's products."""
+    alpha = model.bundle.manifest.calibration.alpha
+    return [
+        CategoryInfo(
+            name=name,
+            model=model.bundle.manifest.name,
+            threshold=conformal_threshold(category.scores, alpha),
+            alpha=effective_alpha(len(category.scores), alpha),
+            calibration_size=len(category.scores),
+        )
+        for name, category in model.bundle.categories.items()
+    ]
+
+
+def model_info(model: Model) -> ModelInfo:
+    """What the API tells about a model."""
+    manifest = model.bundle.manifest
+    return ModelInfo(
+        name=manifest.name,
+        version=manifest.version,
+        digest=model.bundle.digest,
+        kind=manifest.kind,
+        created=manifest.created,
+        input_height=manifest.input.height,
+        input_width=manifest.input.width,
+        top_k=manifest.top_k,
+        experts=[ExpertInfo(level=expert.level, index=expert.index) for expert in manifest.experts],
+        categories=list(manifest.categories),
+    )

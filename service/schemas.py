@@ -1,0 +1,147 @@
+"""What the service is asked and what it answers, as JSON."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from export.contract.manifest import Level
+from service.errors import ProblemAnswer
+
+MapEncoding = Literal["png", "png16", "overlay", "npy"]
+CategorySource = Literal["request", "recognised", "unknown"]
+Reason = Literal["score", "unknown_product"]
+
+
+class DetectParameters(BaseModel):
+    """Parameters of a detection, from the query, form fields or JSON fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    category: str | None = Field(default=None, description="product; recognised from the picture when absent")
+    map: Literal["png", "png16", "overlay", "npy", "none"] = Field(
+        default="png", description="form of the anomaly map"
+    )
+    map_size: Literal["input", "model"] = Field(default="input", description="size of the anomaly map")
+    alpha: float | None = Field(default=None, gt=0, lt=1, description="accepted false-positive rate")
+    regions: bool = Field(default=True, description="whether to list the anomalous regions")
+
+
+class ModelRef(BaseModel):
+    """Which model answered."""
+
+    name: str
+    version: str
+    digest: str
+
+
+class LevelAnswer(BaseModel):
+    """One level's own display score and the gate weight of its experts."""
+
+    score: float
+    weight: float
+
+
+class ExpertAnswer(BaseModel):
+    """A chosen expert and its gate weight."""
+
+    level: Level
+    index: int
+    weight: float
+
+
+class RegionAnswer(BaseModel):
+    """A connected part of the map above the pixel threshold, in pixels of the uploaded picture."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    area: int
+    peak: float
+    level: Level
+
+
+class MapAnswer(BaseModel):
+    """The anomaly map; data is base64."""
+
+    encoding: MapEncoding
+    width: int
+    height: int
+    data: str
+
+
+class DetectAnswer(BaseModel):
+    """The verdict on one picture."""
+
+    request_id: str
+    model: ModelRef
+    category: str | None
+    category_source: CategorySource
+    score: float | None
+    raw_score: float
+    threshold: float | None
+    p_value: float | None
+    alpha: float
+    is_anomalous: bool
+    reason: Reason | None
+    levels: dict[Level, LevelAnswer]
+    experts: list[ExpertAnswer]
+    regions: list[RegionAnswer]
+    anomaly_map: MapAnswer | None
+    timings_ms: dict[str, float]
+    batch_size: int
+
+
+class BatchAnswer(BaseModel):
+    """One result or one error per picture, in the order they were sent."""
+
+    request_id: str
+    results: list[DetectAnswer | ProblemAnswer]
+
+
+class CategoryInfo(BaseModel):
+    """A product, its calibration and the model that knows it."""
+
+    name: str
+    model: str
+    threshold: float
+    alpha: float
+    calibration_size: int
+
+
+class CategoriesAnswer(BaseModel):
+    """Every product the service knows."""
+
+    categories: list[CategoryInfo]
+
+
+class ExpertInfo(BaseModel):
+    """An expert of a model."""
+
+    level: Level
+    index: int
+
+
+class ModelInfo(ModelRef):
+    """A served model."""
+
+    kind: str
+    created: datetime
+    input_height: int
+    input_width: int
+    top_k: int
+    experts: list[ExpertInfo]
+    categories: list[str]
+
+
+class ModelsAnswer(BaseModel):
+    """Every model the service serves."""
+
+    models: list[ModelInfo]
+
+
+class HealthAnswer(BaseModel):
+    """The state of the service."""
+
+    status: Literal["alive", "ready"]

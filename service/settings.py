@@ -1,0 +1,57 @@
+"""Settings of the service, read from `ANOMOE_*` environment variables and a `.env` file."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from export.contract.bundle import MANIFEST
+
+PREFIX = "ANOMOE_"
+
+
+class Settings(BaseSettings):
+    """Everything an operator can set; `ANOMOE_PORT=9000` sets `port`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    port: int = Field(default=8000, ge=0, le=65535, description="port to listen on")
+    bundles: str = Field(default="bundles", description="bundle folders, or folders of them, comma-separated")
+    device: Literal["auto", "cuda", "cpu"] = Field(
+        default="auto", description="auto takes CUDA when it is there"
+    )
+    threads: int = Field(default=0, ge=0, description="compute threads per graph, 0 takes every usable core")
+    max_batch: int = Field(default=8, ge=1, description="most pictures computed together")
+    queue_size: int = Field(default=64, ge=1, description="most pictures admitted at once, others get 429")
+    max_body_bytes: int = Field(default=32 * 2**20, ge=1, description="largest request body, in bytes")
+    max_pixels: int = Field(default=100_000_000, ge=1, description="largest picture, in pixels")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least level logged"
+    )
+
+    def bundle_folders(self) -> list[Path]:
+        """Every bundle folder that `bundles` names, in order; a folder of bundles gives its own by name.
+
+        Raises: FileNotFoundError when an entry is neither a bundle nor holds one.
+        """
+        return [folder for entry in self.bundles.split(",") for folder in _bundles_under(Path(entry.strip()))]
+
+
+def _bundles_under(entry: Path) -> list[Path]:
+    if (entry / MANIFEST).is_file():
+        return [entry]
+    found = sorted(path.parent for path in entry.glob(f"*/{MANIFEST}"))
+    if not found:
+        raise FileNotFoundError(f"bundles: no {MANIFEST} in {str(entry)!r} or in a folder inside it")
+    return found
+
+
+def describe_settings() -> str:
+    """One line per setting: variable, default, meaning."""
+    lines = [
+        f"{PREFIX}{name.upper():<15} {field.default!s:<10} {field.description}"
+        for name, field in Settings.model_fields.items()
+    ]
+    return "\n".join(lines)

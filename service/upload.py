@@ -1,0 +1,100 @@
+"""A request to pictures and parameters: raw body, multipart form or JSON; the query works with each."""
+
+import asyncio
+from base64 import b64decode
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from pydantic import TypeAdapter, ValidationError
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+
+from service.errors import Kind, Problem
+from service.schemas import DetectParameters
+
+SHOWN_CHARACTERS = 100
+
+_JSON_OBJECT: TypeAdapter[dict[str, object]] = TypeAdapter(dict[str, object])
+
+
+@dataclass(frozen=True)
+class Upload:
+    """The pictures of a request, still encoded, and what is asked about them."""
+
+    pictures: list[bytes]
+    parameters: DetectParameters
+
+    def one(self) -> bytes:
+        """The only picture.
+
+        Raises: Problem (422) when there is not exactly one.
+        """
+        if len(self.pictures) != 1:
+            detail = f"file: one picture is expected, got {len(self.pictures)}; several go to /detect/batch"
+            raise Problem(Kind.INVALID_PARAMETER, detail)
+        return self.pictures[0]
+
+
+async def read_upload(request: Request) -> Upload:
+    """Read the body, whichever form it has.
+
+    Raises: Problem (400 malformed, 413 too large, 415 wrong content type, 422 wrong parameter).
+    """
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type == "multipart/form-data":
+        return await read_form(request)
+    if content_type == "application/json":
+        return await asyncio.to_thread(_from_json, await request.body(), dict(request.query_params))
+    if content_type.startswith("image/") or content_type in ("application/octet-stream", ""):
+        return Upload([await request.body()], parse_parameters(request.query_params))
+    detail = f"content-type: {content_type!r} is none of image/*, multipart/form-data, application/json"
+    raise Problem(Kind.NOT_A_PICTURE, detail)
+
+
+async def read_form(request: Request) -> Upload:
+    """Read a multipart body: parts named `file` with a file name are pictures, the others parameters.
+
+    Raises: Problem (413 too large, 415 wrong content type, 422 wrong parameter).
+    """
+    content_type = request.headers.get("content-type", "")
+    if not content_type.lower().startswith("multipart/form-data"):
+        raise Problem(Kind.NOT_A_PICTURE, f"content-type: {content_type!r} is not multipart/form-data")
+    async with request.form() as form:
+        files = [part for name, part in form.multi_items() if name == "file" and isinstance(part, UploadFile)]
+        fields = {name: part for name, part in form.multi_items() if part not in files}
+        parameters = parse_parameters({**request.query_params, **fields})
+        return Upload([await file.read() for file in files], parameters)
+
+
+def parse_parameters(fields: Mapping[str, object]) -> DetectParameters:
+    """Check parameters, whose values may still be text.
+
+    Raises: Problem (422) naming every wrong field and its value.
+    """
+    try:
+        return DetectParameters.model_validate(dict(fields))
+    except ValidationError as error:
+        details = (_complaint(item["loc"], item["msg"], item["input"]) for item in error.errors())
+        raise Problem(Kind.INVALID_PARAMETER, "; ".join(details)) from error
+
+
+def _from_json(body: bytes, query: Mapping[str, object]) -> Upload:
+    try:
+        fields = _JSON_OBJECT.validate_json(body)
+    except ValidationError as error:
+        detail = f"the body is not a JSON object: {error.errors()[0]['msg']}"
+        raise Problem(Kind.MALFORMED, detail) from error
+    image = fields.pop("image", None)
+    parameters = parse_parameters({**query, **fields})
+    if not isinstance(image, str):
+        detail = f"image: base64 text is expected, got {type(image).__name__}"
+        raise Problem(Kind.INVALID_PARAMETER, detail)
+    try:
+        return Upload([b64decode(image, validate=True)], parameters)
+    except ValueError as error:
+        raise Problem(Kind.INVALID_PARAMETER, f"image: not base64: {error}") from error
+
+
+def _complaint(location: Iterable[int | str], message: str, value: object) -> str:
+    field = ".".join(str(part) for part in location)
+    return f"{field}: {message[0].lower()}{message[1:]}, got {repr(value)[:SHOWN_CHARACTERS]}"

@@ -1,0 +1,182 @@
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from export.contract.bundle import Bundle, BundleError, write_bundle
+from tests.tiny_bundle import make_tiny_bundle, tiny_category
+
+GRAPHS = ("vision", "text", "head")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return make_tiny_bundle(tmp_path / "tiny")
+
+
+def change_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+def test_what_was_written_is_read(folder: Path):
+    bundle = Bundle.read(folder)
+    assert list(bundle.categories) == ["brick", "slate"]
+    assert bundle.digest.startswith("sha256:")
+    assert bundle.graph_bytes("head") == (folder / "graphs/head.onnx").read_bytes()
+    assert set(bundle.manifest.files) == {
+        "categories.safetensors",
+        *(spec.path for spec in bundle.manifest.graphs.values()),
+    }
+
+
+def test_digest_changes_with_the_content(folder: Path, tmp_path: Path):
+    other = make_tiny_bundle(tmp_path / "other", top_k=2)
+    assert Bundle.read(folder).digest != Bundle.read(other).digest
+    assert Bundle.read(folder).digest == Bundle.read(make_tiny_bundle(tmp_path / "again")).digest
+
+
+def test_changed_byte_is_found(folder: Path):
+    path = folder / "graphs/router.onnx"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(BundleError, match=r"router\.onnx: sha256"):
+        Bundle.read(folder)
+
+
+def test_byte_changed_after_reading_is_found(folder: Path):
+    bundle = Bundle.read(folder)
+    path = folder / "graphs/router.onnx"
+    path.write_bytes(path.read_bytes()[::-1])
+    with pytest.raises(BundleError, match=r"router\.onnx: sha256"):
+        bundle.graph_bytes("router")
+
+
+def test_truncated_and_missing_files_are_found(folder: Path):
+    path = folder / "graphs/router.onnx"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(BundleError, match=r"router\.onnx: has \d+ bytes"):
+        Bundle.read(folder)
+    path.unlink()
+    with pytest.raises(BundleError, match=r"router\.onnx: No such file"):
+        Bundle.read(folder)
+
+
+def test_folder_without_manifest(tmp_path: Path):
+    with pytest.raises(BundleError, match=r"manifest\.json"):
+        Bundle.read(tmp_path)
+
+
+def test_manifest_that_is_not_json(folder: Path):
+    (folder / "manifest.json").write_text("{")
+    with pytest.raises(BundleError, match=r"manifest\.json"):
+        Bundle.read(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda manifest: manifest.update(schema_version=2), "schema_version"),
+        (lambda manifest: manifest.update(surprise=1), "surprise"),
+        (lambda manifest: manifest["graphs"].pop("head"), "missing head"),
+        (lambda manifest: manifest["graphs"].pop("expert-patch-1"), "missing expert-patch-1"),
+        (lambda manifest: manifest["experts"][0].update(column=1), "columns repeat"),
+        (lambda manifest: manifest["experts"][5].update(column=6), "calibrates 6 experts, not 7"),
+        (lambda manifest: manifest["files"].pop("graphs/head.onnx"), r"head\.onnx: not listed"),
+        (lambda manifest: manifest["files"].pop("categories.safetensors"), "categories.*not listed"),
+        (lambda manifest: manifest.update(categories=["brick"]), r"holds \['brick', 'slate'\]"),
+        (lambda manifest: manifest.update(categories=["brick", "brick"]), "names repeat"),
+        (lambda manifest: manifest.update(experts=[]), "at least one"),
+        (
+            lambda manifest: manifest["graphs"]["backbone"]["outputs"]["cls"].update(shape=["B", 9]),
+            "'brick' has width 8, not 9",
+        ),
+    ],
+)
+def test_inconsistent_manifest_is_refused(
+    folder: Path, change: Callable[[dict[str, Any]], object], message: str
+):
+    change_manifest(folder, change)
+    with pytest.raises(BundleError, match=message):
+        Bundle.read(folder)
+
+
+@pytest.mark.parametrize("path", ["../secret", "/etc/hostname", "graphs/../../secret", "graphs\\secret"])
+def test_path_that_leaves_the_bundle_is_refused(folder: Path, path: str):
+    (folder.parent / "secret").write_bytes(b"")
+    change_manifest(
+        folder, lambda manifest: manifest["files"].update({path: {"sha256": "0" * 64, "bytes": 0}})
+    )
+    with pytest.raises(BundleError, match="leaves the bundle"):
+        Bundle.read(folder)
+
+
+def test_link_that_leaves_the_bundle_is_refused(folder: Path):
+    head = folder / "graphs/head.onnx"
+    head.rename(folder.parent / "head.onnx")
+    head.symlink_to(folder.parent / "head.onnx")
+    with pytest.raises(BundleError, match="link that leaves"):
+        Bundle.read(folder)
+
+
+def test_failed_write_leaves_the_old_bundle(folder: Path):
+    before = Bundle.read(folder)
+    with pytest.raises(BundleError, match="not listed"):
+        write_bundle(folder, before.manifest, {}, [tiny_category("brick"), tiny_category("slate")])
+    assert Bundle.read(folder).digest == before.digest
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_rewrite_replaces_the_old_bundle(folder: Path):
+    (folder / "stray").write_text("from an older version")
+    make_tiny_bundle(folder, version="2")
+    assert Bundle.read(folder).manifest.version == "2"
+    assert not (folder / "stray").exists()
+
+
+def test_unlisted_file_is_not_given_out(folder: Path):
+    (folder / "stray").write_bytes(b"")
+    with pytest.raises(BundleError, match="stray: not listed"):
+        Bundle.read(folder).file_bytes("stray")
+
+
+def test_unreadable_categories_are_named(folder: Path):
+    path = folder / "categories.safetensors"
+    path.write_bytes(b"no tensors")
+    spec = {"sha256": hashlib.sha256(b"no tensors").hexdigest(), "bytes": 10}
+    change_manifest(folder, lambda manifest: manifest["files"].update({path.name: spec}))
+    with pytest.raises(BundleError, match=r"categories\.safetensors: "):
+        Bundle.read(folder)
+
+
+def test_old_bundle_is_put_back_when_the_new_one_cannot_be_moved(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    before, rename = Bundle.read(folder), Path.rename
+
+    def refuse_the_new_one(self: Path, target: Path) -> Path:
+        if self.name == "fresh":
+            raise OSError("disk trouble")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse_the_new_one)
+    with pytest.raises(OSError, match="disk trouble"):
+        make_tiny_bundle(folder, version="2")
+    assert Bundle.read(folder).digest == before.digest
+
+
+def test_bundle_without_experts_or_categories(folder: Path, tmp_path: Path):
+    """A zero-shot bundle has neither, and brings files that are no graphs."""
+    whole = Bundle.read(folder)
+    graphs = {key: whole.manifest.graphs["head"].model_copy(update={"path": key}) for key in GRAPHS}
+    update = {"kind": "moeclip", "graphs": graphs, "experts": (), "categories": ()}
+    contents = {**dict.fromkeys(GRAPHS, b"graph"), "tokenizer.json": b"{}"}
+    bundle = write_bundle(tmp_path / "clip", whole.manifest.model_copy(update=update), contents)
+    assert bundle.categories == {}
+    assert bundle.file_bytes("tokenizer.json") == b"{}"

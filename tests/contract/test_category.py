@@ -1,0 +1,58 @@
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load, save
+
+from export.contract.category import (
+    Category,
+    dump_categories,
+    load_categories,
+    parse_categories,
+    save_categories,
+)
+from tests.tiny_bundle import tiny_category
+
+
+def test_round_trip(tmp_path: Path):
+    written = [tiny_category("brick"), replace(tiny_category("slate"), name="mvtec/slate")]
+    save_categories(tmp_path / "categories.safetensors", written)
+    read = load_categories(tmp_path / "categories.safetensors")
+    assert set(read) == {"brick", "mvtec/slate"}
+    for category in written:
+        for field in fields(Category):
+            before, after = getattr(category, field.name), getattr(read[category.name], field.name)
+            np.testing.assert_array_equal(np.float32(before) if field.name == "radius" else before, after)
+
+
+def test_keys_are_name_and_field():
+    tensors = load(dump_categories([tiny_category("brick")]))
+    assert tensors["brick/centres"].shape == (2, 8)
+    assert tensors["brick/radius"].shape == (1,)
+
+
+def test_missing_tensor_is_named():
+    tensors = load(dump_categories([tiny_category("brick")]))
+    del tensors["brick/peaks"]
+    with pytest.raises(ValueError, match="brick/peaks"):
+        parse_categories(save(tensors))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("centres", np.zeros((2, 7), np.float32)),
+        ("centres", np.zeros((0, 8), np.float32)),
+        ("prototype", np.ones(8, np.float32)),
+        ("radius", -0.1),
+        ("error_scale", np.zeros(6, np.float32)),
+        ("error_scale", np.ones(5, np.float32)),
+        ("scores", np.array([2, 1], np.float32)),
+        ("scores", np.array([np.nan], np.float32)),
+        ("peaks", np.ones(3, np.float32)),
+    ],
+)
+def test_malformed_field_is_named(field: str, value: object):
+    with pytest.raises(ValueError, match=f"category 'brick': {field}"):
+        replace(tiny_category("brick"), **{field: value})

@@ -1,0 +1,78 @@
+"""A running service over the tiny bundle, and pictures as bytes."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+import structlog
+import uvicorn
+from PIL import Image
+from starlette.testclient import TestClient
+
+from service.app import create_app
+from service.metrics import Metrics
+from service.models import load_models
+from service.settings import Settings
+from tests.tiny_bundle import make_tiny_bundle
+
+# The default traceback renders every local variable, which takes seconds.
+structlog.configure(
+    [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)],
+    logger_factory=structlog.stdlib.LoggerFactory(),
+)
+
+ServiceFactory = Callable[..., TestClient]
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle, written once."""
+    return make_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
+
+
+@pytest.fixture
+def start_service(bundle_folder: Path) -> Iterator[ServiceFactory]:
+    """Start a service with given settings; it stops at the end of the test."""
+    with ExitStack() as stack:
+
+        def start(**settings: object) -> TestClient:
+            chosen = Settings.model_validate(
+                {"bundles": str(bundle_folder), "device": "cpu", "threads": 1, **settings}
+            )
+            metrics = Metrics()
+            app = create_app(chosen, load_models(chosen, metrics), metrics)
+            return stack.enter_context(TestClient(app))
+
+        yield start
+
+
+@pytest.fixture
+def service(start_service: ServiceFactory) -> TestClient:
+    """A service with the default settings."""
+    return start_service()
+
+
+@pytest.fixture(scope="session")
+def service_url(bundle_folder: Path) -> Iterator[str]:
+    """The address of a service that listens on a real port."""
+    settings = Settings.model_validate({"bundles": str(bundle_folder), "device": "cpu", "threads": 1})
+    metrics = Metrics()
+    app = create_app(settings, load_models(settings, metrics), metrics)
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+
+
+def encoded(image: Image.Image, picture_format: str = "PNG", **options: object) -> bytes:
+    """A picture as a file."""
+    file = BytesIO()
+    image.save(file, picture_format, **options)
+    return file.getvalue()

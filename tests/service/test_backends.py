@@ -1,0 +1,72 @@
+import numpy as np
+import onnxruntime
+import pytest
+from onnx import helper, parser
+
+from service.backends import onnx as backend
+from service.backends.base import GraphError
+from service.backends.onnx import OnnxGraph, usable_cores
+
+
+def graph_bytes(text: str) -> bytes:
+    graph = parser.parse_graph(text)
+    opsets = [helper.make_opsetid("", 18)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString()
+
+
+ADD = graph_bytes("add (float[N] a, float[N] b) => (float[N] sum) { sum = Add(a, b) }")
+ones = np.ones(3, np.float32)
+
+
+def test_run_gives_outputs_by_name():
+    graph = OnnxGraph(ADD, "cpu", threads=1)
+    assert graph.inputs == ("a", "b")
+    np.testing.assert_array_equal(graph.run({"a": ones, "b": 2 * ones})["sum"], 3 * ones)
+
+
+def test_inputs_need_not_be_contiguous():
+    spread = np.arange(6, dtype=np.float32)[::2]
+    np.testing.assert_array_equal(OnnxGraph(ADD, "cpu").run({"a": spread, "b": spread})["sum"], 2 * spread)
+
+
+def test_device_tensors_feed_the_next_graph():
+    graph = OnnxGraph(ADD, "cpu", threads=1)
+    first = graph.run_on_device({"a": ones, "b": ones})["sum"]
+    assert not isinstance(first, np.ndarray)
+    np.testing.assert_array_equal(graph.run({"a": first, "b": first})["sum"], 4 * ones)
+
+
+def test_unreadable_model_is_a_graph_error_with_its_name():
+    with pytest.raises(GraphError, match="router: cannot be loaded"):
+        OnnxGraph(b"not a model", "cpu", name="router")
+
+
+@pytest.mark.parametrize(
+    "feeds",
+    [{"a": ones}, {"a": ones, "b": np.ones(2, np.float32)}, {"a": ones, "b": np.ones(3, np.int64)}],
+    ids=["missing", "wrong length", "wrong type"],
+)
+def test_failing_run_is_a_graph_error_with_its_name(feeds: dict[str, np.ndarray]):
+    with pytest.raises(GraphError, match="head: "):
+        OnnxGraph(ADD, "cpu", name="head").run(feeds)
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="CUDA is here")
+def test_cuda_is_refused_where_there_is_none():
+    with pytest.raises(GraphError, match="cuda"):
+        OnnxGraph(ADD, "cuda")
+    assert OnnxGraph(ADD, "auto").device == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [("150000 100000", 2), ("20000 100000", 1), ("max 100000", 4), ("", 4), (None, 4)]
+)
+def test_usable_cores_follow_the_quota(
+    tmp_path, monkeypatch: pytest.MonkeyPatch, limit: str | None, expected: int
+):
+    file = tmp_path / "cpu.max"
+    if limit is not None:
+        file.write_text(limit)
+    monkeypatch.setattr(backend, "_CPU_LIMIT", file)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _process: {0, 1, 2, 3}, raising=False)
+    assert usable_cores() == expected

@@ -1,0 +1,164 @@
+"""The batcher takes what waits, keeps order, spares the cancelled, and stops cleanly."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from service.batcher import Batched, Batcher
+from service.errors import Kind, Problem
+
+
+class Doubler:
+    """Doubles numbers, one batch at a time, when `gate` is open; fails on negative ones."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
+        self.batches: list[list[int]] = []
+
+    def __call__(self, numbers: list[int]) -> Sequence[int | Exception]:
+        self.batches.append(numbers)
+        self.entered.set()
+        assert self.gate.wait(5)
+        if 0 in numbers:
+            raise RuntimeError("the device is lost")
+        return [ValueError(f"{number} is negative") if number < 0 else 2 * number for number in numbers]
+
+
+async def occupied(doubler: Doubler, batcher: Batcher[int, int]) -> "asyncio.Task[Batched[int]]":
+    """Make the device busy with one item."""
+    doubler.gate.clear()
+    first = asyncio.create_task(batcher.submit(1))
+    await asyncio.to_thread(doubler.entered.wait, 5)
+    return first
+
+
+def submit_all(batcher: Batcher[int, int], numbers: Sequence[int]) -> "list[asyncio.Task[Batched[int]]]":
+    return [asyncio.create_task(batcher.submit(number)) for number in numbers]
+
+
+def test_idle_device_takes_one_item_at_once() -> None:
+    async def scenario() -> None:
+        batcher = Batcher(Doubler(), max_batch=4)
+        batcher.start()
+        batched = await asyncio.wait_for(batcher.submit(21), 5)
+        assert (batched.result, batched.batch_size) == (42, 1)
+        await batcher.stop()
+
+    asyncio.run(scenario())
+
+
+def test_waiting_items_are_computed_together_up_to_the_limit_and_in_order() -> None:
+    async def scenario() -> None:
+        doubler = Doubler()
+        batcher = Batcher(doubler, max_batch=3)
+        batcher.start()
+        first = await occupied(doubler, batcher)
+        others = submit_all(batcher, [2, 3, 4, 5])
+        await asyncio.sleep(0)
+        assert batcher.depth == 4
+        doubler.gate.set()
+        assert [batched.result for batched in await asyncio.gather(first, *others)] == [2, 4, 6, 8, 10]
+        assert doubler.batches == [[1], [2, 3, 4], [5]]
+        assert (await others[0]).batch_size == 3
+        assert (await others[0]).queue_s > 0
+        await batcher.stop()
+
+    asyncio.run(scenario())
+
+
+def test_one_failing_item_leaves_the_others() -> None:
+    async def scenario() -> None:
+        doubler = Doubler()
+        batcher = Batcher(doubler, max_batch=4)
+        batcher.start()
+        first = await occupied(doubler, batcher)
+        good, bad = submit_all(batcher, [2, -3])
+        await asyncio.sleep(0)
+        doubler.gate.set()
+        assert (await good).result == 4
+        with pytest.raises(ValueError, match="-3 is negative"):
+            await bad
+        await first
+        await batcher.stop()
+
+    asyncio.run(scenario())
+
+
+def test_failing_batch_answers_its_callers_and_the_next_one_works() -> None:
+    async def scenario() -> None:
+        batcher = Batcher(Doubler(), max_batch=4)
+        batcher.start()
+        with pytest.raises(RuntimeError, match="the device is lost"):
+            await batcher.submit(0)
+        assert (await batcher.submit(5)).result == 10
+        await batcher.stop()
+
+    asyncio.run(scenario())
+
+
+def test_wrong_number_of_results_is_an_error_for_the_batch() -> None:
+    async def scenario() -> None:
+        nothing: list[int] = []
+        batcher: Batcher[int, int] = Batcher(lambda _: nothing, max_batch=4)
+        batcher.start()
+        with pytest.raises(ValueError, match="zip"):
+            await batcher.submit(1)
+        await batcher.stop()
+
+    asyncio.run(scenario())
+
+
+def test_cancelled_caller_is_never_computed() -> None:
+    async def scenario() -> None:
+        doubler = Doubler()
+        batcher = Batcher(doubler, max_batch=4)
+        batcher.start()
+        first = await occupied(doubler, batcher)
+        gone, stays = submit_all(batcher, [2, 3])
+        await asyncio.sleep(0)
+        gone.cancel()
+        doubler.gate.set()
+        assert (await stays).result == 6
+        assert doubler.batches == [[1], [3]]
+        await first
+        await batcher.stop()
+
+    asyncio.run(scenario())
+
+
+def test_caller_cancelled_while_computing_does_not_disturb() -> None:
+    async def scenario() -> None:
+        doubler = Doubler()
+        batcher = Batcher(doubler, max_batch=4)
+        batcher.start()
+        first = await occupied(doubler, batcher)
+        first.cancel()
+        doubler.gate.set()
+        assert (await batcher.submit(4)).result == 8
+        await batcher.stop()
+
+    asyncio.run(scenario())
+
+
+def test_stop_finishes_what_waits_and_refuses_the_rest() -> None:
+    async def scenario() -> None:
+        doubler = Doubler()
+        batcher = Batcher(doubler, max_batch=1)
+        batcher.start()
+        first = await occupied(doubler, batcher)
+        waiting = submit_all(batcher, [2, 3])
+        await asyncio.sleep(0)
+        stopping = asyncio.create_task(batcher.stop())
+        await asyncio.sleep(0)
+        with pytest.raises(Problem) as caught:
+            await batcher.submit(4)
+        assert caught.value.kind is Kind.UNAVAILABLE
+        doubler.gate.set()
+        await stopping
+        assert [(await task).result for task in (first, *waiting)] == [2, 4, 6]
+
+    asyncio.run(scenario())

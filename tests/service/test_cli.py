@@ -1,0 +1,99 @@
+"""The command: tables, JSON lines, saved maps, exit codes."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from service.cli import app
+from service.settings import Settings
+from tests.tiny_bundle import make_tiny_bundle, plain_picture, spotted_picture
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder with a normal and an anomalous picture, and a file that is none."""
+    folder = tmp_path / "pictures"
+    (folder / "sub").mkdir(parents=True)
+    plain_picture("brick").save(folder / "good.png")
+    spotted_picture("brick").save(folder / "sub" / "bad.bmp")
+    (folder / "notes.txt").write_text("not a picture")
+    return folder
+
+
+def test_table_shows_each_picture_of_a_folder(service_url: str, pictures: Path) -> None:
+    result = runner.invoke(app, ["detect", str(pictures), "--url", service_url])
+    assert result.exit_code == 0, result.output
+    rows = {line.split()[1]: line for line in result.stdout.splitlines() if "brick" in line}
+    assert " normal " in rows["pictures/good.png"]
+    assert " anomalous " in rows["pictures/sub/bad.bmp"]
+
+
+def test_json_lines_and_saved_maps(service_url: str, pictures: Path, tmp_path: Path) -> None:
+    maps = tmp_path / "maps"
+    options = ["--json", "--save-maps", str(maps), "--category", "brick", "--alpha", "0.1"]
+    result = runner.invoke(app, ["detect", str(pictures), "--url", service_url, *options])
+    assert result.exit_code == 0, result.output
+    good, bad = (json.loads(line) for line in result.stdout.splitlines())
+    assert (good["picture"], good["is_anomalous"], good["alpha"]) == ("pictures/good.png", False, 0.1)
+    assert (bad["picture"], bad["is_anomalous"]) == ("pictures/sub/bad.bmp", True)
+    with Image.open(maps / "pictures/sub/bad.bmp.map.png") as saved:
+        assert saved.size == (56, 42)
+
+
+def test_saved_maps_stay_in_their_folder(
+    service_url: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(pictures / "sub")
+    options = ["--url", service_url, "--save-maps", str(tmp_path / "maps")]
+    assert runner.invoke(app, ["detect", "../good.png", *options]).exit_code == 0
+    assert (tmp_path / "maps/good.png.map.png").is_file()
+
+
+def test_failed_picture_leaves_the_others_and_gives_code_1(service_url: str, pictures: Path) -> None:
+    paths = [str(pictures / "notes.txt"), str(pictures / "good.png")]
+    result = runner.invoke(app, ["detect", *paths, "--url", service_url])
+    assert result.exit_code == 1
+    assert "normal" in result.stdout
+    assert result.stderr.splitlines()[-1].startswith("anomoe: notes.txt: Not a picture type (415)")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["detect"], ["detect", "missing.png"], ["detect", ".", "--alpha", "2"], ["nonsense"]]
+)
+def test_wrong_usage_gives_code_2(arguments: list[str]) -> None:
+    assert runner.invoke(app, arguments).exit_code == 2
+
+
+def test_wrong_setting_gives_code_2() -> None:
+    result = runner.invoke(app, ["serve", "--port", "99999"])
+    assert result.exit_code == 2
+    assert "port" in result.stderr
+
+
+def test_folder_without_pictures_gives_code_1(tmp_path: Path) -> None:
+    result = runner.invoke(app, ["detect", str(tmp_path)])
+    assert (result.exit_code, result.stderr) == (1, f"anomoe: no pictures in {tmp_path}\n")
+
+
+def test_bad_bundle_stops_the_start_with_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.app.configure_logging", lambda _: None)
+    bundle = make_tiny_bundle(tmp_path / "tiny")
+    with next(bundle.glob("graphs/*")).open("ab") as graph:
+        graph.write(b"more")
+    result = runner.invoke(app, ["serve", "--bundles", str(bundle)])
+    assert result.exit_code == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert "graphs" in result.stderr
+    empty = runner.invoke(app, ["serve", "--bundles", str(tmp_path / "nowhere")])
+    assert empty.exit_code == 1
+    assert "nowhere" in empty.stderr
+
+
+def test_help_lists_every_setting() -> None:
+    text = runner.invoke(app, ["serve", "--help"]).stdout
+    assert all(f"ANOMOE_{name.upper()}" in text for name in Settings.model_fields)

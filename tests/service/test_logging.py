@@ -1,0 +1,42 @@
+"""Logs are JSON lines off a terminal, for structlog and the standard library alike."""
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from service.logging import configure_logging
+
+
+@pytest.fixture(autouse=True)
+def restored_logging() -> Iterator[None]:
+    """The logging of the test run comes back after each test."""
+    root, before = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.configure(**before)
+
+
+def test_json_lines_carry_the_request_id_and_the_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("info")
+    with structlog.contextvars.bound_contextvars(request_id="abc"):
+        structlog.stdlib.get_logger("anomoe.test").info("request", status=200)
+        try:
+            raise KeyError("lost")
+        except KeyError:
+            logging.getLogger("other").exception("failed")
+    ours, theirs = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert (ours["event"], ours["status"], ours["level"]) == ("request", 200, "info")
+    assert ours["request_id"] == theirs["request_id"] == "abc"
+    assert "KeyError: 'lost'" in theirs["exception"]
+
+
+def test_level_is_respected(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("warning")
+    structlog.stdlib.get_logger("anomoe.test").info("quiet")
+    logging.getLogger("other").info("quiet")
+    assert capsys.readouterr().err == ""

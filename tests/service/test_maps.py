@@ -1,0 +1,132 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from export.contract.decision import display_score
+from export.contract.manifest import InputSpec
+from service.maps import MAX_REGIONS, encode_map, find_regions, place
+
+SPEC = InputSpec(height=28, width=28)
+CROPPED = InputSpec(height=28, width=28, crop=0.5)
+THRESHOLD = 0.3
+LEVELS = np.zeros((3, 4, 4), np.float32)
+
+
+def decoded(data: bytes) -> np.ndarray:
+    image = Image.open(io.BytesIO(data))
+    assert image.format == "PNG"
+    return np.asarray(image)
+
+
+@pytest.fixture
+def raw_map() -> np.ndarray:
+    """Values far from and as near as possible to the threshold."""
+    threshold = np.float32(THRESHOLD)
+    near = [np.nextafter(threshold, np.float32(edge)) for edge in (0, 1)]
+    return np.array([[0, 0.01, 0.29, *near, threshold, 0.31, 1, 1e6]], np.float32)
+
+
+@pytest.mark.parametrize(("encoding", "half", "dtype"), [("png", 127, np.uint8), ("png16", 32767, np.uint16)])
+def test_grey_is_above_the_middle_exactly_above_the_threshold(raw_map, encoding, half, dtype):
+    threshold = float(np.float32(THRESHOLD))
+    grey = decoded(encode_map(raw_map, threshold, encoding))
+    assert grey.dtype == dtype
+    np.testing.assert_array_equal(grey > half, raw_map > threshold)
+    highest = 2 * half + 1
+    np.testing.assert_allclose(grey / highest, display_score(raw_map, threshold), atol=1 / highest)
+
+
+def test_threshold_zero_shows_every_error():
+    grey = decoded(encode_map(np.array([[0, 1e-6, 5]], np.float32), 0.0, "png"))
+    np.testing.assert_array_equal(grey, [[0, 255, 255]])
+
+
+def test_npy_holds_display_scores(raw_map):
+    scores = np.load(io.BytesIO(encode_map(raw_map, THRESHOLD, "npy")), allow_pickle=False)
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, raw_map / (raw_map + np.float32(THRESHOLD)), rtol=1e-6)
+
+
+def test_overlay_keeps_the_picture_where_nothing_is_found_and_outlines_the_rest():
+    picture = Image.new("RGB", (80, 60), (10, 120, 30))
+    raw_map = np.zeros((30, 40), np.float32)
+    raw_map[5:15, 10:30] = 1.0
+    overlay = decoded(encode_map(raw_map, THRESHOLD, "overlay", picture))
+    assert overlay.shape == (30, 40, 3)
+    assert (overlay[20:] == (10, 120, 30)).all()
+    assert (overlay[5, 10:30] == 255).all()
+    assert (overlay[5:15, 10] == 255).all()
+    assert overlay[10, 20, 0] > 100
+
+
+def test_overlay_needs_a_picture():
+    with pytest.raises(ValueError, match="picture"):
+        encode_map(np.zeros((2, 2), np.float32), THRESHOLD, "overlay")
+
+
+@pytest.mark.parametrize("size", [(640, 480), (28, 28), (5, 3), (1, 1)])
+def test_placed_map_has_the_size_of_the_picture(size):
+    for spec in (SPEC, CROPPED):
+        placed = place(np.ones((28, 28), np.float32), size, spec)
+        assert placed.shape == (size[1], size[0])
+    np.testing.assert_array_equal(place(np.ones((28, 28), np.float32), size, SPEC), 1)
+
+
+def test_placed_map_of_a_crop_is_zero_outside_it():
+    placed = place(np.ones((28, 28), np.float32), (80, 40), CROPPED)
+    expected = np.zeros((40, 80))
+    expected[10:30, 20:60] = 1
+    np.testing.assert_array_equal(placed, expected)
+
+
+def test_regions_are_in_pixels_of_the_picture_largest_first():
+    raw_map = np.zeros((28, 28), np.float32)
+    raw_map[0:2, 0:3] = 0.6
+    raw_map[10:20, 14:28] = 0.4
+    raw_map[15, 20] = 0.9
+    large, small = find_regions(raw_map, LEVELS, THRESHOLD, (280, 56), SPEC)
+    assert (large.x, large.y, large.width, large.height, large.area) == (140, 20, 140, 20, 140 * 20)
+    assert (small.x, small.y, small.width, small.height, small.area) == (0, 0, 30, 4, 120)
+    assert large.peak == pytest.approx(0.75)
+    assert small.peak == pytest.approx(2 / 3)
+
+
+def test_regions_of_a_crop_are_shifted():
+    raw_map = np.ones((28, 28), np.float32)
+    [region] = find_regions(raw_map, LEVELS, THRESHOLD, (80, 40), CROPPED)
+    assert (region.x, region.y, region.width, region.height) == (20, 10, 40, 20)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (641, 479), (4000, 3000)])
+def test_regions_stay_inside_the_picture(size):
+    raw_map = np.ones((28, 28), np.float32)
+    raw_map[5] = 0
+    for region in find_regions(raw_map, LEVELS, THRESHOLD, size, SPEC):
+        assert region.x >= 0
+        assert region.y >= 0
+        assert region.x + region.width <= size[0]
+        assert region.y + region.height <= size[1]
+        assert 1 <= region.area <= region.width * region.height
+
+
+def test_region_names_the_level_that_dominates_at_its_peak():
+    raw_map = np.zeros((28, 28), np.float32)
+    raw_map[14:21, 21:28] = 0.5
+    raw_map[17, 24] = 1.0
+    levels = LEVELS.copy()
+    levels[0, 0, 0], levels[1, 2, 3], levels[2, 2, 3] = 9.0, 0.2, 0.8
+    [region] = find_regions(raw_map, levels, THRESHOLD, (28, 28), SPEC)
+    assert region.level == "global"
+
+
+def test_pixels_at_the_threshold_are_no_region():
+    raw_map = np.full((28, 28), 0.5, np.float32)
+    assert find_regions(raw_map, LEVELS, 0.5, (28, 28), SPEC) == []
+
+
+def test_regions_are_bounded():
+    raw_map = np.zeros((28, 28), np.float32)
+    raw_map[::2, ::2] = 1.0
+    assert len(find_regions(raw_map, LEVELS, THRESHOLD, (28, 28), SPEC)) == MAX_REGIONS

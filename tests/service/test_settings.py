@@ -1,0 +1,45 @@
+"""Settings come from the environment; bundle folders are found where they name them."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from service.settings import Settings, describe_settings
+
+
+def test_environment_sets_and_options_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANOMOE_PORT", "9001")
+    monkeypatch.setenv("ANOMOE_MAX_BATCH", "3")
+    settings = Settings.model_validate({"port": 9002})
+    assert (settings.port, settings.max_batch) == (9002, 3)
+
+
+def test_dotenv_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("ANOMOE_QUEUE_SIZE=5\nUNRELATED=1\n")
+    monkeypatch.chdir(tmp_path)
+    assert Settings().queue_size == 5
+
+
+def test_wrong_value_names_the_field() -> None:
+    with pytest.raises(ValidationError, match="max_pixels"):
+        Settings.model_validate({"max_pixels": 0})
+
+
+def test_an_entry_is_a_bundle_or_a_folder_of_bundles(tmp_path: Path) -> None:
+    for name in ("many/b", "many/a", "one"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "manifest.json").touch()
+    entries = f"{tmp_path / 'one'}, {tmp_path / 'many'}"
+    folders = Settings.model_validate({"bundles": entries}).bundle_folders()
+    assert [str(folder.relative_to(tmp_path)) for folder in folders] == ["one", "many/a", "many/b"]
+
+
+def test_folder_without_a_bundle_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=str(tmp_path)):
+        Settings.model_validate({"bundles": str(tmp_path)}).bundle_folders()
+
+
+def test_every_setting_is_described() -> None:
+    text = describe_settings()
+    assert all(f"ANOMOE_{name.upper()}" in text for name in Settings.model_fields)

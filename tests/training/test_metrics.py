@@ -1,0 +1,201 @@
+"""Every figure worked out by hand on a few scores, then compared with scikit-learn on random ones."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+
+from training.metrics import (
+    Metrics,
+    aupro,
+    auroc,
+    average_precision,
+    bootstrap_interval,
+    evaluate,
+    f1_max,
+    mean_metrics,
+)
+
+# Descending: 4+ 3- 2+ 2- 1- ; of the six pairs, 4 beats three, 2 beats one and ties one.
+LABELS = [True, False, True, False, False]
+SCORES = [4.0, 3.0, 2.0, 2.0, 1.0]
+
+
+def sweep_aupro(masks: np.ndarray, maps: np.ndarray, limit: float) -> float:
+    """The definition, one threshold after another: slow, and nothing shared with the module."""
+    structure = np.zeros((3, 3, 3))
+    structure[1] = 1
+    regions = np.zeros(masks.shape, dtype=int)
+    ndimage.label(masks, structure, output=regions)
+    rates, overlaps = [0.0], [0.0]
+    for threshold in np.unique(maps)[::-1]:
+        found = maps >= threshold
+        rates.append(float(found[~masks].mean()))
+        overlaps.append(float(np.mean([found[regions == n].mean() for n in range(1, regions.max() + 1)])))
+    inside = int(np.sum(np.array(rates) <= limit))
+    around = slice(inside - 1, inside + 1)
+    end = float(np.interp(limit, rates[around], overlaps[around]))
+    corners = pairwise([*zip(rates[:inside], overlaps[:inside], strict=True), (limit, end)])
+    return sum((right - left) * (low + high) / 2 for (left, low), (right, high) in corners) / limit
+
+
+class TestRankingFigures:
+    def test_auroc_by_hand(self):
+        assert auroc(LABELS, SCORES) == pytest.approx((3 + 1.5) / 6)
+
+    def test_average_precision_by_hand(self):
+        # Half the recall at precision 1, the other half at threshold 2 with two of four.
+        assert average_precision(LABELS, SCORES) == pytest.approx(0.5 * 1 + 0.5 * 2 / 4)
+
+    def test_f1_max_by_hand(self):
+        # Threshold 4: 2 * 1 / (1 + 2); threshold 2: 2 * 2 / (4 + 2). Both are 2 / 3.
+        assert f1_max(LABELS, SCORES) == pytest.approx(2 / 3)
+        assert f1_max([True, False, True, True], [4, 3, 2, 1]) == pytest.approx(6 / 7)
+
+    @pytest.mark.parametrize("metric", [auroc, average_precision, f1_max])
+    def test_perfect_order_scores_one(self, metric):
+        assert metric([False, True, False, True], [0.1, 0.8, 0.3, 0.9]) == pytest.approx(1.0)
+
+    def test_constant_scores_are_chance(self):
+        labels = [True, False, False, False]
+        assert auroc(labels, [5.0] * 4) == pytest.approx(0.5)
+        assert average_precision(labels, [5.0] * 4) == pytest.approx(0.25)
+        assert f1_max(labels, [5.0] * 4) == pytest.approx(0.4)
+
+    @settings(max_examples=50, deadline=None)
+    @given(
+        st.lists(st.tuples(st.booleans(), st.integers(-3, 3)), min_size=2, max_size=60).filter(
+            lambda pairs: len({label for label, _ in pairs}) == 2
+        )
+    )
+    def test_agrees_with_scikit_learn_with_many_ties(self, pairs):
+        labels, scores = np.array([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs], float)
+        precision, recall, _ = precision_recall_curve(labels, scores)
+        total = precision + recall
+        best = np.divide(2 * precision * recall, total, out=np.zeros_like(total), where=total > 0).max()
+        assert auroc(labels, scores) == pytest.approx(roc_auc_score(labels, scores))
+        assert average_precision(labels, scores) == pytest.approx(average_precision_score(labels, scores))
+        assert f1_max(labels, scores) == pytest.approx(best)
+
+    @pytest.mark.parametrize(("labels", "present"), [([True] * 3, "anomalous"), ([False] * 3, "normal")])
+    def test_a_single_class_is_named(self, labels, present):
+        with pytest.raises(ValueError, match=f"only the {present} class is present"):
+            auroc(labels, [1.0, 2.0, 3.0])
+
+    def test_nan_is_refused(self):
+        with pytest.raises(ValueError, match="NaN"):
+            auroc([True, False, False], [1.0, np.nan, 0.0])
+        with pytest.raises(ValueError, match="NaN"):
+            auroc([True, True, False], [1.0, np.nan, 0.0])
+
+    def test_shapes_must_agree(self):
+        with pytest.raises(ValueError, match=r"\(3,\).*\(2,\)"):
+            auroc([True, False, True], [1.0, 2.0])
+
+    def test_the_scores_of_the_caller_are_left_alone(self):
+        scores = np.array([3.0, 1.0, 2.0, 0.0])
+        auroc([False, False, True, False], scores)
+        assert scores.tolist() == [3.0, 1.0, 2.0, 0.0]
+
+
+class TestAupro:
+    def test_by_hand(self):
+        # Regions of one and of two pixels, five normal ones. Descending: the single pixel (overlap 1/2), a
+        # normal one, half the pair (3/4), a normal one: 1/2 until rate 0.2, then 3/4 until the limit.
+        masks = np.array([[[1, 0, 0, 0], [0, 0, 1, 1]]], dtype=bool)
+        maps = np.array([[[8, 7, 1, 2], [3, 4, 6, 0]]], dtype=np.float32)
+        assert aupro(masks, maps) == pytest.approx((0.2 * 0.5 + 0.1 * 0.75) / 0.3)
+
+    def test_a_tie_of_both_classes_is_interpolated_at_the_limit(self):
+        # The region ties with one of two normal pixels: overlap rises from 0 to 1 between rates 0 and 0.5.
+        masks, maps = np.array([[[1, 0, 0]]], dtype=bool), np.array([[[1.0, 1.0, 0.0]]])
+        assert aupro(masks, maps, limit=0.3) == pytest.approx(0.5 * 0.3 * 0.6 / 0.3)
+
+    def test_small_regions_weigh_as_much_as_large_ones(self):
+        masks = np.zeros((1, 10, 10), dtype=bool)
+        masks[0, :5, :5], masks[0, 9, 9] = True, True
+        maps = np.where(masks, 1.0, 0.5)
+        maps[0, 9, 9] = 0.0
+        assert aupro(masks, maps) == pytest.approx(0.5)
+
+    def test_diagonal_neighbours_are_one_region(self):
+        masks = np.zeros((1, 4, 5), dtype=bool)
+        masks[0, 0, 0], masks[0, 1, 1], masks[0, 3, 4] = True, True, True
+        maps = np.full((1, 4, 5), 0.5)
+        maps[0, 0, 0], maps[0, 1, 1], maps[0, 3, 4] = 1.0, 0.0, 0.0
+        assert aupro(masks, maps) == pytest.approx(0.25)
+
+    @pytest.mark.parametrize("limit", [0.05, 0.3, 1.0])
+    @pytest.mark.parametrize("levels", [4, 1000])
+    def test_agrees_with_a_sweep_over_all_thresholds(self, limit, levels):
+        generator = np.random.default_rng(levels)
+        masks = ndimage.binary_dilation(generator.random((3, 12, 12)) > 0.97, np.ones((1, 2, 2)))
+        maps = (generator.integers(0, levels, masks.shape) + masks * levels // 4).astype(np.float32)
+        assert aupro(masks, maps, limit) == pytest.approx(sweep_aupro(masks, maps, limit))
+
+
+class TestEvaluate:
+    masks = (np.zeros((2, 2), dtype=bool), np.array([[True, False], [False, False]]), None)
+    maps = np.array([[[1, 2], [3, 4]], [[5, 1], [1, 1]], [[9, 9], [9, 9]]], dtype=np.float32)
+
+    def test_all_figures(self):
+        found = evaluate([0.1, 0.9, 0.8], self.maps, [False, True, True], self.masks)
+        assert found == Metrics(1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+
+    def test_a_missing_mask_leaves_only_the_pixel_figures(self):
+        # With the third map's nines counted as normal the pixel figures would drop.
+        found = evaluate([0.1, 0.9, 0.0], self.maps, [False, True, True], self.masks)
+        assert found.image_auroc == pytest.approx(0.5)
+        assert found.pixel_auroc == pytest.approx(1.0)
+
+    def test_without_any_mask_there_are_no_pixel_figures(self):
+        found = evaluate([0.1, 0.9, 0.8], self.maps, [False, True, True], [None] * 3)
+        assert (found.image_auroc, found.pixel_auroc, found.aupro) == (1.0, None, None)
+
+    def test_without_normal_pictures_there_are_no_image_figures(self):
+        found = evaluate([0.9], self.maps[1:2], [True], self.masks[1:2])
+        assert found == Metrics(None, None, None, 1.0, 1.0, 1.0, 1.0)
+
+    def test_counts_and_sizes_must_agree(self):
+        with pytest.raises(ValueError, match="3 maps and 2 masks"):
+            evaluate([0.1, 0.9, 0.8], self.maps, [False, True, True], self.masks[:2])
+        with pytest.raises(ValueError, match=r"\(1, 3, 3\).*\(1, 2, 2\)"):
+            evaluate([0.1], self.maps[:1], [False], [np.zeros((3, 3), dtype=bool)])
+
+    def test_mean_is_taken_over_the_known_figures(self):
+        whole = Metrics(1.0, 0.8, 0.6, 0.4, 0.2, 0.0, 0.5)
+        images_only = Metrics(0.5, 0.6, 0.2, None, None, None, None)
+        mean = mean_metrics([whole, images_only])
+        assert (mean.image_auroc, mean.image_ap, mean.pixel_auroc, mean.aupro) == pytest.approx(
+            (0.75, 0.7, 0.4, 0.5)
+        )
+        assert mean_metrics([images_only]).aupro is None
+
+
+class TestBootstrapInterval:
+    labels = np.arange(60) < 20
+    scores = np.random.default_rng(3).normal(size=60) + labels
+
+    def test_holds_the_figure_and_repeats_itself(self):
+        low, high = bootstrap_interval(self.labels, self.scores, auroc, resamples=200)
+        assert 0.5 < low < auroc(self.labels, self.scores) < high < 1.0
+        assert (low, high) == bootstrap_interval(self.labels, self.scores, auroc, resamples=200)
+        assert (low, high) != bootstrap_interval(self.labels, self.scores, auroc, resamples=200, seed=1)
+
+    def test_a_higher_level_is_wider(self):
+        narrow = bootstrap_interval(self.labels, self.scores, auroc, resamples=200, level=0.5)
+        wide = bootstrap_interval(self.labels, self.scores, auroc, resamples=200, level=0.99)
+        assert wide[0] < narrow[0] < narrow[1] < wide[1]
+
+    def test_keeps_the_share_of_each_class(self):
+        def share(labels, scores):
+            return float(np.mean(labels))
+
+        assert bootstrap_interval(self.labels, self.scores, share, 20) == pytest.approx((1 / 3, 1 / 3))
+
+    def test_of_a_perfect_order_is_a_point(self):
+        assert bootstrap_interval([False, True] * 5, [0, 1] * 5, auroc, resamples=20) == (1.0, 1.0)

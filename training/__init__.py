@@ -1,0 +1,1 @@
+"""Training: from normal pictures to a checkpoint."""

@@ -1,0 +1,143 @@
+"""Settings of every AnomalyMoE module: frozen, JSON-serialisable, composed in AnomalyMoEConfig."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+RGB = tuple[float, float, float]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ViTConfig(_Frozen):
+    """A DINOv2-style encoder; the defaults are ViT-B/14 with registers at 392 pixels."""
+
+    width: int = Field(default=768, gt=0)
+    depth: int = Field(default=12, gt=0)
+    heads: int = Field(default=12, gt=0)
+    patch_size: int = Field(default=14, gt=0)
+    image_size: tuple[int, int] = (392, 392)
+    position_grid: int = Field(default=37, gt=0)
+    registers: int = Field(default=4, ge=0)
+    fuse_groups: tuple[tuple[int, ...], ...] = ((2, 3, 4, 5, 6, 7, 8, 9),)
+    mean: RGB = (0.485, 0.456, 0.406)
+    std: RGB = (0.229, 0.224, 0.225)
+
+    @model_validator(mode="after")
+    def _check(self) -> "ViTConfig":
+        if self.width % self.heads:
+            raise ValueError(f"width must be a multiple of heads, got {self.width} and {self.heads}")
+        if any(side % self.patch_size for side in self.image_size):
+            raise ValueError(f"image_size must be a multiple of {self.patch_size}, got {self.image_size}")
+        if not self.fuse_groups or not all(self.fuse_groups):
+            raise ValueError(f"fuse_groups must name at least one block each, got {self.fuse_groups}")
+        blocks = [block for group in self.fuse_groups for block in group]
+        if min(blocks) < 0 or max(blocks) >= self.depth:
+            raise ValueError(f"fuse_groups must name blocks 0..{self.depth - 1}, got {self.fuse_groups}")
+        return self
+
+
+class RouterConfig(_Frozen):
+    """Routing by one matrix (hidden = None, Eq. 1) or by an MLP (the released weights).
+
+    selection: `top_k` takes the K largest logits, `per_level` the largest one of each level in use.
+    """
+
+    hidden: int | None = Field(default=256, gt=0)
+    top_k: int = Field(default=3, gt=0)
+    selection: Literal["top_k", "per_level"] = "top_k"
+
+
+class PatchConfig(_Frozen):
+    """`count` patch experts; noise_std is in units of the features."""
+
+    count: int = Field(default=6, ge=0)
+    depth: int = Field(default=8, gt=0)
+    heads: int = Field(default=12, gt=0)
+    mlp_ratio: float = Field(default=4.0, gt=0)
+    bottleneck_ratio: float = Field(default=4.0, gt=0)
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    noise_std: float = Field(default=0.1, ge=0)
+
+
+class ComponentConfig(_Frozen):
+    """`count` component experts with two hidden widths around the code."""
+
+    count: int = Field(default=6, ge=0)
+    hidden: int = Field(default=256, gt=0)
+    code: int = Field(default=64, gt=0)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+
+
+class ConvConfig(_Frozen):
+    """One stage: upsample (bilinear), convolution, ReLU, dropout, average pooling; what is unset is left out."""
+
+    channels: int | Literal["width"]
+    kernel: int = Field(gt=0)
+    stride: int = Field(default=1, gt=0)
+    padding: int = Field(default=0, ge=0)
+    upsample: int | Literal["grid"] | None = None
+    relu: bool = True
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    pool: int = Field(default=1, gt=0)
+
+
+class GlobalConfig(_Frozen):
+    """`count` global experts; `student` scoring compares with a second network instead of F_target."""
+
+    count: int = Field(default=6, ge=0)
+    autoencoder: tuple[ConvConfig, ...] = Field(min_length=1)
+    student: tuple[ConvConfig, ...] | None = None
+    scoring: Literal["target", "student"] = "target"
+
+    @model_validator(mode="after")
+    def _check(self) -> "GlobalConfig":
+        if self.scoring == "student" and not self.student:
+            raise ValueError(f"scoring 'student' needs a student network, got student={self.student}")
+        return self
+
+
+class EsbConfig(_Frozen):
+    """Expert selection balancing, Eq. 3; capacity = capacity_factor times the even load of an expert."""
+
+    weight: float = Field(default=0.01, ge=0)
+    importance: float = Field(default=1.0, ge=0)
+    load: float = Field(default=1.0, ge=0)
+    z: float = Field(default=1.0, ge=0)
+    capacity_factor: float = Field(default=1.25, gt=0)
+
+
+class EirConfig(_Frozen):
+    """Expert information repulsion, Eq. 4; `sampled` estimates the sum over all pairs from one pair a step."""
+
+    weight: float = Field(default=0.0001, ge=0)
+    hidden: int = Field(default=256, gt=0)
+    pairs: Literal["all_pairs", "sampled"] = "all_pairs"
+
+
+class AnomalyMoEConfig(_Frozen):
+    """Everything but the encoder. Experts are numbered patch, component, global."""
+
+    router: RouterConfig = RouterConfig()
+    patch: PatchConfig = PatchConfig()
+    component: ComponentConfig = ComponentConfig()
+    global_: GlobalConfig
+    esb: EsbConfig = EsbConfig()
+    eir: EirConfig = EirConfig()
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Experts of each level, in router order."""
+        return self.patch.count, self.component.count, self.global_.count
+
+    @model_validator(mode="after")
+    def _check(self) -> "AnomalyMoEConfig":
+        top_k, experts = self.router.top_k, sum(self.counts)
+        if top_k > experts:
+            raise ValueError(f"top_k must not exceed the number of experts {experts}, got {top_k}")
+        levels = sum(count > 0 for count in self.counts)
+        if self.router.selection == "per_level" and top_k != levels:
+            raise ValueError(f"top_k must be the number of levels in use {levels} per level, got {top_k}")
+        return self

@@ -1,0 +1,101 @@
+"""A training run on disk: settings as JSON, weights and categories as safetensors; nothing is pickled."""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from export.contract.category import Category, load_categories, save_categories
+from training.anomalymoe.detector import AnomalyMoE
+from training.backbones import build_encoder
+from training.config import FitConfig
+
+CONFIG = "config.json"
+WEIGHTS = "weights.safetensors"
+CATEGORIES = "categories.safetensors"
+REPORT = "report.json"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message names the file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A trained and calibrated detector in evaluation mode."""
+
+    config: FitConfig
+    detector: AnomalyMoE
+    categories: dict[str, Category]
+
+
+def build_detector(config: FitConfig) -> AnomalyMoE:
+    """A detector of the configured size with fresh weights."""
+    return AnomalyMoE(config.detector, build_encoder(config.encoder))
+
+
+def save_checkpoint(
+    folder: Path,
+    config: FitConfig,
+    detector: AnomalyMoE,
+    categories: Iterable[Category],
+    report: dict[str, Any],
+) -> None:
+    """Write a run; each file replaces the former one at once or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / CONFIG, config.model_dump_json(indent=2) + "\n")
+    save_weights(folder / WEIGHTS, detector)
+    save_categories(folder / f"{CATEGORIES}.part", categories)
+    os.replace(folder / f"{CATEGORIES}.part", folder / CATEGORIES)
+    write_text(folder / REPORT, json.dumps(report, indent=2) + "\n")
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Read a run. Raises CheckpointError naming the file that is missing or does not fit."""
+    config = read_config(folder / CONFIG)
+    detector = build_detector(config)
+    load_weights(folder / WEIGHTS, detector)
+    try:
+        categories = load_categories(folder / CATEGORIES)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{folder / CATEGORIES}: {error}") from error
+    return Checkpoint(config, detector.eval(), categories)
+
+
+def read_config(path: Path) -> FitConfig:
+    """Raises CheckpointError naming the file, and the field when one is wrong."""
+    try:
+        return FitConfig.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror}") from error
+    except ValidationError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def save_weights(path: Path, module: nn.Module) -> None:
+    """Write a module's state, at once or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, part)
+    os.replace(part, path)
+
+
+def load_weights(path: Path, module: nn.Module) -> None:
+    """Fill a module; every tensor must be there and none left over. Raises CheckpointError."""
+    try:
+        module.load_state_dict(load_file(path), strict=True)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, at once or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)

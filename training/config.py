@@ -1,0 +1,92 @@
+"""All that decides a training run, as one JSON-serialisable object, and the presets behind `--backbone`."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from export.contract.manifest import InputSpec
+from training.anomalymoe.config import (
+    AnomalyMoEConfig,
+    ComponentConfig,
+    GlobalConfig,
+    PatchConfig,
+    RouterConfig,
+    ViTConfig,
+)
+from training.anomalymoe.presets import OFFICIAL_AUTOENCODER, compact_autoencoder
+from training.offline.encoder import OfflineConfig
+from training.offline.pretext import PretextConfig
+
+BackboneName = Literal["offline", "dinov2-base", "dinov2-reg-base"]
+
+
+class TrainConfig(BaseModel):
+    """How router and experts are trained (`Implementation Details` of the AnomalyMoE paper)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = Field(default=50_000, gt=0)
+    batch_size: int = Field(default=16, gt=0)
+    learning_rate: float = Field(default=5e-4, gt=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    warmup_steps: int = Field(default=100, ge=0)
+    final_learning_rate: float = Field(default=0.01, ge=0, le=1)  # as a share of learning_rate
+    gradient_clip: float = Field(default=0.1, gt=0)
+    seed: int = 0
+
+
+class CalibrationConfig(BaseModel):
+    """How normal pictures that took no part in training become thresholds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    holdout: float = Field(default=0.25, gt=0, lt=1)
+    components: int = Field(default=8, gt=0)
+    alpha: float = Field(default=0.01, gt=0, lt=1)
+
+
+class FitConfig(BaseModel):
+    """One training run of AnomalyMoE; `pretext` only for a backbone that is trained from scratch."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backbone: BackboneName
+    encoder: OfflineConfig | ViTConfig
+    input: InputSpec
+    map_size: tuple[int, int] = (256, 256)
+    pretext: PretextConfig | None = None
+    detector: AnomalyMoEConfig
+    train: TrainConfig = TrainConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
+
+
+def preset(backbone: BackboneName) -> FitConfig:
+    """The settings of a backbone: the paper's model for DINOv2, a small one that trains on a CPU for `offline`."""
+    if backbone == "offline":
+        return _offline()
+    return FitConfig(
+        backbone=backbone,
+        encoder=ViTConfig(registers=4 if backbone == "dinov2-reg-base" else 0),
+        input=InputSpec(height=392, width=392),
+        detector=AnomalyMoEConfig(
+            router=RouterConfig(hidden=None), global_=GlobalConfig(autoencoder=OFFICIAL_AUTOENCODER)
+        ),
+    )
+
+
+def _offline() -> FitConfig:
+    encoder = OfflineConfig()
+    height, width = encoder.image_size
+    return FitConfig(
+        backbone="offline",
+        encoder=encoder,
+        input=InputSpec(height=height, width=width),
+        pretext=PretextConfig(),
+        detector=AnomalyMoEConfig(
+            router=RouterConfig(hidden=None, top_k=3, selection="per_level"),
+            patch=PatchConfig(count=3, depth=1, heads=4, noise_std=0.2),
+            component=ComponentConfig(count=3, hidden=64, code=16),
+            global_=GlobalConfig(count=3, autoencoder=compact_autoencoder(height, code=64)),
+        ),
+        train=TrainConfig(steps=1000, learning_rate=2e-3, gradient_clip=1.0),
+    )
