@@ -1,31 +1,47 @@
-# Targets: cpu and gpu serve bundles, train makes them.
-#   docker build --target cpu -t anomoe .
-#   docker run -p 8000:8000 -v "$PWD/my-bundles:/bundles:ro" anomoe
+# Targets: cpu (the default) and gpu serve bundles, train makes them.
+#   docker build --target cpu --tag anomoe .
+#   docker run --publish 8000:8000 --volume "$PWD/my-bundles:/bundles:ro" anomoe
+#   docker run --gpus all ... for the image of the target gpu
 
-FROM python:3.11-slim-bookworm AS build
-WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
-COPY training training
-COPY export export
-COPY service service
-RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
-
-FROM python:3.11-slim-bookworm AS service-files
-COPY --from=build /wheels /wheels
-COPY bundles /app/bundles
-COPY docker/entrypoint.sh /app/entrypoint.sh
-
-FROM python:3.11-slim-bookworm AS cpu
-COPY --from=build /wheels /wheels
-RUN pip install --no-cache-dir "$(echo /wheels/anomoe-*.whl)[cpu]"
-RUN useradd --uid 1000 anomoe && install -d -o anomoe -g anomoe /bundles /state
-COPY --from=service-files /app /app
+FROM python:3.11-slim-bookworm AS train
+RUN python3 -m venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1
+COPY . /src
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install --constraint /src/constraints.txt "/src[cpu,train,export]" && rm -r /src
+RUN useradd --uid 10001 anomoe && install --directory --owner anomoe /state
 WORKDIR /state
 USER anomoe
-ENV ANOMOE_HOST=0.0.0.0 ANOMOE_PORT=8000 PYTHONUNBUFFERED=1
+CMD ["anomoe-train", "--help"]
+
+# ONNX Runtime for GPUs from PyPI is built for CUDA 13 and cuDNN 9.
+FROM nvidia/cuda:13.0.1-cudnn-runtime-ubuntu24.04 AS gpu
+RUN apt-get update && apt-get install --yes --no-install-recommends python3-venv && rm -r /var/lib/apt/lists/*
+RUN python3 -m venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 ANOMOE_HOST=0.0.0.0 ANOMOE_PORT=8000
+COPY . /src
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install --constraint /src/constraints.txt "/src[gpu]" \
+    && mkdir /app && mv /src/bundles /src/docker/entrypoint.sh /src/docker/healthcheck.py /app && rm -r /src
+RUN useradd --uid 10001 anomoe && install --directory --owner anomoe /bundles /state
+WORKDIR /state
+USER anomoe
 EXPOSE 8000
-VOLUME ["/bundles", "/state"]
-HEALTHCHECK --interval=10s --timeout=5s --start-period=120s \
-    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(f'http://127.0.0.1:{os.environ[\"ANOMOE_PORT\"]}/readyz', timeout=4)"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=120s CMD ["python", "/app/healthcheck.py"]
+ENTRYPOINT ["/app/entrypoint.sh"]
+CMD ["serve"]
+
+FROM python:3.11-slim-bookworm AS cpu
+RUN python3 -m venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 ANOMOE_HOST=0.0.0.0 ANOMOE_PORT=8000
+COPY . /src
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install --constraint /src/constraints.txt "/src[cpu]" \
+    && mkdir /app && mv /src/bundles /src/docker/entrypoint.sh /src/docker/healthcheck.py /app && rm -r /src
+RUN useradd --uid 10001 anomoe && install --directory --owner anomoe /bundles /state
+WORKDIR /state
+USER anomoe
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=120s CMD ["python", "/app/healthcheck.py"]
 ENTRYPOINT ["/app/entrypoint.sh"]
 CMD ["serve"]

@@ -1,9 +1,11 @@
 """The application: models, routes, middleware and error answers put together."""
 
+import socket
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 
+import structlog
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
@@ -16,6 +18,8 @@ from service.middleware import BodyLimit, RequestContext
 from service.models import Models, load_models
 from service.routes import router
 from service.settings import Settings
+
+log = structlog.stdlib.get_logger("anomoe.app")
 
 DESCRIPTION = "Visual anomaly detection with a mixture of experts."
 
@@ -52,9 +56,16 @@ def create_app(settings: Settings, models: Models, metrics: Metrics) -> FastAPI:
 def run(settings: Settings) -> None:
     """Load the models, then listen until a signal stops the process; requests under way are answered.
 
-    Raises: BundleError, GraphError or OSError when a bundle cannot be served.
+    Raises: BundleError or GraphError for a bad bundle, OSError for a missing bundle or a taken port.
     """
     configure_logging(settings.log_level)
     metrics = Metrics()
     app = create_app(settings, load_models(settings, metrics), metrics)
-    uvicorn.run(app, host=settings.host, port=settings.port, access_log=False, log_config=None)
+    server = uvicorn.Server(uvicorn.Config(app, access_log=False, log_config=None))
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with (
+        socket.create_server((settings.host, settings.port), family=family) as listener,
+        suppress(KeyboardInterrupt),
+    ):
+        log.info("listening", host=settings.host, port=listener.getsockname()[1])
+        server.run([listener])

@@ -34,7 +34,7 @@ class Detector:
         self.models = models
         self.metrics = metrics
         self.is_ready = False
-        self._permits = Permits(settings.queue_size)
+        self.permits = Permits(settings.queue_size)
         self._threads = ThreadPoolExecutor(HOST_THREADS, thread_name_prefix="host")
         metrics.queue_depth.set_function(models.queue_depth)
 
@@ -58,7 +58,7 @@ class Detector:
         model = self.models.choose(parameters.category)
         manifest = model.bundle.manifest
         loop = asyncio.get_running_loop()
-        with self._permits.hold():
+        with self.permits.hold():
             clock = [perf_counter()]
             needs_image = parameters.map == "overlay"
             opened = await loop.run_in_executor(

@@ -153,8 +153,8 @@ def tiny_category(name: str) -> Category:
         centres=factors[:, None] * colour,
         prototype=unit,
         radius=0.3,
-        error_offset=np.full(len(COLUMNS), 0.001, np.float32),
-        error_scale=np.full(len(COLUMNS), 0.1, np.float32),
+        error_offset=np.linspace(0.001, 0.002, len(COLUMNS), dtype=np.float32),
+        error_scale=np.linspace(0.05, 0.15, len(COLUMNS), dtype=np.float32),
         scores=np.linspace(0.01, 0.2, 199, dtype=np.float32),
         peaks=np.linspace(0.02, 0.3, 199, dtype=np.float32),
     )

@@ -69,10 +69,10 @@ def dump_categories(categories: Iterable[Category]) -> bytes:
 
 
 def parse_categories(data: bytes) -> dict[str, Category]:
-    """Read what `dump_categories` wrote. Raises ValueError when a field is missing or malformed."""
+    """Read what `dump_categories` wrote, sorted by name. Raises ValueError when a field is malformed."""
     tensors = load(data)
-    names = dict.fromkeys(key.rpartition("/")[0] for key in tensors)
-    return {name: _category(name, tensors) for name in names}
+    names = {key.rpartition("/")[0] for key in tensors}
+    return {name: _category(name, tensors) for name in sorted(names)}
 
 
 def _category(name: str, tensors: dict[str, npt.NDArray[np.float32]]) -> Category:

@@ -7,7 +7,7 @@ from PIL import Image, ImageOps
 from export.contract.manifest import InputSpec
 from export.contract.preprocess import fit, to_rgb, visible_box
 
-ORIENTATION = 0x0112
+DESCRIPTION, ORIENTATION, PAGE_NUMBER = 0x010E, 0x0112, 0x0129
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
 
@@ -32,10 +32,12 @@ def test_exif_orientation_is_applied_as_pillow_does(mode: str, orientation: int)
 
 
 def test_damaged_exif_does_not_refuse_the_picture():
-    """An orientation beside a tag that cannot be written again: struct.error in Pillow's exif_transpose."""
-    image = Image.new("RGB", (4, 2), RED)
-    exif = image.getexif()
-    exif[ORIENTATION], exif[0x0100] = 6, "wide"
+    """A text under a tag for numbers cannot be written again: Pillow's exif_transpose gives struct.error."""
+    exif = Image.Exif()
+    exif[ORIENTATION], exif[DESCRIPTION] = 6, "abc"
+    damaged = exif.tobytes().replace(b"\x01\x0e\x00\x02", b"\x01\x29\x00\x02")
+    image = reopened(Image.new("RGB", (4, 2), RED), "jpeg", exif=damaged)
+    assert image.getexif()[PAGE_NUMBER] == "abc"
     assert to_rgb(image).size == (2, 4)
 
 

@@ -2,15 +2,19 @@
 
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from httpx2 import Response
 from PIL import Image
 from starlette.testclient import TestClient
 
+from service.backends.base import GraphError
+from service.detect import Detector
+from service.engine import Engine, Picture
 from tests.service.conftest import ServiceFactory, encoded
 from tests.tiny_bundle import COLOURS, SIZE, plain_picture, spotted_picture, unknown_picture
 
@@ -28,6 +32,12 @@ def check_problem(response: Response, status: int, slug: str, *words: str) -> No
     assert (problem["status"], problem["type"]) == (status, f"urn:anomoe:{slug}")
     assert problem["request_id"] == response.headers["x-request-id"]
     assert all(word in problem["detail"] for word in words), problem["detail"]
+
+
+def detector_in(service: TestClient) -> Detector:
+    app = service.app
+    assert isinstance(app, FastAPI)
+    return app.state.detector
 
 
 def picture_of(answer: Mapping[str, Mapping[str, str]]) -> Image.Image:
@@ -187,6 +197,34 @@ def test_too_many_bytes_or_pixels_are_refused(start_service: ServiceFactory) -> 
     check_problem(service.post("/detect", content=NORMAL, headers=PNG), 413, "too-large", "56 x 42")
     text = service.get("/metrics").text
     assert 'anomoe_rejected_total{reason="too-large"} 3.0' in text
+
+
+def test_full_service_says_when_to_come_back(start_service: ServiceFactory) -> None:
+    service = start_service(queue_size=1)
+    detector = detector_in(service)
+    with detector.permits.hold():
+        response = service.post("/detect", content=NORMAL, headers=PNG)
+    check_problem(response, 429, "busy", "1")
+    assert int(response.headers["retry-after"]) >= 1
+    assert service.post("/detect", content=NORMAL, headers=PNG).status_code == 200
+
+
+def test_failing_model_is_a_problem_for_its_picture(
+    service: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Engine, pictures: Sequence[Picture]) -> list[GraphError]:
+        return [GraphError("expert-patch-0: out of memory") for _ in pictures]
+
+    monkeypatch.setattr(Engine, "run", fail)
+    check_problem(service.post("/detect", content=NORMAL, headers=PNG), 500, "internal", "model")
+    (result,) = service.post("/detect/batch", files={"file": ("a", NORMAL)}).json()["results"]
+    assert result["status"] == 500
+
+
+def test_stopping_service_is_not_ready(start_service: ServiceFactory) -> None:
+    service = start_service()
+    detector_in(service).is_ready = False
+    check_problem(service.get("/readyz"), 503, "unavailable")
 
 
 def test_request_id_is_the_callers_when_it_is_sane(service: TestClient) -> None:

@@ -1,6 +1,7 @@
 """The command: tables, JSON lines, saved maps, exit codes."""
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,18 @@ def test_bad_bundle_stops_the_start_with_one_line(tmp_path: Path, monkeypatch: p
     empty = runner.invoke(app, ["serve", "--bundles", str(tmp_path / "nowhere")])
     assert empty.exit_code == 1
     assert "nowhere" in empty.stderr
+
+
+def test_taken_port_stops_the_start_with_one_line(
+    bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.app.configure_logging", lambda _: None)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        result = runner.invoke(app, ["serve", "--bundles", str(bundle_folder), "--port", port])
+    assert result.exit_code == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert port in result.stderr
 
 
 def test_help_lists_every_setting() -> None:

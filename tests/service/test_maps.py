@@ -38,6 +38,16 @@ def test_grey_is_above_the_middle_exactly_above_the_threshold(raw_map, encoding,
     np.testing.assert_allclose(grey / highest, display_score(raw_map, threshold), atol=1 / highest)
 
 
+@pytest.mark.parametrize(("encoding", "half"), [("png", 127), ("png16", 32767)])
+def test_the_next_value_after_any_threshold_is_above_the_middle(encoding, half):
+    """The display score of such a value rounds to just below, at or above a half."""
+    for threshold in np.random.default_rng(0).random(200, np.float32):
+        around = np.array([[threshold, np.nextafter(threshold, np.float32(2))]])
+        np.testing.assert_array_equal(
+            decoded(encode_map(around, float(threshold), encoding)) > half, [[False, True]]
+        )
+
+
 def test_threshold_zero_shows_every_error():
     grey = decoded(encode_map(np.array([[0, 1e-6, 5]], np.float32), 0.0, "png"))
     np.testing.assert_array_equal(grey, [[0, 255, 255]])

@@ -103,8 +103,8 @@ def fit_centres(patches: NDArray[np.float32], count: int, seed: int = 0) -> NDAr
     """
     if len(patches) < count:
         raise ValueError(f"count must not exceed the number of patches {len(patches)}, got {count}")
-    means = MiniBatchKMeans(count, random_state=seed, n_init=3, batch_size=4096).fit(patches)
-    return means.cluster_centers_.astype(np.float32)
+    means = MiniBatchKMeans(count, random_state=seed, batch_size=4096).fit(patches)
+    return np.asarray(means.cluster_centers_, dtype=np.float32)
 
 
 def _shares(masks_bMhw: Tensor) -> Tensor:

@@ -72,7 +72,7 @@ class ComponentConfig(_Frozen):
 
 
 class ConvConfig(_Frozen):
-    """One stage: upsample (bilinear), convolution, ReLU, dropout, average pooling; what is unset is left out."""
+    """One stage: bilinear upsampling, convolution, ReLU, dropout, average pooling, each if asked for."""
 
     channels: int | Literal["width"]
     kernel: int = Field(gt=0)
@@ -110,7 +110,7 @@ class EsbConfig(_Frozen):
 
 
 class EirConfig(_Frozen):
-    """Expert information repulsion, Eq. 4; `sampled` estimates the sum over all pairs from one pair a step."""
+    """Expert information repulsion, Eq. 4; `sampled` estimates the sum from one pair a step."""
 
     weight: float = Field(default=0.0001, ge=0)
     hidden: int = Field(default=256, gt=0)

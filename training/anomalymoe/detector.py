@@ -41,6 +41,12 @@ class Detection(NamedTuple):
     router: RouterOutput
     errors: Tensor
 
+    @classmethod
+    def chosen(cls, router: RouterOutput, errors_BEhw: Tensor) -> "Detection":
+        """Keep the chosen ones of the error maps of all experts."""
+        picked = router.experts[..., None, None].expand(-1, -1, *errors_BEhw.shape[2:])
+        return cls(router, errors_BEhw.gather(1, picked))
+
 
 class AnomalyMoE(nn.Module):
     """Sparse mixture of patch, component and global experts over a frozen encoder.
@@ -50,7 +56,7 @@ class AnomalyMoE(nn.Module):
 
     mean: Tensor
     std: Tensor
-    level_of_expert_LE: Tensor
+    level_of_expert: Tensor
 
     def __init__(self, config: AnomalyMoEConfig, encoder: Encoder) -> None:
         super().__init__()
@@ -69,7 +75,7 @@ class AnomalyMoE(nn.Module):
             level for level, count in zip(LEVELS, config.counts, strict=True) for _ in range(count)
         )
         membership = [[float(one == level) for one in self.levels] for level in LEVELS]
-        self.register_buffer("level_of_expert_LE", torch.tensor(membership), persistent=False)
+        self.register_buffer("level_of_expert", torch.tensor(membership), persistent=False)
         self.register_buffer("mean", torch.tensor(encoder.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(encoder.std).view(3, 1, 1), persistent=False)
         encoder.requires_grad_(False)
@@ -83,8 +89,8 @@ class AnomalyMoE(nn.Module):
     def forward(self, image: Tensor, centres_BMD: Tensor, valid_BM: Tensor, dense: bool = False) -> Detection:
         """Error maps of the chosen experts.
 
-        image: normalised (B, 3, H, W). centres_BMD: component centres of each picture's product; valid_BM: bool,
-        which of them exist. dense: run every expert on every picture and pick afterwards (same result).
+        image: normalised (B, 3, H, W). centres_BMD: component centres of each picture's product;
+        valid_BM: bool, which of them exist. dense: run every expert on every picture and pick afterwards.
         """
         encoded = self.encode(image)
         scene = Scene(image, encoded.features, self.component_masks(encoded.features, centres_BMD, valid_BM))
@@ -105,14 +111,14 @@ class AnomalyMoE(nn.Module):
         return assign(patches_BND, centres_BMD, valid_BM, self.encoder.grid)
 
     def detect(self, scene: Scene, router: RouterOutput, dense: bool = False) -> Detection:
-        """Run each chosen expert once, on the pictures that chose it; masks from outside may be in the scene."""
+        """Run each chosen expert once, on the pictures that chose it; the masks may come from outside."""
         if dense:
-            picked = router.experts[..., None, None].expand(-1, -1, *self.encoder.grid)
-            return Detection(router, self.expert_errors(scene).gather(1, picked))
+            return Detection.chosen(router, self.expert_errors(scene))
         errors = scene.features.new_zeros(*router.experts.shape, *self.encoder.grid)
         for column in router.experts.unique().tolist():
             rows, slots = torch.nonzero(router.experts == column, as_tuple=True)
-            errors[rows, slots] = self.run_expert(column, scene.take(rows)).error
+            error = self.run_expert(column, scene.take(rows)).error
+            errors[rows, slots] = error.to(errors.dtype)
         return Detection(router, errors)
 
     def expert_errors(self, scene: Scene) -> Tensor:
@@ -129,9 +135,9 @@ class AnomalyMoE(nn.Module):
         return expert(scene.image, scene.features)
 
     def level_maps(self, detection: Detection, offset_BE: Tensor, scale_BE: Tensor) -> Tensor:
-        """Calibrated errors max((error - offset) / scale, 0), gate-weighted and summed by level: (B, L, h, w)."""
+        """Calibrated errors max((error - offset) / scale, 0), gated and summed by level, (B, L, h, w)."""
         experts_BK = detection.router.experts
         offset_BK, scale_BK = offset_BE.gather(1, experts_BK), scale_BE.gather(1, experts_BK)
         calibrated = (detection.errors - offset_BK[..., None, None]) / scale_BK[..., None, None]
-        weights_BLK = self.level_of_expert_LE[:, experts_BK].transpose(0, 1) * detection.router.gates[:, None]
+        weights_BLK = self.level_of_expert[:, experts_BK].transpose(0, 1) * detection.router.gates[:, None]
         return torch.einsum("blk,bkhw->blhw", weights_BLK, calibrated.clamp(min=0))

@@ -27,7 +27,7 @@ def selection_balance(router: RouterOutput, even_share_E: Tensor, config: EsbCon
     softmax over ALL logits, as the paper asks below Eq. 9, so that experts not chosen receive gradients too.
     """
     probabilities_BE = router.logits.softmax(1)
-    chosen_BE = router.chosen_BE
+    chosen_BE = router.chosen
     capacity_E = config.capacity_factor * len(chosen_BE) * even_share_E
     importance = importance_loss(probabilities_BE)
     load = load_loss(chosen_BE, probabilities_BE, capacity_E)
@@ -46,8 +46,8 @@ def importance_loss(gates_BE: Tensor) -> Tensor:
 def load_loss(chosen_BE: Tensor, probabilities_BE: Tensor, capacity_E: Tensor) -> Tensor:
     """Penalise experts over capacity: sum_j max(C_j - capacity_j, 0)^2, Eq. 3 of the AnomalyMoE paper.
 
-    chosen_BE: 1 where an expert was chosen, else 0. A count has no gradient, so its value comes from `chosen_BE`
-    and its slope from the expected count, the gate probabilities times the choices made (straight-through).
+    chosen_BE: 1 where an expert was chosen, else 0. A count has no gradient: its value comes from
+    `chosen_BE`, its slope from the expected count, the probabilities times the choices (straight-through).
     """
     expected_E = (probabilities_BE * chosen_BE.sum(1, keepdim=True)).sum(0)
     counts_E = chosen_BE.sum(0) + expected_E - expected_E.detach()

@@ -28,13 +28,13 @@ class GlobalExpert(nn.Module):
     def forward(self, image_BCHW: Tensor, features_BTF: Tensor) -> ExpertOutput:
         """Distance to F_target, or to the student when the student scores; the loss trains both networks."""
         rebuilt_BDhw = self.autoencoder(image_BCHW)
-        target_error = _squared_distance(rebuilt_BDhw, self._target(features_BTF))
+        target_error = squared_distance(rebuilt_BDhw, self._target(features_BTF))
         loss, error = target_error.mean((1, 2)), target_error
         if self.student is not None:
             student_BDhw = self.student(image_BCHW)
-            loss = loss + _squared_distance(rebuilt_BDhw.detach(), student_BDhw).mean((1, 2))
+            loss = loss + squared_distance(rebuilt_BDhw.detach(), student_BDhw).mean((1, 2))
             if self.scoring == "student":
-                error = _squared_distance(rebuilt_BDhw, student_BDhw)
+                error = squared_distance(rebuilt_BDhw, student_BDhw)
         return ExpertOutput(error, loss, rebuilt_BDhw.mean((2, 3)))
 
     def _target(self, features_BTF: Tensor) -> Tensor:
@@ -68,5 +68,6 @@ def _after_convolution(stage: ConvConfig) -> list[nn.Module]:
     return layers
 
 
-def _squared_distance(a_BDhw: Tensor, b_BDhw: Tensor) -> Tensor:
+def squared_distance(a_BDhw: Tensor, b_BDhw: Tensor) -> Tensor:
+    """Mean over the channels of the squared difference, (B, h, w)."""
     return (a_BDhw - b_BDhw).square().mean(1)

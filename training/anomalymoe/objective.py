@@ -55,7 +55,7 @@ class Objective(nn.Module):
         scene = Scene(image, encoded.features, masks)
         reconstruction, pooled = self._run_experts(scene, router, set(chain.from_iterable(pairs)))
         config = self.model.config
-        esb = selection_balance(router, self.model.router.even_share_E, config.esb)
+        esb = selection_balance(router, self.model.router.even_share, config.esb)
         eir = self._repel(pairs, pooled, reconstruction)
         total = reconstruction + config.esb.weight * esb.total + config.eir.weight * eir.repulsion
         return Losses(reconstruction, esb.importance, esb.load, esb.z, eir.repulsion, total, eir.estimation)
@@ -67,7 +67,7 @@ class Objective(nn.Module):
 
         Those see all pictures, since the pairs of Eq. 4 are of the same picture; the others only their own.
         """
-        gates_BE = router.gates_BE
+        gates_BE = router.dense_gates
         loss = gates_BE.new_zeros(())
         pooled: dict[int, Tensor] = {}
         for column in sorted(needed_whole | set(router.experts.unique().tolist())):
@@ -76,7 +76,7 @@ class Objective(nn.Module):
                 pooled[column] = output.pooled
                 loss = loss + (gates_BE[:, column] * output.loss).sum()
             else:
-                rows_b = torch.nonzero(router.chosen_BE[:, column]).squeeze(1)
+                rows_b = torch.nonzero(router.chosen[:, column]).squeeze(1)
                 output = self.model.run_expert(column, scene.take(rows_b))
                 loss = loss + (gates_BE[rows_b, column] * output.loss).sum()
         return loss / len(gates_BE), pooled

@@ -37,7 +37,7 @@ def official_config() -> AnomalyMoEConfig:
 def compact_autoencoder(image_size: int, code: int = 32) -> tuple[ConvConfig, ...]:
     """Halve a square picture down to at most 4 pixels, squeeze it into a 1 x 1 code, and double it again.
 
-    image_size: side in pixels, at least 16. About 96 k parameters for 192 pixels and width 96.
+    image_size: side in pixels, at least 16. About 103 k parameters for 192 pixels and width 96.
     Raises ValueError for a smaller picture.
     """
     if image_size < 16:

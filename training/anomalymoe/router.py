@@ -20,13 +20,13 @@ class RouterOutput(NamedTuple):
     gates: Tensor
 
     @property
-    def gates_BE(self) -> Tensor:
-        """The gates of all experts, zero where not chosen (Eq. 2)."""
+    def dense_gates(self) -> Tensor:
+        """The gates of all experts, zero where not chosen (Eq. 2), (B, E)."""
         return torch.zeros_like(self.logits).scatter(1, self.experts, self.gates)
 
     @property
-    def chosen_BE(self) -> Tensor:
-        """1 for the chosen experts, 0 for the others."""
+    def chosen(self) -> Tensor:
+        """1 for the chosen experts, 0 for the others, (B, E)."""
         return torch.zeros_like(self.logits).scatter(1, self.experts, 1.0)
 
 
@@ -36,7 +36,7 @@ class Router(nn.Module):
     counts: experts of each level. Gates are float32 whatever the precision of the rest.
     """
 
-    even_share_E: Tensor
+    even_share: Tensor
 
     def __init__(self, width: int, counts: Sequence[int], config: RouterConfig) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Router(nn.Module):
             if config.hidden is None
             else nn.Sequential(nn.Linear(width, config.hidden), nn.ReLU(), nn.Linear(config.hidden, experts))
         )
-        self.register_buffer("even_share_E", torch.tensor(self._even_shares()), persistent=False)
+        self.register_buffer("even_share", torch.tensor(self._even_shares()), persistent=False)
 
     def forward(self, cls_BD: Tensor) -> RouterOutput:
         logits_BE = self.gate(cls_BD).float()

@@ -1,0 +1,11 @@
+#!/bin/sh
+# Serve what is mounted under /bundles: a bundle, or folders of them. With nothing there, serve the demo.
+set -eu
+if [ -z "${ANOMOE_BUNDLES:-}" ]; then
+    ANOMOE_BUNDLES=/app/bundles
+    for manifest in /bundles/manifest.json /bundles/*/manifest.json; do
+        if [ -e "$manifest" ]; then ANOMOE_BUNDLES=/bundles; fi
+    done
+    export ANOMOE_BUNDLES
+fi
+exec anomoe "$@"

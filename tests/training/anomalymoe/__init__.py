@@ -1,0 +1,1 @@
+"""Tests of the AnomalyMoE model and its losses."""

@@ -1,0 +1,110 @@
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.training.anomalymoe.tiny import centres, pictures, scene_of, tiny_model
+from training.anomalymoe.config import EirConfig, EsbConfig
+from training.anomalymoe.objective import Losses, Objective
+
+BATCH = 6
+
+
+def objective(**changes: Any) -> Objective:
+    torch.manual_seed(0)
+    # A tight capacity, so that the load term is not zero by luck.
+    settings = {"eir": EirConfig(hidden=8), "esb": EsbConfig(capacity_factor=0.5)} | changes
+    return Objective(tiny_model(**settings)).train()
+
+
+def losses_of(built: Objective) -> Losses:
+    return built(pictures(BATCH), *centres(BATCH))
+
+
+def moved(built: Objective, term: Tensor) -> set[str]:
+    """The parts of the objective that a loss term sends a gradient to."""
+    built.zero_grad()
+    term.backward(retain_graph=True)
+    return {
+        ".".join(name.split(".")[:3])
+        for name, parameter in built.named_parameters()
+        if parameter.grad is not None and parameter.grad.any()
+    }
+
+
+def test_total_is_the_weighted_sum():
+    built = objective(
+        esb=EsbConfig(weight=0.5, importance=2, load=3, z=4), eir=EirConfig(weight=0.2, hidden=8)
+    )
+    losses = losses_of(built)
+    balance = 2 * losses.importance + 3 * losses.load + 4 * losses.z
+    torch.testing.assert_close(losses.total, losses.reconstruction + 0.5 * balance + 0.2 * losses.repulsion)
+
+
+@pytest.mark.parametrize("term", ["importance", "load", "z"])
+def test_balancing_moves_the_router_and_nothing_else(term):
+    built = objective()
+    value = getattr(losses_of(built), term)
+    assert value > 0
+    assert moved(built, value) == {"model.router.gate"}
+
+
+def test_reconstruction_moves_the_router_and_the_chosen_experts():
+    built = objective(eir=EirConfig(weight=0.0))
+    chosen = built.model.router(built.model.encode(pictures(BATCH)).cls).experts.unique().tolist()
+    expected = {"model.router.gate", *(f"model.experts.{column}" for column in chosen)}
+    assert moved(built, losses_of(built).reconstruction) == expected
+
+
+def test_repulsion_moves_every_expert_but_no_estimator():
+    built = objective()
+    losses = losses_of(built)
+    assert losses.repulsion != 0
+    assert moved(built, losses.repulsion) == {f"model.experts.{column}" for column in range(7)}
+
+
+def test_estimation_moves_every_estimator_and_nothing_else():
+    built = objective()
+    expected = {f"repulsion.estimators.{j}-{k}" for j, k in built.repulsion.pairs}
+    assert moved(built, losses_of(built).estimation) == expected
+
+
+def test_a_sampled_pair_moves_two_experts():
+    built = objective(eir=EirConfig(hidden=8, pairs="sampled"))
+    experts = moved(built, losses_of(built).repulsion)
+    assert len(experts) == 2
+
+
+def test_reconstruction_weights_each_picture_by_its_gate():
+    built = objective(eir=EirConfig(weight=0.0)).eval()
+    model = built.model
+    with torch.no_grad():
+        scene = scene_of(model, pictures(BATCH))
+        gates = model.router(model.encode(pictures(BATCH)).cls).dense_gates
+        each = torch.stack([model.run_expert(column, scene).loss for column in range(7)], 1)
+        torch.testing.assert_close(losses_of(built).reconstruction, (gates * each).sum(1).mean())
+    assert gates.std() > 0
+
+
+def test_experts_run_whole_for_repulsion_cost_the_same_reconstruction():
+    alone, paired = objective(eir=EirConfig(weight=0.0)).eval(), objective().eval()
+    with torch.no_grad():
+        torch.testing.assert_close(losses_of(alone).reconstruction, losses_of(paired).reconstruction)
+
+
+def test_a_training_step_lowers_the_loss():
+    built = objective(eir=EirConfig(hidden=8, pairs="sampled"))
+    model_optimiser = torch.optim.Adam([p for p in built.model.parameters() if p.requires_grad], lr=3e-3)
+    estimator_optimiser = torch.optim.Adam(built.repulsion.parameters(), lr=3e-3)
+    values: list[float] = []
+    for _ in range(15):
+        losses = losses_of(built)
+        model_optimiser.zero_grad()
+        estimator_optimiser.zero_grad()
+        losses.total.backward()
+        losses.estimation.backward()
+        model_optimiser.step()
+        estimator_optimiser.step()
+        values.append(losses.reconstruction.item())
+    assert values[-1] < 0.9 * values[0]

@@ -1,0 +1,91 @@
+"""A model small enough for tests: 32-pixel pictures, a 4 x 4 grid, width 16, seven experts."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from training.anomalymoe.config import (
+    AnomalyMoEConfig,
+    ComponentConfig,
+    ConvConfig,
+    GlobalConfig,
+    PatchConfig,
+    RouterConfig,
+    ViTConfig,
+)
+from training.anomalymoe.detector import AnomalyMoE, Scene
+from training.anomalymoe.encoder import VisionTransformer
+from training.anomalymoe.presets import compact_autoencoder
+
+WIDTH = 16
+GRID = (4, 4)
+STUDENT = (ConvConfig(channels="width", kernel=8, stride=8, relu=False),)
+
+
+def vit_config(**changes: Any) -> ViTConfig:
+    settings = {
+        "width": WIDTH,
+        "depth": 4,
+        "heads": 2,
+        "patch_size": 8,
+        "image_size": (32, 32),
+        "position_grid": 5,
+        "registers": 2,
+        "fuse_groups": ((1, 2),),
+    }
+    return ViTConfig.model_validate(settings | changes)
+
+
+def model_config(**changes: Any) -> AnomalyMoEConfig:
+    settings = {
+        "router": RouterConfig(hidden=8, top_k=3),
+        "patch": PatchConfig(count=3, depth=2, heads=2),
+        "component": ComponentConfig(count=2, hidden=12, code=6),
+        "global_": GlobalConfig(count=2, autoencoder=compact_autoencoder(32, code=8), student=STUDENT),
+    }
+    return AnomalyMoEConfig.model_validate(settings | changes)
+
+
+def randomised(module: torch.nn.Module, std: float = 0.3) -> torch.nn.Module:
+    """Fill all parameters with noise, so that nothing is equal or zero by its initialisation."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.normal_(std=std)
+    return module
+
+
+def record_outputs(layers: Iterable[torch.nn.Module]) -> list[Tensor]:
+    """A list that the outputs of the layers are added to whenever they run."""
+    outputs: list[Tensor] = []
+
+    def record(_module: torch.nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        outputs.append(output)
+
+    for layer in layers:
+        layer.register_forward_hook(record)
+    return outputs
+
+
+def tiny_model(seed: int = 0, vit: ViTConfig | None = None, **changes: Any) -> AnomalyMoE:
+    torch.manual_seed(seed)
+    model = AnomalyMoE(model_config(**changes), VisionTransformer(vit or vit_config()))
+    randomised(model)
+    return model.eval()
+
+
+def pictures(batch: int) -> Tensor:
+    """Normalised pictures (B, 3, 32, 32)."""
+    return torch.randn(batch, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+def centres(batch: int, count: int = 3) -> tuple[Tensor, Tensor]:
+    """Component centres (B, M, D) and all of them valid."""
+    values = torch.randn(batch, count, WIDTH, generator=torch.Generator().manual_seed(2))
+    return values, torch.ones(batch, count, dtype=torch.bool)
+
+
+def scene_of(model: AnomalyMoE, image: Tensor) -> Scene:
+    features = model.encode(image).features
+    return Scene(image, features, model.component_masks(features, *centres(len(image))))

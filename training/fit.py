@@ -1,0 +1,170 @@
+"""`anomoe-train fit`: normal pictures in, a calibrated checkpoint out."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+from rich.progress import Progress
+
+from export.contract.category import Category
+from training.anomalymoe.detector import AnomalyMoE
+from training.anomalymoe.head import Head
+from training.anomalymoe.objective import Losses
+from training.anomalymoe.pretrained import load_pretrained
+from training.calibration import calibrate, learn_product
+from training.checkpoint import build_detector, load_weights, save_checkpoint, save_weights, write_text
+from training.config import FitConfig
+from training.data import DataError, Sample, find_samples, load_picture, split_holdout
+from training.loop import NormalPictures, train_experts
+from training.offline.encoder import OfflineEncoder
+from training.offline.pretext import Check, train_backbone
+
+Pictures = npt.NDArray[np.uint8]
+
+BACKBONE = "backbone.safetensors"
+BACKBONE_KEY = "backbone.key"
+LOG_EVERY = 50
+
+
+class Report(BaseModel):
+    """What happened during a run: how many pictures, how the backbone was chosen, how the losses fell."""
+
+    model_config = ConfigDict(frozen=True)
+
+    pictures: int
+    held_out: int
+    backbone_checks: list[Check]
+    losses: list[dict[str, float]]
+
+
+class NormalSplit(NamedTuple):
+    """Normal pictures for training and for calibration, with the pixels of all."""
+
+    kept: list[Sample]
+    held_out: list[Sample]
+    pixels: dict[Sample, Pictures]
+
+    def by_category(self, samples: Sequence[Sample]) -> dict[str, Pictures]:
+        """Pictures (n, H, W, 3) of each category, by name in alphabetical order."""
+        names = sorted({sample.category for sample in samples})
+        return {
+            name: np.stack([self.pixels[sample] for sample in samples if sample.category == name])
+            for name in names
+        }
+
+
+def fit(
+    data: Path, output: Path, config: FitConfig, weights: Path | None, progress: Progress
+) -> dict[str, Category]:
+    """Train on the normal pictures under `data` and write a checkpoint to `output`; returns its categories.
+
+    weights: local file of a pretrained backbone. An offline backbone that was already trained into `output`,
+    with the same settings on the same pictures, is used again.
+    Raises DataError when there are no normal pictures, WeightsError when the backbone's weights do not fit.
+    """
+    split = _read(data, config, progress)
+    detector = build_detector(config)
+    checks = _fill_encoder(detector, split, output, config, weights, progress)
+    components = config.calibration.components
+    products = split.by_category(split.kept)
+    known = {name: learn_product(detector, pictures, components) for name, pictures in products.items()}
+    normal = NormalPictures(
+        pixels=np.concatenate(list(products.values())),
+        products=np.repeat(np.arange(len(products)), [len(pictures) for pictures in products.values()]),
+        centres={product: known[name].centres for product, name in enumerate(products)},
+    )
+    losses = _train(detector, normal, config, progress)
+    head = Head(config.map_size)
+    held_out = split.by_category(split.held_out)
+    categories = {
+        name: calibrate(detector, head, name, known[name], held_out[name])
+        for name in progress.track(products, description="calibrate")
+    }
+    report = Report(
+        pictures=len(split.kept), held_out=len(split.held_out), backbone_checks=checks, losses=losses
+    )
+    save_checkpoint(output, config, detector, categories.values(), report.model_dump())
+    return categories
+
+
+def _read(data: Path, config: FitConfig, progress: Progress) -> NormalSplit:
+    normal = [one for one in find_samples(data) if one.split == "train" and not one.is_anomalous]
+    if not normal:
+        raise DataError(f"{data}: no normal training pictures (train/good) found")
+    kept, held_out = split_holdout(normal, config.calibration.holdout)
+    pixels = {one: load_picture(one.path, config.input) for one in progress.track(normal, description="read")}
+    return NormalSplit(kept, held_out, pixels)
+
+
+def _fill_encoder(
+    detector: AnomalyMoE,
+    split: NormalSplit,
+    output: Path,
+    config: FitConfig,
+    weights: Path | None,
+    progress: Progress,
+) -> list[Check]:
+    """Pretrained weights, or an offline backbone from `output` or trained now."""
+    encoder = detector.encoder
+    if not isinstance(encoder, OfflineEncoder):
+        detector.encoder = load_pretrained(config.backbone, weights, config.encoder.image_size)
+        detector.encoder.requires_grad_(False)
+        return []
+    pictures, held_out = (
+        np.stack([split.pixels[one] for one in part]) for part in (split.kept, split.held_out)
+    )
+    key = _fingerprint(pictures, held_out, config)
+    if (output / BACKBONE_KEY).is_file() and (output / BACKBONE_KEY).read_text() == key:
+        load_weights(output / BACKBONE, encoder)
+        return []
+    assert config.pretext is not None
+    task = progress.add_task("backbone", total=config.pretext.steps)
+    trained, checks = train_backbone(
+        pictures,
+        held_out,
+        encoder.config,
+        config.pretext,
+        lambda step, loss: progress.update(task, completed=step, description=f"backbone, loss {loss:.3f}"),
+    )
+    encoder.load_state_dict(trained.state_dict())
+    output.mkdir(parents=True, exist_ok=True)
+    save_weights(output / BACKBONE, encoder)
+    write_text(output / BACKBONE_KEY, key)
+    return checks
+
+
+def _fingerprint(pictures: Pictures, held_out: Pictures, config: FitConfig) -> str:
+    digest = hashlib.sha256(config.model_dump_json(include={"encoder", "input", "pretext"}).encode())
+    digest.update(pictures.tobytes())
+    digest.update(held_out.tobytes())
+    return digest.hexdigest()
+
+
+def _train(
+    detector: AnomalyMoE, normal: NormalPictures, config: FitConfig, progress: Progress
+) -> list[dict[str, float]]:
+    """Train router and experts; returns the mean losses of every LOG_EVERY steps."""
+    task = progress.add_task("experts", total=config.train.steps)
+    recent: list[Losses] = []
+    history: list[dict[str, float]] = []
+
+    def on_step(step: int, losses: Losses) -> None:
+        recent.append(losses)
+        if step % LOG_EVERY == 0 or step == config.train.steps:
+            means = {name: fmean(float(one) for one in column) for name, column in _columns(recent)}
+            history.append({"step": float(step), **means})
+            recent.clear()
+            description = f"experts, loss {means['total']:.3f}"
+            progress.update(task, completed=step, description=description)
+
+    train_experts(detector, normal, config.train, on_step)
+    return history
+
+
+def _columns(losses: Sequence[Losses]) -> list[tuple[str, list[float]]]:
+    return [(name, [getattr(one, name).item() for one in losses]) for name in Losses._fields]
