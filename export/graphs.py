@@ -1,58 +1,45 @@
-"""The graphs of a bundle: a detector cut where the service dispatches, each part one ONNX file.
+"""The parts of a detector that become the graphs of a bundle, cut where the service dispatches.
 
-Legend: B batch, b pictures that chose the expert, T tokens, F features, D width, M components, K top-k.
+Legend: B batch, b pictures that chose an expert, T tokens, F features, D width, M components, K top-k.
 """
 
-import io
-import logging
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from export.contract.manifest import ExpertSpec, GraphSpec, TensorSpec
-from training.anomalymoe.component import assign
-from training.anomalymoe.detector import AnomalyMoE
-from training.anomalymoe.encoder import Encoder
-from training.anomalymoe.expert import target_patches
+from export.contract.manifest import LEVELS, ExpertSpec
+from training.anomalymoe.detector import AnomalyMoE, Scene
 from training.anomalymoe.head import Head
 
-OPSET = 18
-_EXAMPLE_BATCH = 3
-_EXAMPLE_ROWS = (2, 0)
-_EXAMPLE_CENTRES = 4
-_DTYPES = {torch.uint8: "uint8", torch.int64: "int64", torch.float32: "float32", torch.bool: "bool"}
-_BATCH_AXES = {
-    "image": "B",
-    "features": "B",
-    "cls": "B",
-    "levels": "B",
-    "rows": "b",
-    "centres": "b",
-    "valid": "b",
+NOT_LOOKED_AT = torch.empty(0)  # in place of what experts of the level at hand do not read
+
+_AXES = {
+    "image": ("B",),
+    "features": ("B",),
+    "cls": ("B",),
+    "rows": ("b",),
+    "centres": ("b", "M"),
+    "valid": ("b", "M"),
+    "levels": ("B",),
+    "experts": ("B",),
+    "gates": ("B",),
+    "error": ("b",),
+    "map": ("B",),
+    "score": ("B",),
+    "level_scores": ("B",),
 }
 
 
-class ExportedGraph(NamedTuple):
-    """One ONNX file and its signature."""
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One graph to be: its key, the module that computes it, and the names of what goes in and comes out."""
 
-    spec: GraphSpec
-    model: bytes
-
-
-class Normalise(nn.Module):
-    """uint8 (B, H, W, 3) to what the encoder was trained on, float (B, 3, H, W)."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        super().__init__()
-        self.register_buffer("mean", 255 * torch.tensor(encoder.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(encoder.std).view(1, 3, 1, 1), persistent=False)
-
-    def forward(self, image_BHWC: Tensor) -> Tensor:
-        return (image_BHWC.permute(0, 3, 1, 2).float() - self.mean) / self.std
+    key: str
+    module: nn.Module
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
 
 
 class Backbone(nn.Module):
@@ -60,10 +47,10 @@ class Backbone(nn.Module):
 
     def __init__(self, detector: AnomalyMoE) -> None:
         super().__init__()
-        self.normalise, self.encoder = Normalise(detector.encoder), detector.encoder
+        self.detector = detector
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        features, cls = self.encoder(self.normalise(image))
+        features, cls = self.detector.encode(self.detector.normalise(image))
         return features, cls
 
 
@@ -72,147 +59,89 @@ class Routing(nn.Module):
 
     def __init__(self, detector: AnomalyMoE) -> None:
         super().__init__()
-        self.router = detector.router
+        self.detector = detector
 
     def forward(self, cls: Tensor) -> tuple[Tensor, Tensor]:
-        choice = self.router(cls)
+        choice = self.detector.router(cls)
         return choice.experts, choice.gates
 
 
-class PatchError(nn.Module):
-    """features, rows -> error of one patch expert on the pictures that chose it."""
+class ExpertError(nn.Module):
+    """The error of one expert, by router column, on the pictures that chose it."""
 
-    def __init__(self, detector: AnomalyMoE, expert: nn.Module) -> None:
+    inputs: tuple[str, ...]
+
+    def __init__(self, detector: AnomalyMoE, column: int) -> None:
         super().__init__()
-        self.expert = expert
+        self.detector, self.column = detector, column
+
+    def error(self, image: Tensor, features: Tensor, masks: Tensor) -> Tensor:
+        return self.detector.run_expert(self.column, Scene(image, features, masks)).error
+
+
+class PatchError(ExpertError):
+    """features, rows -> error."""
+
+    inputs = ("features", "rows")
 
     def forward(self, features: Tensor, rows: Tensor) -> Tensor:
-        return self.expert(features[rows]).error
+        return self.error(NOT_LOOKED_AT, features[rows], NOT_LOOKED_AT)
 
 
-class ComponentError(nn.Module):
-    """features, rows, centres, valid -> error of one component expert on the pictures that chose it."""
+class ComponentError(ExpertError):
+    """features, rows, centres, valid -> error."""
 
-    def __init__(self, detector: AnomalyMoE, expert: nn.Module) -> None:
-        super().__init__()
-        self.expert = expert
-        encoder = detector.encoder
-        self.width, self.grid, self.prefix_tokens = encoder.width, encoder.grid, encoder.prefix_tokens
+    inputs = ("features", "rows", "centres", "valid")
 
     def forward(self, features: Tensor, rows: Tensor, centres: Tensor, valid: Tensor) -> Tensor:
         chosen = features[rows]
-        patches = target_patches(chosen, self.width, self.prefix_tokens)
-        return self.expert(chosen, assign(patches, centres, valid, self.grid)).error
+        return self.error(NOT_LOOKED_AT, chosen, self.detector.component_masks(chosen, centres, valid))
 
 
-class GlobalError(nn.Module):
-    """image, features, rows -> error of one global expert on the pictures that chose it."""
+class GlobalError(ExpertError):
+    """image, features, rows -> error."""
 
-    def __init__(self, detector: AnomalyMoE, expert: nn.Module) -> None:
-        super().__init__()
-        self.normalise, self.expert = Normalise(detector.encoder), expert
+    inputs = ("image", "features", "rows")
 
     def forward(self, image: Tensor, features: Tensor, rows: Tensor) -> Tensor:
-        return self.expert(self.normalise(image[rows]), features[rows]).error
+        return self.error(self.detector.normalise(image[rows]), features[rows], NOT_LOOKED_AT)
 
 
-_EXPERT_GRAPHS = {
-    "patch": (PatchError, ("features", "rows")),
-    "component": (ComponentError, ("features", "rows", "centres", "valid")),
-    "global": (GlobalError, ("image", "features", "rows")),
-}
+_ERRORS = {"patch": PatchError, "component": ComponentError, "global": GlobalError}
 
 
-def export_graphs(
-    detector: AnomalyMoE, head: Head, experts: tuple[ExpertSpec, ...]
-) -> Iterator[tuple[str, ExportedGraph]]:
-    """Yield (key, graph) for backbone, router, the given experts and the head, each with a dynamic batch."""
-    detector = detector.eval()
-    examples = _examples(detector)
-    yield "backbone", _export("backbone", Backbone(detector), examples, ("image",), ("features", "cls"))
-    yield "router", _export("router", Routing(detector), examples, ("cls",), ("experts", "gates"))
+def detector_parts(detector: AnomalyMoE, head: Head, experts: tuple[ExpertSpec, ...]) -> Iterator[Part]:
+    """Backbone, router, the given experts and the head, all in evaluation mode."""
+    detector.eval()
+    yield Part("backbone", Backbone(detector), ("image",), ("features", "cls"))
+    yield Part("router", Routing(detector), ("cls",), ("experts", "gates"))
     for expert in experts:
-        graph, inputs = _EXPERT_GRAPHS[expert.level]
-        module = graph(detector, detector.experts[expert.column])
-        yield expert.graph, _export(expert.graph, module, examples, inputs, ("error",))
-    yield "head", _export("head", head.eval(), examples, ("levels",), ("map", "score", "level_scores"))
+        module = _ERRORS[expert.level](detector, expert.column)
+        yield Part(expert.graph, module, module.inputs, ("error",))
+    yield Part("head", head.eval(), ("levels",), ("map", "score", "level_scores"))
 
 
-def _examples(detector: AnomalyMoE) -> dict[str, Tensor]:
+@torch.no_grad()
+def example_tensors(
+    detector: AnomalyMoE, batch: int, rows: tuple[int, ...], components: int = 4
+) -> dict[str, Tensor]:
+    """A random value for each graph input: `batch` pictures, of which `rows` chose the expert."""
     encoder = detector.encoder
     height, width = encoder.image_size
-    generator = torch.Generator().manual_seed(0)
-    image = torch.randint(0, 256, (_EXAMPLE_BATCH, height, width, 3), generator=generator).to(torch.uint8)
-    with torch.inference_mode():
-        features, cls = Backbone(detector)(image)
-    rows = len(_EXAMPLE_ROWS)
+    random = torch.Generator().manual_seed(batch)
+    image = torch.randint(0, 256, (batch, height, width, 3), generator=random).to(torch.uint8)
+    features, cls = detector.encode(detector.normalise(image))
     return {
         "image": image,
-        "features": features.clone(),
-        "cls": cls.clone(),
-        "rows": torch.tensor(_EXAMPLE_ROWS),
-        "centres": torch.randn(rows, _EXAMPLE_CENTRES, encoder.width, generator=generator),
-        "valid": torch.ones(rows, _EXAMPLE_CENTRES, dtype=torch.bool),
-        "levels": torch.rand(_EXAMPLE_BATCH, 3, *encoder.grid, generator=generator),
+        "features": features,
+        "cls": cls,
+        "rows": torch.tensor(rows),
+        "centres": torch.randn(len(rows), components, encoder.width, generator=random),
+        "valid": torch.arange(components).expand(len(rows), -1) < components - 1,
+        "levels": torch.rand(batch, len(LEVELS), *encoder.grid, generator=random),
     }
 
 
-def _export(
-    key: str,
-    module: nn.Module,
-    examples: dict[str, Tensor],
-    inputs: tuple[str, ...],
-    outputs: tuple[str, ...],
-) -> ExportedGraph:
-    feeds = tuple(examples[name] for name in inputs)
-    with _quiet_exporter(), torch.inference_mode(False), torch.no_grad():
-        program = torch.onnx.export(
-            module.eval(),
-            feeds,
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=inputs,
-            output_names=outputs,
-            dynamic_shapes=tuple(_dynamic_axes(name) for name in inputs),
-            external_data=False,
-            verbose=False,
-        )
-        results = module(*feeds)
-    if program is None:
-        raise RuntimeError(f"{key}: the exporter returned no program")
-    model = io.BytesIO()
-    program.save(model)
-    results = results if isinstance(results, tuple) else (results,)
-    rows = "B" if "rows" not in inputs else "b"
-    spec = GraphSpec(
-        path=f"graphs/{key}.onnx",
-        inputs={name: _spec(examples[name], _BATCH_AXES[name], name) for name in inputs},
-        outputs={name: _spec(result, rows, name) for name, result in zip(outputs, results, strict=True)},
-    )
-    return ExportedGraph(spec, model.getvalue())
-
-
-def _dynamic_axes(name: str) -> dict[int, str]:
-    axes = {0: _BATCH_AXES[name]}
-    return axes | {1: "M"} if name in ("centres", "valid") else axes
-
-
-def _spec(example: Tensor, batch: str, name: str) -> TensorSpec:
-    shape: list[int | str] = [batch, *example.shape[1:]]
-    if name in ("centres", "valid"):
-        shape[1] = "M"
-    return TensorSpec(dtype=_DTYPES[example.dtype], shape=tuple(shape))
-
-
-@contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    """Keep the exporter's deprecation notes about its own internals out of the user's terminal."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
+def dynamic_axes(name: str) -> tuple[str, ...]:
+    """The names of the leading axes of a graph input or output that may have any size."""
+    return _AXES[name]

@@ -35,7 +35,7 @@ class Knowledge:
     prototype: FloatArray
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def learn_product(detector: AnomalyMoE, pictures: Pictures, components: int, seed: int = 0) -> Knowledge:
     """Cluster the patches of a product's normal pictures (n, H, W, 3) and average their cls directions."""
     encoder = detector.encoder
@@ -49,9 +49,9 @@ def learn_product(detector: AnomalyMoE, pictures: Pictures, components: int, see
     return Knowledge(centres, prototype.numpy())
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def calibrate(detector: AnomalyMoE, head: Head, name: str, known: Knowledge, held_out: Pictures) -> Category:
-    """Fit a category's error scales, radius and score distribution on held-out normal pictures (n, H, W, 3)."""
+    """Error scales, radius and score distribution of a category from held-out pictures (n, H, W, 3)."""
     errors = np.concatenate([_expert_errors(detector, batch, known.centres) for batch in _batches(held_out)])
     offset, top = np.quantile(errors, [OFFSET_QUANTILE, SCALE_QUANTILE], axis=(0, 2))
     distances = np.concatenate([_distances(detector, batch, known.prototype) for batch in _batches(held_out)])

@@ -1,7 +1,6 @@
 """A training run on disk: settings as JSON, weights and categories as safetensors; nothing is pickled."""
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +52,7 @@ def save_checkpoint(
     write_text(folder / CONFIG, config.model_dump_json(indent=2) + "\n")
     save_weights(folder / WEIGHTS, detector)
     save_categories(folder / f"{CATEGORIES}.part", categories)
-    os.replace(folder / f"{CATEGORIES}.part", folder / CATEGORIES)
+    (folder / f"{CATEGORIES}.part").replace(folder / CATEGORIES)
     write_text(folder / REPORT, json.dumps(report, indent=2) + "\n")
 
 
@@ -83,7 +82,7 @@ def save_weights(path: Path, module: nn.Module) -> None:
     """Write a module's state, at once or not at all."""
     part = path.with_name(f"{path.name}.part")
     save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, part)
-    os.replace(part, path)
+    part.replace(path)
 
 
 def load_weights(path: Path, module: nn.Module) -> None:
@@ -98,4 +97,4 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file, at once or not at all."""
     part = path.with_name(f"{path.name}.part")
     part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    part.replace(path)

@@ -61,7 +61,7 @@ class FitConfig(BaseModel):
 
 
 def preset(backbone: BackboneName) -> FitConfig:
-    """The settings of a backbone: the paper's model for DINOv2, a small one that trains on a CPU for `offline`."""
+    """The settings of a backbone: the paper's model for DINOv2, one that trains on a CPU for `offline`."""
     if backbone == "offline":
         return _offline()
     return FitConfig(

@@ -1,8 +1,10 @@
 """`anomoe-train evaluate`: a checkpoint on test pictures, by category and by kind of defect."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +16,11 @@ from export.contract.manifest import LEVELS, Level
 from training.anomalymoe.head import Head
 from training.checkpoint import Checkpoint
 from training.data import DataError, Sample, find_samples, load_mask, load_picture
-from training.metrics import Metrics, auroc, bootstrap_interval, evaluate
+from training.metrics import Metrics, auroc, bootstrap_interval, evaluate, mean_metrics
 from training.scoring import score_pictures
 
 BATCH = 16
+ALL = "all"
 MEAN = "mean"
 
 
@@ -33,13 +36,16 @@ class Scored:
 
 @dataclass(frozen=True)
 class Row:
-    """Figures of one category, for all its defects or for one kind against all its good pictures."""
+    """Figures of one category and one group of defects against all its good pictures.
+
+    pictures: how many show such a defect. interval: 95 % of the image AUROC, None for a mean.
+    """
 
     category: str
-    kind: str
+    defects: str
     pictures: int
     metrics: Metrics
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     level_auroc: dict[Level, float]
 
 
@@ -51,66 +57,119 @@ def score_samples(checkpoint: Checkpoint, samples: Sequence[Sample], progress: P
     starts = range(0, len(samples), BATCH)
     for start in progress.track(starts, description=f"score {category.name}"):
         batch = samples[start : start + BATCH]
-        pixels = torch.from_numpy(np.stack([load_picture(one.path, checkpoint.config.input) for one in batch]))
+        pixels = torch.from_numpy(
+            np.stack([load_picture(one.path, checkpoint.config.input) for one in batch])
+        )
         outputs.append(score_pictures(checkpoint.detector, head, pixels, [category] * len(batch)))
     maps, scores, level_scores = (torch.cat(parts).numpy() for parts in zip(*outputs, strict=True))
     return Scored(list(samples), scores, level_scores, maps)
 
 
 def evaluate_checkpoint(checkpoint: Checkpoint, data: Path, progress: Progress) -> list[Row]:
-    """Figures of every category with test pictures: all defects first, then each kind by itself.
+    """Figures of every category with test pictures, then their means; see `defect_groups`.
 
     Raises DataError when there are none, or of a category the checkpoint does not know.
     """
     test = [sample for sample in find_samples(data) if sample.split == "test"]
     if not test:
         raise DataError(f"{data}: no test pictures (test/<kind>) found")
-    rows = []
+    rows: list[Row] = []
     for name in sorted({sample.category for sample in test}):
         if name not in checkpoint.categories:
             known = ", ".join(checkpoint.categories)
             raise DataError(f"{data}: category {name!r} is not in the checkpoint, which knows {known}")
         scored = score_samples(checkpoint, [one for one in test if one.category == name], progress)
-        rows += _rows(name, scored, checkpoint)
-    return rows
+        rows += _category_rows(name, scored, checkpoint)
+    return rows + _mean_rows(rows)
 
 
 def rows_table(rows: Sequence[Row]) -> Table:
     """The figures in percent, with the 95 % bootstrap interval of the image AUROC."""
-    table = Table("category", "kind", "n", "image AUROC", "95 %", "AP", "F1-max", "pixel AUROC", "AUPRO", *LEVELS)
+    columns = (
+        "image AUROC",
+        "95 %",
+        "AP",
+        "F1-max",
+        "pixel AUROC",
+        "AUPRO",
+        *(f"{one} alone" for one in LEVELS),
+    )
+    table = Table(
+        "category", "defects", "n", *columns, caption="percent; alone: image AUROC of that level's map"
+    )
     for row in rows:
         figures = row.metrics
-        low, high = row.interval
+        plain = (figures.image_ap, figures.image_f1_max, figures.pixel_auroc, figures.aupro)
         table.add_row(
             row.category,
-            row.kind,
+            row.defects,
             str(row.pictures),
             _percent(figures.image_auroc),
-            f"{_percent(low)} - {_percent(high)}",
-            *map(_percent, (figures.image_ap, figures.image_f1_max, figures.pixel_auroc, figures.aupro)),
+            " - ".join(map(_percent, row.interval or ())),
+            *map(_percent, plain),
             *(_percent(row.level_auroc[level]) for level in LEVELS),
         )
     return table
 
 
-def _rows(name: str, scored: Scored, checkpoint: Checkpoint) -> list[Row]:
+def rows_json(rows: Sequence[Row]) -> str:
+    """The figures as JSON, 0..1."""
+    return json.dumps([asdict(row) for row in rows], indent=2) + "\n"
+
+
+def defect_groups(kinds: Sequence[str]) -> dict[str, set[str]]:
+    """All defects, kinds that share what stands before the first underscore, and each kind.
+
+    `logical_missing` and `logical_extra` form the group `logical`.
+    """
+    prefixes = sorted({kind.split("_")[0] for kind in kinds})
+    families = {prefix: {kind for kind in kinds if kind.split("_")[0] == prefix} for prefix in prefixes}
+    several = {prefix: members for prefix, members in families.items() if len(members) > 1}
+    return {ALL: set(kinds), **several, **{kind: {kind} for kind in sorted(kinds)}}
+
+
+def _category_rows(name: str, scored: Scored, checkpoint: Checkpoint) -> list[Row]:
     size = checkpoint.config.map_size
     masks = [load_mask(one, checkpoint.config.input, size) for one in scored.samples]
-    kinds = sorted({one.kind for one in scored.samples if one.is_anomalous})
-    groups = [("all", set(kinds)), *((kind, {kind}) for kind in kinds)]
-    return [_row(name, group, members, scored, masks) for group, members in groups]
+    groups = defect_groups(sorted({one.kind for one in scored.samples if one.is_anomalous}))
+    return [_row(name, defects, members, scored, masks) for defects, members in groups.items()]
 
 
 def _row(
-    name: str, kind: str, members: set[str], scored: Scored, masks: Sequence[npt.NDArray[np.bool_] | None]
+    name: str, defects: str, members: set[str], scored: Scored, masks: Sequence[npt.NDArray[np.bool_] | None]
 ) -> Row:
+    """Pictures with these defects against all good ones of the category."""
     chosen = [i for i, one in enumerate(scored.samples) if not one.is_anomalous or one.kind in members]
     labels = np.array([scored.samples[i].is_anomalous for i in chosen])
     scores = scored.scores[chosen]
-    metrics = evaluate(scores, scored.maps[chosen], labels, [masks[i] for i in chosen])
-    levels = {level: auroc(labels, scored.level_scores[chosen, i]) for i, level in enumerate(LEVELS)}
-    interval = bootstrap_interval(labels, scores, auroc)
-    return Row(name, kind, int(labels.sum()), metrics, interval, levels)
+    return Row(
+        category=name,
+        defects=defects,
+        pictures=int(labels.sum()),
+        metrics=evaluate(scores, scored.maps[chosen], labels, [masks[i] for i in chosen]),
+        interval=bootstrap_interval(labels, scores, auroc),
+        level_auroc={level: auroc(labels, scored.level_scores[chosen, i]) for i, level in enumerate(LEVELS)},
+    )
+
+
+def _mean_rows(rows: Sequence[Row]) -> list[Row]:
+    """The mean over categories of every group that all categories have; none for a single category."""
+    categories = {row.category for row in rows}
+    groups = {row.defects: [one for one in rows if one.defects == row.defects] for row in rows}
+    shared = {defects: members for defects, members in groups.items() if len(members) == len(categories)}
+    if len(categories) < 2:
+        return []
+    return [
+        Row(
+            category=MEAN,
+            defects=defects,
+            pictures=sum(one.pictures for one in members),
+            metrics=mean_metrics([one.metrics for one in members]),
+            interval=None,
+            level_auroc={level: fmean(one.level_auroc[level] for one in members) for level in LEVELS},
+        )
+        for defects, members in shared.items()
+    ]
 
 
 def _percent(figure: float | None) -> str:

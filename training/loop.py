@@ -1,4 +1,4 @@
-"""Train router and experts on normal pictures: images -> encoder -> router -> active experts -> losses -> step."""
+"""Train router and experts: images -> encoder -> router -> active experts -> losses -> step."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -36,7 +36,7 @@ class NormalPictures:
 
 
 def train_experts(detector: AnomalyMoE, data: NormalPictures, config: TrainConfig, on_step: OnStep) -> None:
-    """Minimise Eq. 9 on random batches; the encoder is frozen, so each picture is encoded once, beforehand."""
+    """Minimise Eq. 9 on random batches; the encoder is frozen, so each picture is encoded only once."""
     torch.manual_seed(config.seed)
     objective = Objective(detector).train()
     optimisers = _optimisers(objective, config)

@@ -36,7 +36,7 @@ def stack_centres(centres: Sequence[FloatArray]) -> Centres:
 def score_pictures(
     detector: AnomalyMoE, head: Head, pixels: Tensor, categories: Sequence[Category], *, dense: bool = False
 ) -> HeadOutput:
-    """Maps (B, Hm, Wm), scores (B,) and level scores (B, 3) of uint8 pictures (B, H, W, 3), one category each."""
+    """Maps, scores and level scores of uint8 pictures (B, H, W, 3), each with its category."""
     centres = stack_centres([category.centres for category in categories])
     detection = detector(detector.normalise(pixels), centres.values, centres.valid, dense)
     offset, scale = (

@@ -3,7 +3,7 @@
 Shape legend: B batch, C channels, H W pixels, h w patch grid, N = h * w patches, T = 1 + N tokens, D width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from training.anomalymoe.encoder import EncoderOutput
 
 STRIDE = 8
+FEATURE_OFFSET = 3.0  # standard deviations
 
 
 class OfflineConfig(BaseModel):
@@ -40,9 +41,9 @@ class OfflineConfig(BaseModel):
 class OfflineEncoder(nn.Module):
     """A convolutional stem of stride 8, then blocks that mix tokens by convolution or attention.
 
-    F_target is the mean of the outputs of `fused_blocks`, standardised per channel with `feature_mean` and
-    `feature_std`, which are measured on the normal training pictures, so that the cosine error of the
-    experts sees deviations and not the common offset of all patches.
+    F_target is the mean of the outputs of `fused_blocks`, standardised per channel over the patches of normal
+    pictures and then moved by FEATURE_OFFSET. Around that common offset the cosine error of the experts grows
+    with the square of a deviation; around zero it would see the direction of the noise alone.
     """
 
     mean = (0.5, 0.5, 0.5)
@@ -67,8 +68,8 @@ class OfflineEncoder(nn.Module):
     def forward(self, image_BCHW: Tensor) -> EncoderOutput:
         """Normalised pictures (B, 3, H, W) -> F_target of all tokens (B, 1 + N, D) and cls (B, D)."""
         outputs = self.block_outputs(image_BCHW)
-        fused = torch.stack([outputs[block] for block in self.config.fused_blocks]).mean(0)
-        return EncoderOutput((fused - self.feature_mean) / self.feature_std, outputs[-1][:, 0])
+        standardised = (self._fuse(outputs) - self.feature_mean) / self.feature_std
+        return EncoderOutput(standardised + FEATURE_OFFSET, outputs[-1][:, 0])
 
     def block_outputs(self, image_BCHW: Tensor) -> list[Tensor]:
         """The tokens (B, 1 + N, D) after each block."""
@@ -81,14 +82,15 @@ class OfflineEncoder(nn.Module):
         return outputs
 
     @torch.no_grad()
-    def standardise(self, batches: Sequence[Tensor]) -> None:
+    def standardise(self, batches: Iterable[Tensor]) -> None:
         """Measure `feature_mean` and `feature_std` on batches of normalised normal pictures."""
-        self.feature_mean.zero_()
-        self.feature_std.fill_(1)
-        features = torch.cat([self(batch).features.flatten(0, 1) for batch in batches])
-        std, mean = torch.std_mean(features, dim=0)
+        fused = [self._fuse(self.block_outputs(batch))[:, 1:].flatten(0, 1) for batch in batches]
+        std, mean = torch.std_mean(torch.cat(fused), dim=0)
         self.feature_mean.copy_(mean)
         self.feature_std.copy_(std.clamp_min(1e-6))
+
+    def _fuse(self, outputs: Sequence[Tensor]) -> Tensor:
+        return torch.stack([outputs[block] for block in self.config.fused_blocks]).mean(0)
 
 
 def _stem(config: OfflineConfig) -> nn.Sequential:

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from training.metrics import auroc
 from training.offline.defects import add_noise, corrupt, vary
-from training.offline.encoder import OfflineConfig, OfflineEncoder
+from training.offline.encoder import FEATURE_OFFSET, OfflineConfig, OfflineEncoder
 
 Pictures = npt.NDArray[np.uint8]
 
@@ -101,7 +101,7 @@ def train_backbone(
     held_out: Pictures,
     encoder: OfflineConfig,
     config: PretextConfig,
-    on_step: Callable[[int, float], None] = lambda step, loss: None,
+    on_step: Callable[[int, float], None],
 ) -> tuple[OfflineEncoder, list[Check]]:
     """Train on normal pictures (n, H, W, 3) and stop by held-out normal pictures (m, H, W, 3).
 
@@ -129,7 +129,7 @@ def train_backbone(
             checks.append(Check(step, loss.item(), check(average.encoder)))
             if checks[-1].auroc >= max(past.auroc for past in checks):
                 best = deepcopy(average.encoder)
-    best.standardise(list(_normalised(pictures)))
+    best.standardise(_normalised(pictures))
     return best.requires_grad_(False).eval(), checks
 
 
@@ -141,7 +141,7 @@ def normalise(pictures: Pictures | Tensor) -> Tensor:
 
 
 class _HeldOutCheck:
-    """How well plain Gaussian distances of the features tell damaged from clean held-out pictures."""
+    """How well the deviation of the features from normal tells damaged from clean held-out pictures."""
 
     def __init__(self, pictures: Pictures, held_out: Pictures, config: PretextConfig) -> None:
         rng = np.random.default_rng(config.seed + 1)
@@ -155,16 +155,12 @@ class _HeldOutCheck:
 
     @torch.no_grad()
     def __call__(self, encoder: OfflineEncoder) -> float:
-        normal = torch.cat(
-            [encoder(batch).features[:, 1:].flatten(0, 1) for batch in _normalised(self.normal)]
-        )
-        mean, covariance = normal.mean(0), torch.cov(normal.T)
-        precision = torch.linalg.inv(covariance + 0.01 * covariance.diagonal().mean() * torch.eye(len(mean)))
+        encoder.standardise(_normalised(self.normal))
         scores = []
         for batch in _normalised(self.probe):
-            offset = encoder(batch).features[:, 1:] - mean
-            distance_BN = ((offset @ precision) * offset).sum(-1)
-            scores.append(distance_BN.topk(max(1, distance_BN.shape[1] // 100)).values.mean(1))
+            deviation_BND = encoder(batch).features[:, 1:] - FEATURE_OFFSET
+            error_BN = deviation_BND.square().mean(-1)
+            scores.append(error_BN.topk(max(1, error_BN.shape[1] // 100)).values.mean(1))
         return auroc(self.labels, torch.cat(scores).numpy())
 
 

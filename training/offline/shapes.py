@@ -56,8 +56,8 @@ def line(rng: np.random.Generator, size: Size) -> Mask:
     ys = rng.uniform(0, height) + np.cumsum(np.sin(turns)) * stride
     points = list(zip(xs.tolist(), ys.tolist(), strict=True))
     ImageDraw.Draw(canvas).line(points, fill=255, width=int(rng.integers(2, 6)), joint="curve")
-    halved = canvas.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    return np.asarray(halved, np.float32) / np.float32(255)
+    halved = np.asarray(canvas.resize((size[1], size[0]), Image.Resampling.BILINEAR), np.float32)
+    return (halved / 255).astype(np.float32)
 
 
 def rectangle(rng: np.random.Generator, size: Size) -> Mask:

@@ -1,0 +1,139 @@
+"""The `anomoe-train` command: demo data, training and measurement."""
+
+from pathlib import Path
+from typing import Annotated, NoReturn, get_args
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from training.checkpoint import CheckpointError, load_checkpoint, read_config, write_text
+from training.config import BackboneName, FitConfig, preset
+from training.data import DataError
+from training.demo.factory import make_demo_data
+from training.evaluation import evaluate_checkpoint, rows_json, rows_table
+from training.fit import fit as fit_checkpoint
+from training.weights import WeightsError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+console = Console()
+
+DataPath = Annotated[
+    Path, typer.Option(exists=True, help="Category folder, folder of categories, or JSONL list.")
+]
+
+
+@app.callback()
+def main() -> None:
+    """Train AnomalyMoE on normal pictures and measure it."""
+
+
+@app.command()
+def fit(
+    data: DataPath,
+    output: Annotated[Path, typer.Option(help="Folder of the run; `runs/<data>` by default.")] = Path(),
+    backbone: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(BackboneName))}.")] = "offline",
+    config: Annotated[
+        Path | None, typer.Option(exists=True, help="JSON settings in place of a preset.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(exists=True, help="Local file of a pretrained backbone.")
+    ] = None,
+) -> None:
+    """Train on the normal pictures (train/good) and calibrate on a quarter of them held out.
+
+    Stopped and started again, it goes on after the backbone when that was finished.
+
+    \b
+    Examples:
+      anomoe-train fit --data pictures/tile
+      anomoe-train fit --data mvtec --backbone dinov2-reg-base --output runs/mvtec
+    """
+    folder = output if output != Path() else Path("runs") / data.resolve().stem
+    try:
+        with progress_bar() as progress:
+            categories = fit_checkpoint(data, folder, read_settings(backbone, config), weights, progress)
+    except KeyboardInterrupt:
+        fail(f"stopped; the same command goes on from what {folder} holds")
+    except (DataError, WeightsError, CheckpointError, OSError) as error:
+        fail(str(error))
+    console.print(f"{folder}: {len(categories)} categories, {', '.join(categories)}")
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder written by fit.")],
+    data: DataPath,
+    output: Annotated[Path | None, typer.Option(help="Write the figures as JSON too.")] = None,
+) -> None:
+    """Measure a checkpoint on test pictures, by category, group and kind of defect.
+
+    \b
+    Examples:
+      anomoe-train evaluate runs/tile --data pictures/tile
+    """
+    try:
+        with progress_bar() as progress:
+            rows = evaluate_checkpoint(load_checkpoint(checkpoint), data, progress)
+    except (DataError, CheckpointError, OSError) as error:
+        fail(str(error))
+    console.print(rows_table(rows))
+    if output:
+        write_text(output, rows_json(rows))
+
+
+@app.command("demo-data")
+def demo_data(
+    output: Annotated[Path, typer.Argument(help="Folder to write.")],
+    train: Annotated[int, typer.Option(help="Normal training pictures of each product.")] = 400,
+    test_good: Annotated[int, typer.Option(help="Normal test pictures of each product.")] = 60,
+    test_defect: Annotated[int, typer.Option(help="Test pictures of each kind of defect.")] = 20,
+    size: Annotated[int, typer.Option(help="Side in pixels.")] = 256,
+    seed: Annotated[int, typer.Option(help="Another seed gives other pictures.")] = 0,
+) -> None:
+    """Draw the demo factory: three products with natural variation and nine kinds of defects with masks.
+
+    \b
+    Examples:
+      anomoe-train demo-data runs/demo-data
+    """
+    with progress_bar() as progress:
+        task = progress.add_task("draw", total=None)
+        make_demo_data(
+            output,
+            seed=seed,
+            train=train,
+            test_good=test_good,
+            test_defect=test_defect,
+            size=size,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+
+
+def read_settings(backbone: str, config: Path | None) -> FitConfig:
+    """The settings of a file, or the preset of a backbone. Raises CheckpointError or BadParameter."""
+    if config is not None:
+        return read_config(config)
+    for name in get_args(BackboneName):
+        if name == backbone:
+            return preset(name)
+    raise typer.BadParameter(f"--backbone: {backbone!r} is none of {', '.join(get_args(BackboneName))}")
+
+
+def progress_bar() -> Progress:
+    """Progress with counts, elapsed and remaining time, on the error stream."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True))
+
+
+def fail(reason: str) -> NoReturn:
+    """End with exit code 1 and one line on the error stream."""
+    Console(stderr=True).print(f"anomoe-train: {reason}", style="red", highlight=False, soft_wrap=True)
+    raise typer.Exit(1)
