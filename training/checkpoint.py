@@ -75,7 +75,9 @@ def read_config(path: Path) -> FitConfig:
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror}") from error
     except ValidationError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "settings"
+        raise CheckpointError(f"{path}: {field}: {first['msg']}, got {first['input']!r}") from error
 
 
 def save_weights(path: Path, module: nn.Module) -> None:
@@ -90,7 +92,8 @@ def load_weights(path: Path, module: nn.Module) -> None:
     try:
         module.load_state_dict(load_file(path), strict=True)
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path}: {reason}") from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,5 +1,6 @@
 """The `anomoe-train` command: demo data, training and measurement."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, NoReturn, get_args
 
@@ -23,7 +24,7 @@ from training.fit import fit as fit_checkpoint
 from training.weights import WeightsError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 160)  # a table in a file needs no wrapping
 
 DataPath = Annotated[
     Path, typer.Option(exists=True, help="Category folder, folder of categories, or JSONL list.")

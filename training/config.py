@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from export.contract.manifest import InputSpec
 from training.anomalymoe.config import (
@@ -58,6 +58,18 @@ class FitConfig(BaseModel):
     detector: AnomalyMoEConfig
     train: TrainConfig = TrainConfig()
     calibration: CalibrationConfig = CalibrationConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> "FitConfig":
+        is_offline = self.backbone == "offline"
+        if isinstance(self.encoder, OfflineConfig) != is_offline:
+            raise ValueError(f"encoder must be that of backbone {self.backbone!r}, got {self.encoder}")
+        if (self.pretext is not None) != is_offline:
+            raise ValueError(f"pretext belongs to backbone 'offline', got {self.backbone!r} and {self.pretext}")
+        if self.encoder.image_size != (self.input.height, self.input.width):
+            size = (self.input.height, self.input.width)
+            raise ValueError(f"input must have the encoder's size {self.encoder.image_size}, got {size}")
+        return self
 
 
 def preset(backbone: BackboneName) -> FitConfig:

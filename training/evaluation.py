@@ -68,7 +68,8 @@ def score_samples(checkpoint: Checkpoint, samples: Sequence[Sample], progress: P
 def evaluate_checkpoint(checkpoint: Checkpoint, data: Path, progress: Progress) -> list[Row]:
     """Figures of every category with test pictures, then their means; see `defect_groups`.
 
-    Raises DataError when there are none, or of a category the checkpoint does not know.
+    Raises DataError when there are none, for a category the checkpoint does not know, and for one whose test
+    pictures are all good or all defective.
     """
     test = [sample for sample in find_samples(data) if sample.split == "test"]
     if not test:
@@ -78,8 +79,11 @@ def evaluate_checkpoint(checkpoint: Checkpoint, data: Path, progress: Progress) 
         if name not in checkpoint.categories:
             known = ", ".join(checkpoint.categories)
             raise DataError(f"{data}: category {name!r} is not in the checkpoint, which knows {known}")
-        scored = score_samples(checkpoint, [one for one in test if one.category == name], progress)
-        rows += _category_rows(name, scored, checkpoint)
+        members = [one for one in test if one.category == name]
+        if all(one.is_anomalous == members[0].is_anomalous for one in members):
+            kind = "defective" if members[0].is_anomalous else "good"
+            raise DataError(f"{data}: the test pictures of category {name!r} are all {kind}")
+        rows += _category_rows(name, score_samples(checkpoint, members, progress), checkpoint)
     return rows + _mean_rows(rows)
 
 

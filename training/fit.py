@@ -133,6 +133,8 @@ def _fill_encoder(
     )
     encoder.load_state_dict(trained.state_dict())
     output.mkdir(parents=True, exist_ok=True)
+    # A run stopped between the two files must not leave new weights under an old key.
+    (output / BACKBONE_KEY).unlink(missing_ok=True)
     save_weights(output / BACKBONE, encoder)
     write_text(output / BACKBONE_KEY, key)
     return checks

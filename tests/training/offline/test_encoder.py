@@ -1,0 +1,88 @@
+"""The offline encoder: shapes, independence of the batch, and what standardising promises."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.training.tiny_run import ENCODER, GRID, SIZE, normal_pictures
+from training.offline.encoder import FEATURE_OFFSET, OfflineEncoder
+from training.offline.pretext import normalise
+
+WIDTH = ENCODER.width
+PATCHES = GRID[0] * GRID[1]
+
+
+@pytest.fixture
+def encoder() -> OfflineEncoder:
+    torch.manual_seed(0)
+    return OfflineEncoder(ENCODER).eval()
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    """Normalised pictures (5, 3, 48, 48)."""
+    return normalise(normal_pictures("disc", 5))
+
+
+def test_shapes(encoder: OfflineEncoder, images: Tensor) -> None:
+    features, cls = encoder(images)
+    assert encoder.grid == GRID
+    assert features.shape == (5, 1 + PATCHES, WIDTH)
+    assert cls.shape == (5, WIDTH)
+    assert len(encoder.block_outputs(images)) == len(ENCODER.mixers)
+
+
+def test_a_picture_is_encoded_the_same_alone_and_in_a_batch(encoder: OfflineEncoder, images: Tensor) -> None:
+    together = encoder(images)
+    for row in range(len(images)):
+        alone = encoder(images[row : row + 1])
+        torch.testing.assert_close(alone.features[0], together.features[row], rtol=0, atol=1e-5)
+        torch.testing.assert_close(alone.cls[0], together.cls[row], rtol=0, atol=1e-5)
+
+
+def test_features_are_the_mean_of_the_fused_blocks(images: Tensor) -> None:
+    encoder = OfflineEncoder(ENCODER.model_copy(update={"fused_blocks": (1,)})).eval()
+    last = encoder.block_outputs(images)[1]
+    torch.testing.assert_close(encoder(images).features, last + FEATURE_OFFSET)
+    torch.testing.assert_close(encoder(images).cls, last[:, 0])
+
+
+def test_standardised_patches_have_the_offset_as_mean_and_unit_deviation(
+    encoder: OfflineEncoder, images: Tensor
+) -> None:
+    encoder.standardise([images[:2], images[2:]])
+    patches = encoder(images).features[:, 1:].flatten(0, 1)
+    torch.testing.assert_close(patches.mean(0), torch.full((WIDTH,), FEATURE_OFFSET), rtol=0, atol=1e-4)
+    torch.testing.assert_close(patches.std(0), torch.ones(WIDTH), rtol=0, atol=1e-4)
+
+
+def test_standardising_leaves_the_cls_token_alone(encoder: OfflineEncoder, images: Tensor) -> None:
+    before = encoder(images).cls
+    encoder.standardise([images])
+    assert torch.equal(encoder(images).cls, before)
+
+
+@torch.no_grad()
+def test_a_channel_that_never_varies_stays_finite(encoder: OfflineEncoder) -> None:
+    encoder.stem[-1].weight.zero_()
+    encoder.position.zero_()
+    black = torch.zeros(2, 3, SIZE, SIZE)
+    encoder.standardise([black])
+    assert encoder(black).features.isfinite().all()
+
+
+def test_convolution_leaves_the_cls_token_out_and_attention_lets_it_see(images: Tensor) -> None:
+    def cls(mixer: str) -> Tensor:
+        config = ENCODER.model_validate(ENCODER.model_dump() | {"mixers": (mixer,), "fused_blocks": (0,)})
+        return OfflineEncoder(config).eval()(images).cls
+
+    blind, seeing = cls("convolution"), cls("attention")
+    torch.testing.assert_close(blind[0], blind[1])
+    assert not torch.allclose(seeing[0], seeing[1], atol=1e-5)
+
+
+def test_statistics_travel_with_the_weights(encoder: OfflineEncoder, images: Tensor) -> None:
+    encoder.standardise([images])
+    other = OfflineEncoder(ENCODER).eval()
+    other.load_state_dict(encoder.state_dict())
+    assert torch.equal(other(images).features, encoder(images).features)

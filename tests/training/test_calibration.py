@@ -1,0 +1,108 @@
+"""Calibration: thresholds and scales of held-out pictures, centres and prototype of training pictures."""
+
+import numpy as np
+import pytest
+import torch
+
+from export.contract.category import Category
+from tests.training.tiny_run import SIZE, Pictures, normal_pictures, tiny_checkpoint
+from training.anomalymoe.detector import AnomalyMoE, Scene
+from training.anomalymoe.head import Head
+from training.calibration import Knowledge, calibrate, learn_product
+from training.scoring import score_pictures, stack_centres
+
+KEPT, HELD_OUT = normal_pictures("disc", 5), normal_pictures("disc", 18, first_seed=30)
+
+
+@pytest.fixture(scope="module")
+def detector() -> AnomalyMoE:
+    return tiny_checkpoint().detector
+
+
+@pytest.fixture(scope="module")
+def known(detector: AnomalyMoE) -> Knowledge:
+    return learn_product(detector, KEPT, components=4)
+
+
+@pytest.fixture(scope="module")
+def category(detector: AnomalyMoE, known: Knowledge) -> Category:
+    return calibrate(detector, Head((SIZE, SIZE)), "disc", known, HELD_OUT)
+
+
+def directions(detector: AnomalyMoE, pictures: Pictures) -> torch.Tensor:
+    """Unit cls tokens (n, D)."""
+    cls = detector.encode(detector.normalise(torch.from_numpy(pictures))).cls
+    return torch.nn.functional.normalize(cls, dim=1)
+
+
+def test_the_prototype_is_the_mean_direction_of_the_training_pictures(
+    detector: AnomalyMoE, known: Knowledge
+) -> None:
+    mean = directions(detector, KEPT).mean(0)
+    np.testing.assert_allclose(known.prototype, mean / mean.norm(), atol=1e-5)
+    assert np.linalg.norm(known.prototype) == pytest.approx(1, abs=1e-5)
+
+
+def test_centres_lie_among_the_patches(detector: AnomalyMoE, known: Knowledge) -> None:
+    assert known.centres.shape == (4, 16)
+    patches = detector.encode(detector.normalise(torch.from_numpy(KEPT))).features[:, 1:].flatten(0, 1)
+    assert (known.centres >= patches.amin(0).numpy() - 1e-4).all()
+    assert (known.centres <= patches.amax(0).numpy() + 1e-4).all()
+
+
+def test_learning_twice_gives_the_same(detector: AnomalyMoE, known: Knowledge) -> None:
+    again = learn_product(detector, KEPT, components=4)
+    np.testing.assert_array_equal(again.centres, known.centres)
+    np.testing.assert_array_equal(again.prototype, known.prototype)
+
+
+def test_what_was_learnt_is_kept(category: Category, known: Knowledge) -> None:
+    assert category.name == "disc"
+    np.testing.assert_array_equal(category.centres, known.centres)
+    np.testing.assert_array_equal(category.prototype, known.prototype)
+
+
+def test_the_radius_covers_every_held_out_picture_with_a_margin(
+    detector: AnomalyMoE, category: Category
+) -> None:
+    distances = 1 - directions(detector, HELD_OUT).numpy() @ category.prototype
+    assert category.radius == pytest.approx(1.5 * distances.max(), rel=1e-4)
+    assert (distances < category.radius).all()
+
+
+def test_scores_and_peaks_are_those_of_the_held_out_pictures(
+    detector: AnomalyMoE, category: Category
+) -> None:
+    result = score_pictures(
+        detector, Head((SIZE, SIZE)), torch.from_numpy(HELD_OUT), [category] * len(HELD_OUT)
+    )
+    np.testing.assert_allclose(category.scores, np.sort(result.score.numpy()), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(category.peaks, np.sort(result.map.amax((1, 2)).numpy()), rtol=1e-4, atol=1e-5)
+    assert (np.diff(category.scores) >= 0).all()
+    assert (np.diff(category.peaks) >= 0).all()
+    assert (category.peaks >= category.scores).any()
+
+
+def test_offset_and_scale_are_quantiles_of_every_experts_error(
+    detector: AnomalyMoE, category: Category
+) -> None:
+    image = detector.normalise(torch.from_numpy(HELD_OUT))
+    features = detector.encode(image).features
+    centres = stack_centres([category.centres] * len(HELD_OUT))
+    masks = detector.component_masks(features, centres.values, centres.valid)
+    with torch.no_grad():
+        errors = detector.expert_errors(Scene(image, features, masks)).transpose(0, 1).flatten(1).numpy()
+    offset, top = np.quantile(errors, [0.9, 0.999], axis=1)
+    np.testing.assert_allclose(category.error_offset, offset, rtol=1e-3)
+    np.testing.assert_allclose(category.error_scale, top - offset, rtol=1e-2)
+    assert category.error_scale.shape == (5,)
+
+
+def test_other_held_out_pictures_change_the_thresholds_and_nothing_that_was_learnt(
+    detector: AnomalyMoE, known: Knowledge, category: Category
+) -> None:
+    other = calibrate(
+        detector, Head((SIZE, SIZE)), "disc", known, normal_pictures("disc", 18, first_seed=60)
+    )
+    assert not np.array_equal(other.scores, category.scores)
+    np.testing.assert_array_equal(other.centres, category.centres)

@@ -1,0 +1,32 @@
+"""Settings of a run: the presets hold together, and what contradicts itself is refused by name."""
+
+from typing import Any, get_args
+
+import pytest
+from pydantic import ValidationError
+
+from export.contract.manifest import InputSpec
+from tests.training.anomalymoe.tiny import vit_config
+from tests.training.tiny_run import tiny_config
+from training.config import BackboneName, FitConfig, preset
+
+
+@pytest.mark.parametrize("name", get_args(BackboneName))
+def test_presets_survive_json(name: BackboneName) -> None:
+    config = preset(name)
+    assert config.backbone == name
+    assert FitConfig.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("field", "changes"),
+    [
+        ("encoder", {"encoder": vit_config()}),
+        ("pretext", {"pretext": None}),
+        ("input", {"input": InputSpec(height=48, width=56)}),
+        ("crop", {"crop": 0.5}),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_refused(field: str, changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=field):
+        tiny_config(**changes)

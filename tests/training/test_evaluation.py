@@ -1,0 +1,159 @@
+"""Evaluation: groups of defects, the rows of the table, and their means."""
+
+import json
+import shutil
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+from rich.console import Console
+
+from tests.training.conftest import Fitted
+from tests.training.tiny_run import DEFECTS, PRODUCTS, quiet_progress
+from training.checkpoint import Checkpoint, load_checkpoint
+from training.data import DataError, find_samples
+from training.evaluation import (
+    MEAN,
+    Row,
+    defect_groups,
+    evaluate_checkpoint,
+    rows_json,
+    rows_table,
+    score_samples,
+)
+from training.metrics import auroc
+
+GROUPS = ["all", "structural", *DEFECTS]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(fitted: Fitted) -> Checkpoint:
+    return load_checkpoint(fitted.folder)
+
+
+@pytest.fixture(scope="module")
+def rows(checkpoint: Checkpoint, fitted: Fitted) -> list[Row]:
+    return evaluate_checkpoint(checkpoint, fitted.data, quiet_progress())
+
+
+@pytest.fixture
+def data(fitted: Fitted, tmp_path: Path) -> Path:
+    """A copy of the data that may be changed."""
+    return shutil.copytree(fitted.data, tmp_path / "data")
+
+
+def refusal(checkpoint: Checkpoint, data: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        evaluate_checkpoint(checkpoint, data, quiet_progress())
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "groups"),
+    [
+        (["crack"], {"all": {"crack"}, "crack": {"crack"}}),
+        (
+            ["logical_swap", "crack", "logical_missing"],
+            {
+                "all": {"crack", "logical_missing", "logical_swap"},
+                "logical": {"logical_missing", "logical_swap"},
+                "crack": {"crack"},
+                "logical_missing": {"logical_missing"},
+                "logical_swap": {"logical_swap"},
+            },
+        ),
+        (["cut_in", "cut_out"], {"all": {"cut_in", "cut_out"}, "cut": {"cut_in", "cut_out"}}),
+    ],
+)
+def test_kinds_that_share_a_prefix_form_a_group(kinds: list[str], groups: dict[str, set[str]]) -> None:
+    found = defect_groups(kinds)
+    assert {name: found[name] for name in groups} == groups
+    assert set(found) == set(groups) | set(kinds)
+
+
+def test_every_category_has_a_row_for_each_group_and_then_come_the_means(rows: list[Row]) -> None:
+    assert [(row.category, row.defects) for row in rows] == [
+        (name, group) for name in (*PRODUCTS, MEAN) for group in GROUPS
+    ]
+    counts = [row.pictures for row in rows if row.category == "disc"]
+    assert counts == [6, 4, 2, 2, 2]
+
+
+def test_means_are_those_of_the_categories(rows: list[Row]) -> None:
+    for group in GROUPS:
+        members = [row for row in rows if row.defects == group]
+        mean = members.pop()
+        assert mean.metrics.image_auroc == pytest.approx(fmean(row.metrics.image_auroc or 0 for row in members))
+        assert mean.pictures == sum(row.pictures for row in members)
+        assert mean.interval is None
+        for level, figure in mean.level_auroc.items():
+            assert figure == pytest.approx(fmean(row.level_auroc[level] for row in members))
+
+
+def test_a_group_is_measured_against_all_good_pictures(
+    rows: list[Row], checkpoint: Checkpoint, fitted: Fitted
+) -> None:
+    samples = [one for one in find_samples(fitted.data / "disc") if one.split == "test"]
+    scored = score_samples(checkpoint, samples, quiet_progress())
+    assert scored.maps.shape == (8, 48, 48)
+    assert scored.level_scores.shape == (8, 3)
+    chosen = [row for row, one in enumerate(samples) if one.kind in ("good", "structural_spot")]
+    labels = [samples[row].is_anomalous for row in chosen]
+    found = next(row for row in rows if (row.category, row.defects) == ("disc", "structural_spot"))
+    assert found.metrics.image_auroc == auroc(labels, scored.scores[chosen])
+    assert found.level_auroc["global"] == auroc(labels, scored.level_scores[chosen, 2])
+    assert found.interval is not None
+    assert found.interval[0] <= found.interval[1]
+
+
+def test_groups_that_not_all_categories_have_get_no_mean(checkpoint: Checkpoint, data: Path) -> None:
+    shutil.rmtree(data / "disc" / "test" / "logical_missing")
+    means = [row for row in evaluate_checkpoint(checkpoint, data, quiet_progress()) if row.category == MEAN]
+    assert [row.defects for row in means] == ["all", "structural", "structural_line", "structural_spot"]
+
+
+def test_one_category_has_no_mean(checkpoint: Checkpoint, fitted: Fitted) -> None:
+    found = evaluate_checkpoint(checkpoint, fitted.data / "square", quiet_progress())
+    assert {row.category for row in found} == {"square"}
+
+
+def test_defects_without_masks_leave_the_pixel_figures_open(checkpoint: Checkpoint, data: Path) -> None:
+    for product in PRODUCTS:
+        shutil.rmtree(data / product / "ground_truth")
+    first = evaluate_checkpoint(checkpoint, data, quiet_progress())[0]
+    assert first.metrics.image_auroc is not None
+    assert first.metrics.pixel_auroc is None
+
+
+def test_the_figures_are_printed_in_percent_and_written_as_shares(rows: list[Row]) -> None:
+    console = Console(width=200, record=True, quiet=False, file=None)
+    with console.capture() as capture:
+        console.print(rows_table(rows))
+    line = next(line for line in capture.get().splitlines() if "disc" in line and " all " in line)
+    assert rows[0].metrics.image_auroc is not None
+    assert f" {100 * rows[0].metrics.image_auroc:.1f} " in line
+    written = json.loads(rows_json(rows))
+    assert len(written) == len(rows)
+    assert written[0]["metrics"]["image_auroc"] == rows[0].metrics.image_auroc
+    assert written[0]["level_auroc"].keys() == {"patch", "component", "global"}
+
+
+def test_a_category_the_checkpoint_does_not_know_is_refused(checkpoint: Checkpoint, data: Path) -> None:
+    (data / "disc").rename(data / "ring")
+    reason = refusal(checkpoint, data)
+    assert "'ring'" in reason
+    assert "disc, square" in reason
+
+
+def test_data_without_test_pictures_is_refused(checkpoint: Checkpoint, data: Path) -> None:
+    assert "no test pictures" in refusal(checkpoint, data / "disc" / "train" / "good")
+
+
+@pytest.mark.parametrize(("kept", "word"), [("good", "good"), ("structural_spot", "defective")])
+def test_test_pictures_of_one_class_are_refused(
+    checkpoint: Checkpoint, data: Path, kept: str, word: str
+) -> None:
+    for folder in (data / "disc" / "test").iterdir():
+        if folder.name != kept:
+            shutil.rmtree(folder)
+    assert refusal(checkpoint, data).endswith(f"the test pictures of category 'disc' are all {word}")

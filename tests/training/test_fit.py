@@ -1,0 +1,164 @@
+"""A whole run: what it writes, which pictures it uses for what, and when the backbone is trained again."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from export.contract.category import Category
+from tests.training.conftest import Fitted
+from tests.training.tiny_run import (
+    ENCODER,
+    PRODUCTS,
+    SIZE,
+    draw,
+    quiet_progress,
+    tiny_config,
+    write_data,
+)
+from training import fit as fit_module
+from training.anomalymoe.head import Head
+from training.checkpoint import REPORT, load_checkpoint
+from training.config import CalibrationConfig, FitConfig, TrainConfig
+from training.data import DataError, Sample, find_samples, load_picture, split_holdout
+from training.fit import BACKBONE, BACKBONE_KEY, fit
+from training.offline.pretext import PretextConfig
+from training.scoring import score_pictures
+
+
+class RetrainedError(Exception):
+    """Raised in place of training a backbone."""
+
+
+@pytest.fixture
+def rerun(fitted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fitted:
+    """A copy of the run in which training the backbone raises RetrainedError."""
+
+    def refuse(*_: object) -> None:
+        raise RetrainedError
+
+    monkeypatch.setattr(fit_module, "train_backbone", refuse)
+    shutil.copytree(fitted.folder, tmp_path / "run")
+    shutil.copytree(fitted.data, tmp_path / "data")
+    return Fitted(tmp_path / "data", tmp_path / "run", fitted.categories)
+
+
+def fit_again(run: Fitted, config: FitConfig) -> dict[str, Category]:
+    return fit(run.data, run.folder, config, None, quiet_progress())
+
+
+def report(run: Fitted) -> dict[str, Any]:
+    return json.loads((run.folder / REPORT).read_text())
+
+
+def holdout(run: Fitted) -> tuple[list[Sample], list[Sample]]:
+    train = [one for one in find_samples(run.data) if one.split == "train"]
+    return split_holdout(train, tiny_config().calibration.holdout)
+
+
+def test_each_product_becomes_a_category(fitted: Fitted) -> None:
+    assert tuple(fitted.categories) == PRODUCTS
+    loaded = load_checkpoint(fitted.folder)
+    assert loaded.config == tiny_config()
+    for name, category in fitted.categories.items():
+        assert len(category.centres) == tiny_config().calibration.components
+        np.testing.assert_array_equal(loaded.categories[name].scores, category.scores)
+
+
+def test_the_report_counts_pictures_and_keeps_the_progress(fitted: Fitted) -> None:
+    kept, held_out = holdout(fitted)
+    found = report(fitted)
+    assert (found["pictures"], found["held_out"]) == (len(kept), len(held_out))
+    assert found["pictures"] + found["held_out"] == 12
+    assert [check["step"] for check in found["backbone_checks"]] == [2, 4, 6, 8]
+    assert all(0 <= check["auroc"] <= 1 for check in found["backbone_checks"])
+    assert [entry["step"] for entry in found["losses"]] == [12]
+    assert found["losses"][0]["total"] > 0
+
+
+def test_thresholds_are_the_scores_of_held_out_pictures_alone(fitted: Fitted) -> None:
+    kept, held_out = holdout(fitted)
+    assert not set(kept) & set(held_out)
+    checkpoint = load_checkpoint(fitted.folder)
+    for name, category in checkpoint.categories.items():
+        paths = [one.path for one in held_out if one.category == name]
+        pixels = torch.from_numpy(np.stack([load_picture(path, checkpoint.config.input) for path in paths]))
+        result = score_pictures(checkpoint.detector, Head((SIZE, SIZE)), pixels, [category] * len(pixels))
+        np.testing.assert_allclose(category.scores, result.score.sort().values, rtol=1e-4, atol=1e-5)
+
+
+def test_test_pictures_play_no_part(rerun: Fitted) -> None:
+    for product in PRODUCTS:
+        shutil.rmtree(rerun.data / product / "test")
+    for name, category in fit_again(rerun, tiny_config()).items():
+        np.testing.assert_array_equal(category.scores, rerun.categories[name].scores)
+
+
+def test_a_backbone_with_the_same_settings_and_pictures_is_used_again(rerun: Fitted) -> None:
+    before = (rerun.folder / BACKBONE).read_bytes()
+    categories = fit_again(rerun, tiny_config())
+    assert report(rerun)["backbone_checks"] == []
+    assert (rerun.folder / BACKBONE).read_bytes() == before
+    for name, category in categories.items():
+        np.testing.assert_array_equal(category.scores, rerun.categories[name].scores)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train": TrainConfig(steps=1, batch_size=2)},
+        {"calibration": CalibrationConfig(holdout=0.3, components=2, alpha=0.1)},
+        {"map_size": (24, 24)},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_settings_after_the_backbone_leave_it(rerun: Fitted, changes: dict[str, Any]) -> None:
+    one_step = {"train": TrainConfig(steps=1, batch_size=2)}
+    fit_again(rerun, tiny_config(**one_step | changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pretext": PretextConfig(steps=8, batch_size=4, checks=4, seed=1)},
+        {"encoder": ENCODER.model_copy(update={"fused_blocks": (1,)})},
+        {"calibration": CalibrationConfig(holdout=0.6, components=3)},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_backbone_of_other_settings_is_trained_again(rerun: Fitted, changes: dict[str, Any]) -> None:
+    with pytest.raises(RetrainedError):
+        fit_again(rerun, tiny_config(**changes))
+
+
+def test_a_new_picture_trains_the_backbone_again(rerun: Fitted) -> None:
+    Image.fromarray(draw("disc", 90)[0]).save(rerun.data / "disc" / "train" / "good" / "new.png")
+    with pytest.raises(RetrainedError):
+        fit_again(rerun, tiny_config())
+
+
+def test_a_backbone_is_not_used_under_the_key_of_a_former_one(
+    rerun: Fitted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped after the weights and before their key, the next run starts with the backbone."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.undo()
+    monkeypatch.setattr(fit_module, "write_text", stop)
+    with pytest.raises(KeyboardInterrupt):
+        fit_again(rerun, tiny_config(pretext=PretextConfig(steps=1, batch_size=2, checks=1)))
+    assert not (rerun.folder / BACKBONE_KEY).exists()
+
+
+def test_no_normal_pictures_is_an_error_that_names_the_folder(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", train=0, test=1)
+    with pytest.raises(DataError, match=r"data: no normal training pictures"):
+        fit(data, tmp_path / "run", tiny_config(), None, quiet_progress())
+    assert not (tmp_path / "run").exists()
