@@ -9,8 +9,10 @@ PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: serve setup test check format demo bench clean
 
-serve: .venv-serve/.ready
-	@ANOMOE_PORT=$(PORT) ANOMOE_BUNDLES=$(BUNDLES) $(LIGHT)/anomoe serve
+serve:
+	@start=$$(date +%s); $(MAKE) --no-print-directory .venv-serve/.ready; \
+	echo "installed after $$(($$(date +%s) - start)) s"; \
+	ANOMOE_STARTED_AT=$$start ANOMOE_PORT=$(PORT) ANOMOE_BUNDLES=$(BUNDLES) exec $(LIGHT)/anomoe serve
 
 setup: .venv/.ready
 

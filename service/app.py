@@ -4,6 +4,7 @@ import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
+from time import time
 
 import structlog
 import uvicorn
@@ -31,6 +32,7 @@ def create_app(settings: Settings, models: Models, metrics: Metrics) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
         async with detector.running():
+            log.info("ready", after_s=round(time() - settings.started_at, 1))
             yield
 
     app = FastAPI(title="anomoe", version=version("anomoe"), description=DESCRIPTION, lifespan=lifespan)

@@ -1,9 +1,11 @@
 """Settings of the service, read from `ANOMOE_*` environment variables and a `.env` file."""
 
 from pathlib import Path
+from time import time
 from typing import Literal
 
 from pydantic import Field
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from export.contract.bundle import MANIFEST
@@ -31,6 +33,10 @@ class Settings(BaseSettings):
         default="info", description="least level logged"
     )
 
+    started_at: float = Field(
+        default_factory=time, description="when the start began, Unix seconds; for the log line `ready`"
+    )
+
     def bundle_folders(self) -> list[Path]:
         """Every bundle folder that `bundles` names, in order; a folder of bundles gives its own by name.
 
@@ -50,8 +56,11 @@ def _bundles_under(entry: Path) -> list[Path]:
 
 def describe_settings() -> str:
     """One line per setting: variable, default, meaning."""
-    lines = [
-        f"{PREFIX}{name.upper():<15} {field.default!s:<10} {field.description}"
-        for name, field in Settings.model_fields.items()
-    ]
-    return "\n".join(lines)
+    defaults = {name: "now" if field.default_factory else field.default for name, field in _fields()}
+    return "\n".join(
+        f"{PREFIX}{name.upper():<15} {defaults[name]!s:<10} {field.description}" for name, field in _fields()
+    )
+
+
+def _fields() -> list[tuple[str, FieldInfo]]:
+    return list(Settings.model_fields.items())

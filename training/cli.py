@@ -15,11 +15,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from export.contract.manifest import LEVELS, Level
 from training.checkpoint import CheckpointError, load_checkpoint, read_config, write_text
-from training.config import BackboneName, FitConfig, preset
+from training.config import BackboneName, FitConfig, preset, with_levels
 from training.data import DataError
 from training.demo.factory import make_demo_data
-from training.evaluation import evaluate_checkpoint, rows_json, rows_table
+from training.evaluation import Requirement, evaluate_checkpoint, rows_json, rows_table
 from training.fit import fit as fit_checkpoint
 from training.weights import WeightsError
 
@@ -45,8 +46,9 @@ def fit(
         Path | None, typer.Option(exists=True, help="JSON settings in place of a preset.")
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(exists=True, help="Local file of a pretrained backbone.")
+        Path | None, typer.Option(exists=True, help="Local file of a trained backbone.")
     ] = None,
+    levels: Annotated[str, typer.Option(help="Levels in use, for ablations.")] = ",".join(LEVELS),
 ) -> None:
     """Train on the normal pictures (train/good) and calibrate on a quarter of them held out.
 
@@ -59,8 +61,9 @@ def fit(
     """
     folder = output if output != Path() else Path("runs") / data.resolve().stem
     try:
+        settings = with_levels(read_settings(backbone, config), read_levels(levels))
         with progress_bar() as progress:
-            categories = fit_checkpoint(data, folder, read_settings(backbone, config), weights, progress)
+            categories = fit_checkpoint(data, folder, settings, weights, progress)
     except KeyboardInterrupt:
         fail(f"stopped; the same command goes on from what {folder} holds")
     except (DataError, WeightsError, CheckpointError, OSError) as error:
@@ -73,13 +76,18 @@ def evaluate(
     checkpoint: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder written by fit.")],
     data: DataPath,
     output: Annotated[Path | None, typer.Option(help="Write the figures as JSON too.")] = None,
+    require: Annotated[list[str] | None, typer.Option(help="GROUP:METRIC=LEAST, may be repeated.")] = None,
 ) -> None:
     """Measure a checkpoint on test pictures, by category, group and kind of defect.
 
     \b
     Examples:
       anomoe-train evaluate runs/tile --data pictures/tile
+      anomoe-train evaluate runs/tile --data pictures/tile --require all:image_auroc=0.9
+
+    With --require, exit code 1 when a figure of the mean (or only) category is below its least value.
     """
+    requirements = [read_requirement(text) for text in require or []]
     try:
         with progress_bar() as progress:
             rows = evaluate_checkpoint(load_checkpoint(checkpoint), data, progress)
@@ -88,6 +96,9 @@ def evaluate(
     console.print(rows_table(rows))
     if output:
         write_text(output, rows_json(rows))
+    missed = [complaint for one in requirements if (complaint := one.complaint(rows))]
+    if missed:
+        fail("; ".join(missed))
 
 
 @app.command("demo-data")
@@ -126,6 +137,23 @@ def read_settings(backbone: str, config: Path | None) -> FitConfig:
         if name == backbone:
             return preset(name)
     raise typer.BadParameter(f"--backbone: {backbone!r} is none of {', '.join(get_args(BackboneName))}")
+
+
+def read_requirement(text: str) -> Requirement:
+    """`GROUP:METRIC=LEAST`. Raises BadParameter for anything else."""
+    try:
+        return Requirement.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"--require: {error}") from error
+
+
+def read_levels(text: str) -> tuple[Level, ...]:
+    """Level names separated by commas. Raises BadParameter for an unknown one."""
+    names = text.split(",")
+    unknown = [name for name in names if name not in LEVELS]
+    if unknown:
+        raise typer.BadParameter(f"--levels: {unknown[0]!r} is none of {', '.join(LEVELS)}")
+    return tuple(level for level in LEVELS if level in names)
 
 
 def progress_bar() -> Progress:

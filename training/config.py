@@ -1,13 +1,15 @@
 """All that decides a training run, as one JSON-serialisable object, and the presets behind `--backbone`."""
 
+from collections.abc import Collection
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from export.contract.manifest import InputSpec
+from export.contract.manifest import InputSpec, Level
 from training.anomalymoe.config import (
     AnomalyMoEConfig,
     ComponentConfig,
+    EirConfig,
     GlobalConfig,
     PatchConfig,
     RouterConfig,
@@ -65,7 +67,9 @@ class FitConfig(BaseModel):
         if isinstance(self.encoder, OfflineConfig) != is_offline:
             raise ValueError(f"encoder must be that of backbone {self.backbone!r}, got {self.encoder}")
         if (self.pretext is not None) != is_offline:
-            raise ValueError(f"pretext belongs to backbone 'offline', got {self.backbone!r} and {self.pretext}")
+            raise ValueError(
+                f"pretext belongs to backbone 'offline', got {self.backbone!r} and {self.pretext}"
+            )
         if self.encoder.image_size != (self.input.height, self.input.width):
             size = (self.input.height, self.input.width)
             raise ValueError(f"input must have the encoder's size {self.encoder.image_size}, got {size}")
@@ -86,6 +90,27 @@ def preset(backbone: BackboneName) -> FitConfig:
     )
 
 
+def with_levels(config: FitConfig, levels: Collection[Level]) -> FitConfig:
+    """The same run with the experts of some levels only (Table 2 of the AnomalyMoE paper).
+
+    Raises ValueError when no level is left.
+    """
+    counts = {"patch": "patch", "component": "component", "global": "global_"}
+    absent = [field for level, field in counts.items() if level not in levels]
+    detector = config.detector.model_dump()
+    for field in absent:
+        detector[field]["count"] = 0
+    experts = sum(detector[field]["count"] for field in counts.values())
+    if not experts:
+        raise ValueError(
+            f"levels: at least one of {', '.join(counts)} is needed, got {', '.join(levels) or 'none'}"
+        )
+    used = len(counts) - len(absent)
+    per_level = config.detector.router.selection == "per_level"
+    detector["router"]["top_k"] = used if per_level else min(config.detector.router.top_k, experts)
+    return config.model_copy(update={"detector": AnomalyMoEConfig.model_validate(detector)})
+
+
 def _offline() -> FitConfig:
     encoder = OfflineConfig()
     height, width = encoder.image_size
@@ -98,7 +123,8 @@ def _offline() -> FitConfig:
             router=RouterConfig(hidden=None, top_k=3, selection="per_level"),
             patch=PatchConfig(count=3, depth=1, heads=4, noise_std=0.2),
             component=ComponentConfig(count=3, hidden=64, code=16),
-            global_=GlobalConfig(count=3, autoencoder=compact_autoencoder(height, code=64)),
+            global_=GlobalConfig(count=3, autoencoder=compact_autoencoder(height)),
+            eir=EirConfig(pairs="sampled"),
         ),
-        train=TrainConfig(steps=1000, learning_rate=2e-3, gradient_clip=1.0),
+        train=TrainConfig(steps=500, learning_rate=2e-3, gradient_clip=1.0),
     )

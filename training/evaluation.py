@@ -1,8 +1,9 @@
 """`anomoe-train evaluate`: a checkpoint on test pictures, by category and by kind of defect."""
 
 import json
+import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import fmean
 
@@ -47,6 +48,36 @@ class Row:
     metrics: Metrics
     interval: tuple[float, float] | None
     level_auroc: dict[Level, float]
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """The least value (0..1) of one metric for a group of defects, over all categories."""
+
+    defects: str
+    metric: str
+    least: float
+
+    @classmethod
+    def parse(cls, text: str) -> "Requirement":
+        """`logical:image_auroc=0.95`. Raises ValueError."""
+        match = re.fullmatch(r"([^:]+):(\w+)=([\d.]+)", text)
+        metrics = [field.name for field in fields(Metrics)]
+        if match is None or match[2] not in metrics:
+            raise ValueError(f"{text!r} is not GROUP:METRIC=LEAST with METRIC one of {', '.join(metrics)}")
+        return cls(match[1], match[2], float(match[3]))
+
+    def complaint(self, rows: Sequence[Row]) -> str | None:
+        """What is wrong, or None; the mean over categories counts where there are several."""
+        groups = [row for row in rows if row.defects == self.defects]
+        if not groups:
+            return f"{self.defects}: no such defects"
+        value: float | None = getattr(groups[-1].metrics, self.metric)
+        if value is not None and value >= self.least:
+            return None
+        return (
+            f"{self.defects}: {self.metric} is {_percent(value)}, at least {_percent(self.least)} is required"
+        )
 
 
 def score_samples(checkpoint: Checkpoint, samples: Sequence[Sample], progress: Progress) -> Scored:

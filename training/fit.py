@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from pydantic import BaseModel, ConfigDict
 from rich.progress import Progress
 
@@ -63,11 +64,13 @@ def fit(
 ) -> dict[str, Category]:
     """Train on the normal pictures under `data` and write a checkpoint to `output`; returns its categories.
 
-    weights: local file of a pretrained backbone. An offline backbone that was already trained into `output`,
+    weights: local file of a trained backbone. An offline backbone that was already trained into `output`,
     with the same settings on the same pictures, is used again.
     Raises DataError when there are no normal pictures, WeightsError when the backbone's weights do not fit.
     """
+    torch.set_flush_denormal(True)  # late in training, denormal numbers make a CPU several times slower
     split = _read(data, config, progress)
+    torch.manual_seed(config.train.seed)
     detector = build_detector(config)
     checks = _fill_encoder(detector, split, output, config, weights, progress)
     components = config.calibration.components
@@ -114,6 +117,9 @@ def _fill_encoder(
     if not isinstance(encoder, OfflineEncoder):
         detector.encoder = load_pretrained(config.backbone, weights, config.encoder.image_size)
         detector.encoder.requires_grad_(False)
+        return []
+    if weights is not None:
+        load_weights(weights, encoder)
         return []
     pictures, held_out = (
         np.stack([split.pixels[one] for one in part]) for part in (split.kept, split.held_out)

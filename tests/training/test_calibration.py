@@ -101,8 +101,6 @@ def test_offset_and_scale_are_quantiles_of_every_experts_error(
 def test_other_held_out_pictures_change_the_thresholds_and_nothing_that_was_learnt(
     detector: AnomalyMoE, known: Knowledge, category: Category
 ) -> None:
-    other = calibrate(
-        detector, Head((SIZE, SIZE)), "disc", known, normal_pictures("disc", 18, first_seed=60)
-    )
+    other = calibrate(detector, Head((SIZE, SIZE)), "disc", known, normal_pictures("disc", 18, first_seed=60))
     assert not np.array_equal(other.scores, category.scores)
     np.testing.assert_array_equal(other.centres, category.centres)

@@ -83,7 +83,9 @@ def test_means_are_those_of_the_categories(rows: list[Row]) -> None:
     for group in GROUPS:
         members = [row for row in rows if row.defects == group]
         mean = members.pop()
-        assert mean.metrics.image_auroc == pytest.approx(fmean(row.metrics.image_auroc or 0 for row in members))
+        assert mean.metrics.image_auroc == pytest.approx(
+            fmean(row.metrics.image_auroc or 0 for row in members)
+        )
         assert mean.pictures == sum(row.pictures for row in members)
         assert mean.interval is None
         for level, figure in mean.level_auroc.items():

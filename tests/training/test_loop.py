@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.training.tiny_run import PRODUCTS, normal_pictures, tiny_checkpoint
+from training import loop
 from training.anomalymoe.detector import AnomalyMoE
 from training.anomalymoe.objective import Losses
 from training.checkpoint import Checkpoint
@@ -71,6 +72,14 @@ def test_the_same_seed_trains_the_same_detector() -> None:
     assert any(not torch.equal(tensor, other[name]) for name, tensor in first.items())
 
 
+def test_steps_follow_the_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rate that falls to zero after the first step leaves what that step made."""
+    monkeypatch.setattr(loop, "learning_rate", lambda step, _config: float(step == 0))
+    once, thrice = (trained(config(steps=steps))[0].state_dict() for steps in (1, 3))
+    for name, tensor in once.items():
+        torch.testing.assert_close(tensor, thrice[name], msg=name)
+
+
 def test_each_picture_is_encoded_once() -> None:
     checkpoint = tiny_checkpoint()
     encoded: list[int] = []
@@ -78,7 +87,7 @@ def test_each_picture_is_encoded_once() -> None:
     def count(_module: torch.nn.Module, inputs: tuple[Tensor, ...], _output: object) -> None:
         encoded.append(len(inputs[0]))
 
-    checkpoint.detector.encoder.register_forward_hook(count)
+    checkpoint.detector.get_submodule("encoder").register_forward_hook(count)
     train_experts(checkpoint.detector, data(checkpoint), config(steps=4), lambda *_: None)
     assert sum(encoded) == 2 * COUNT
 

@@ -1,4 +1,4 @@
-"""A whole run small enough for tests: 48-pixel pictures, a 6 x 6 grid, width 16, five experts, two products."""
+"""A whole run small enough for tests: 48-pixel pictures of two products, a 6 x 6 grid, five experts."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -86,7 +86,9 @@ def tiny_checkpoint(seed: int = 0) -> Checkpoint:
 def tiny_category(detector: AnomalyMoE, name: Product, pictures: int = 6) -> Category:
     """A product learnt and calibrated on as many different pictures each."""
     known = learn_product(detector, normal_pictures(name, pictures), components=3)
-    return calibrate(detector, Head((SIZE, SIZE)), name, known, normal_pictures(name, pictures, first_seed=100))
+    return calibrate(
+        detector, Head((SIZE, SIZE)), name, known, normal_pictures(name, pictures, first_seed=100)
+    )
 
 
 def normal_pictures(product: Product, count: int, first_seed: int = 0) -> Pictures:

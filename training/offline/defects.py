@@ -22,7 +22,8 @@ class Corrupted(NamedTuple):
 
 
 def vary(rng: np.random.Generator, picture: npt.NDArray[np.uint8]) -> Picture:
-    """A normal picture under slightly other light, (H, W, 3) in 0..255."""
+    """A normal picture under slightly other light, perhaps mirrored, (H, W, 3) in 0..255."""
+    picture = picture[:: rng.choice([-1, 1]), :: rng.choice([-1, 1])]
     gain, offset = np.exp(rng.normal(0, 0.15)), rng.normal(0, 8)
     return np.clip(picture.astype(np.float32) * np.float32(gain) + np.float32(offset), 0, 255)
 

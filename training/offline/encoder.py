@@ -25,17 +25,10 @@ class OfflineConfig(BaseModel):
     image_size: tuple[int, int] = (192, 192)
     width: int = 96
     stem_widths: tuple[int, int, int] = (24, 48, 96)
-    mixers: tuple[Literal["convolution", "attention"], ...] = (
-        "convolution",
-        "convolution",
-        "attention",
-        "convolution",
-        "convolution",
-        "attention",
-    )
+    mixers: tuple[Literal["convolution", "attention"], ...] = ("convolution", "convolution", "attention")
     heads: int = 3
     mlp_ratio: int = 3
-    fused_blocks: tuple[int, ...] = (1, 2, 3, 4, 5)
+    fused_blocks: tuple[int, ...] = (0, 1, 2)
 
 
 class OfflineEncoder(nn.Module):

@@ -1,4 +1,4 @@
-"""Train the offline backbone to find and undo synthetic defects on normal pictures, then freeze it.
+"""Train the offline backbone to find synthetic defects on normal pictures, then freeze it.
 
 The segmentation head is thrown away: alone it is fickle. What stays are the features, as the average of the
 weights over the last steps, taken at the step where they separate held-out normal pictures from the same
@@ -24,8 +24,8 @@ from training.offline.encoder import FEATURE_OFFSET, OfflineConfig, OfflineEncod
 Pictures = npt.NDArray[np.uint8]
 
 SUBCELLS = 2  # the segmentation head sees a patch as 2 x 2 cells
-PIXELS = 4  # the restoration head draws a patch as 4 x 4 pixels
 THUMBNAIL = 8
+CHECKED_PICTURES = 96
 
 
 class PretextConfig(BaseModel):
@@ -33,13 +33,12 @@ class PretextConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = 1200
+    steps: int = 1000
     batch_size: int = 8
-    learning_rate: float = 1e-3
+    learning_rate: float = 1.5e-3
     weight_decay: float = 0.02
     undamaged: float = 0.15  # share of pictures that are left without a defect
-    restoration_weight: float = 0.5
-    thumbnail_weight: float = 0.5
+    thumbnail_weight: float = 0.1
     ema_decay: float = 0.99
     checks: int = 8
     seed: int = 0
@@ -55,7 +54,7 @@ class Check:
 
 
 class PretextModel(nn.Module):
-    """The encoder with the three heads of the pretext."""
+    """The encoder with the two heads of the pretext."""
 
     def __init__(self, config: OfflineConfig) -> None:
         super().__init__()
@@ -63,27 +62,25 @@ class PretextModel(nn.Module):
         self.encoder = OfflineEncoder(config)
         self.norm = nn.LayerNorm(width)
         self.segmentation = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, SUBCELLS**2))
-        self.restoration = nn.Linear(width, 3 * PIXELS**2)
         self.thumbnail = nn.Linear(width, 3 * THUMBNAIL**2)
 
-    def forward(self, image_BCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Defect logits (B, 1, 2h, 2w), restored picture (B, 3, 4h, 4w), thumbnail (B, 3, 8, 8)."""
+    def forward(self, image_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Defect logits (B, 1, 2h, 2w) and a thumbnail of the undamaged picture (B, 3, 8, 8)."""
         tokens_BTD = self.norm(self.encoder.block_outputs(image_BCHW)[-1])
-        patches_BDhw = tokens_BTD[:, 1:].transpose(1, 2).unflatten(-1, self.encoder.grid)
-        segmentation = F.pixel_shuffle(_per_patch(self.segmentation, patches_BDhw), SUBCELLS)
-        restored = F.pixel_shuffle(_per_patch(self.restoration, patches_BDhw), PIXELS)
+        logits_BNC = self.segmentation(tokens_BTD[:, 1:])
+        logits_BChw = logits_BNC.transpose(1, 2).unflatten(-1, self.encoder.grid)
         thumbnail = self.thumbnail(tokens_BTD[:, 0]).unflatten(-1, (3, THUMBNAIL, THUMBNAIL))
-        return segmentation, restored, thumbnail
+        return F.pixel_shuffle(logits_BChw, SUBCELLS), thumbnail
 
 
 def pretext_loss(
     model: PretextModel, damaged: Tensor, mask: Tensor, clean: Tensor, config: PretextConfig
 ) -> Tensor:
-    """Find the defect (cross-entropy and dice), restore the picture, and sum it up in the cls token.
+    """Find the defect (cross-entropy and dice), and sum up the undamaged picture in the cls token.
 
     damaged, clean: normalised pictures (B, 3, H, W); mask (B, 1, H, W), 1 where the picture was damaged.
     """
-    logits, restored, thumbnail = model(damaged)
+    logits, thumbnail = model(damaged)
     wanted = F.adaptive_avg_pool2d(mask, logits.shape[-2:])
     found = logits.sigmoid()
     overlap = 2 * (found * wanted).sum((1, 2, 3)) + 1
@@ -91,7 +88,6 @@ def pretext_loss(
     return (
         F.binary_cross_entropy_with_logits(logits, wanted)
         + 0.3 * dice.mean()
-        + config.restoration_weight * F.l1_loss(restored, F.adaptive_avg_pool2d(clean, restored.shape[-2:]))
         + config.thumbnail_weight * F.l1_loss(thumbnail, F.adaptive_avg_pool2d(clean, THUMBNAIL))
     )
 
@@ -145,13 +141,13 @@ class _HeldOutCheck:
 
     def __init__(self, pictures: Pictures, held_out: Pictures, config: PretextConfig) -> None:
         rng = np.random.default_rng(config.seed + 1)
-        clean = held_out.astype(np.float32)
+        clean = held_out[rng.permutation(len(held_out))[:CHECKED_PICTURES]].astype(np.float32)
         damaged = np.stack(
             [corrupt(rng, picture, clean[rng.integers(len(clean))]).picture for picture in clean]
         )
         self.probe = np.concatenate([clean, damaged]).round().astype(np.uint8)
         self.labels = np.repeat([False, True], len(clean))
-        self.normal = pictures[rng.permutation(len(pictures))[:64]]
+        self.normal = pictures[rng.permutation(len(pictures))[:CHECKED_PICTURES]]
 
     @torch.no_grad()
     def __call__(self, encoder: OfflineEncoder) -> float:
@@ -200,10 +196,6 @@ def _batches(pictures: Pictures, config: PretextConfig) -> Iterator[tuple[Tensor
 
 def _normalised(pictures: Pictures, size: int = 32) -> Iterator[Tensor]:
     return (normalise(pictures[start : start + size]) for start in range(0, len(pictures), size))
-
-
-def _per_patch(head: nn.Module, patches_BDhw: Tensor) -> Tensor:
-    return head(patches_BDhw.movedim(1, -1)).movedim(-1, 1)
 
 
 @torch.no_grad()

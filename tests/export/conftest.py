@@ -1,0 +1,32 @@
+"""An untrained checkpoint on disk and the bundle that the command makes of it; exporting takes a while."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from export.cli import app
+from export.contract.bundle import Bundle
+from tests.training.tiny_run import tiny_checkpoint
+from training.checkpoint import Checkpoint, save_checkpoint
+
+
+class Exported(NamedTuple):
+    """The checkpoint and its folder, the bundle, and what the command answered."""
+
+    checkpoint: Checkpoint
+    folder: Path
+    bundle: Bundle
+    answer: Result
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    root = tmp_path_factory.mktemp("exported")
+    folder, output = root / "run", root / "bundles" / "tiny"
+    checkpoint = tiny_checkpoint()
+    save_checkpoint(folder, checkpoint.config, checkpoint.detector, checkpoint.categories.values(), {})
+    answer = CliRunner().invoke(app, ["build", str(folder), str(output), "--version", "3"])
+    assert answer.exit_code == 0, answer.output
+    return Exported(checkpoint, folder, Bundle.read(output), answer)

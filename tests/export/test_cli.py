@@ -1,0 +1,116 @@
+"""The export command: what it prints, its exit codes, and reasons of one line."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner, Result
+
+from export.cli import app
+from tests.export.conftest import Exported
+from training.checkpoint import WEIGHTS
+
+runner = CliRunner()
+
+
+def run(*arguments: object) -> Result:
+    return runner.invoke(app, [str(one) for one in arguments])
+
+
+def reason(result: Result) -> str:
+    """The only line on the error stream of a command that failed with exit code 1."""
+    assert result.exit_code == 1, result.output
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("anomoe-export: ")
+    return lines[0]
+
+
+@pytest.fixture
+def broken_bundle(exported: Exported, tmp_path: Path) -> Path:
+    """A bundle with one byte of a graph changed."""
+    bundle = shutil.copytree(exported.bundle.folder, tmp_path / "bundle")
+    graph = bundle / "graphs" / "router.onnx"
+    data = bytearray(graph.read_bytes())
+    data[-1] ^= 1
+    graph.write_bytes(bytes(data))
+    return bundle
+
+
+@pytest.fixture
+def changed_run(exported: Exported, tmp_path: Path) -> Path:
+    """The run with other router weights."""
+    folder = shutil.copytree(exported.folder, tmp_path / "run")
+    tensors = load_file(folder / WEIGHTS)
+    save_file(tensors | {"router.gate.weight": tensors["router.gate.weight"] * 1.01}, folder / WEIGHTS)
+    return folder
+
+
+def test_build_says_what_it_wrote(exported: Exported) -> None:
+    printed = " ".join(exported.answer.stdout.split())
+    assert "8 graphs" in printed
+    assert exported.bundle.digest in printed.replace(" ", "")
+    assert exported.bundle.manifest.name == "tiny"
+
+
+def test_build_names_what_is_missing(exported: Exported, tmp_path: Path) -> None:
+    folder = shutil.copytree(exported.folder, tmp_path / "run")
+    (folder / WEIGHTS).unlink()
+    assert str(folder / WEIGHTS) in reason(run("build", folder, tmp_path / "bundle"))
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_verify_accepts_an_honest_bundle(exported: Exported) -> None:
+    result = run("verify", exported.bundle.folder, "--checkpoint", exported.folder)
+    assert result.exit_code == 0, result.output
+    assert "expert-global-0" in result.stdout
+
+
+def test_verify_names_the_graph_that_differs(exported: Exported, changed_run: Path) -> None:
+    line = reason(run("verify", exported.bundle.folder, "--checkpoint", changed_run))
+    assert line.endswith("differs by more than 0.0001 in router")
+
+
+@pytest.mark.parametrize("command", ["verify", "inspect"])
+def test_a_changed_file_is_named(broken_bundle: Path, exported: Exported, command: str) -> None:
+    options = ["--checkpoint", exported.folder] if command == "verify" else []
+    line = reason(run(command, broken_bundle, *options))
+    assert str(broken_bundle / "graphs" / "router.onnx") in line
+
+
+def test_inspect_lists_graphs_and_categories(exported: Exported) -> None:
+    result = run("inspect", exported.bundle.folder)
+    assert result.exit_code == 0, result.output
+    assert "tiny version 3, anomalymoe" in result.stdout
+    for graph in exported.bundle.manifest.graphs:
+        assert graph in result.stdout
+    for name, category in exported.bundle.categories.items():
+        line = next(line for line in result.stdout.splitlines() if f" {name} " in line)
+        assert f" {len(category.scores)} " in line
+
+
+def test_inspect_of_another_folder_fails(tmp_path: Path) -> None:
+    assert "manifest.json" in reason(run("inspect", tmp_path))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["build", "nowhere", "bundle"],
+        ["verify", "nowhere", "--checkpoint", "."],
+        ["verify", "."],
+        ["unknown"],
+    ],
+)
+def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2, result.output
+    assert "Usage:" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["build", "verify", "inspect"])
+def test_help_shows_an_example(command: str) -> None:
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert f"anomoe-export {command} " in result.stdout

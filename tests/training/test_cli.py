@@ -1,0 +1,143 @@
+"""The training command: what it writes, its exit codes, and reasons of one line."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from tests.training.conftest import Fitted
+from tests.training.tiny_run import tiny_config
+from training import cli
+from training.checkpoint import WEIGHTS, CheckpointError, load_checkpoint
+from training.data import DataError
+from training.weights import WeightsError
+
+runner = CliRunner()
+
+
+def reason(result: Result) -> str:
+    """The last line on the error stream of a command that failed with exit code 1."""
+    assert result.exit_code == 1, result.output
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("anomoe-train: ")
+    assert "Traceback" not in result.stderr
+    return last
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Path:
+    """The tiny settings as a file."""
+    path = tmp_path / "settings.json"
+    path.write_text(tiny_config().model_dump_json())
+    return path
+
+
+def test_fit_writes_a_run_and_names_its_categories(fitted: Fitted, settings: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    shutil.copytree(fitted.folder, output)
+    arguments = ["fit", "--data", str(fitted.data), "--output", str(output), "--config", str(settings)]
+    result = runner.invoke(cli.app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "2 categories, disc, square" in " ".join(result.stdout.split())
+    assert list(load_checkpoint(output).categories) == ["disc", "square"]
+
+
+def test_fit_writes_beside_other_runs_by_default(
+    fitted: Fitted, settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(fitted.folder, tmp_path / "runs" / "data")
+    result = runner.invoke(cli.app, ["fit", "--data", str(fitted.data), "--config", str(settings)])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("runs/data: ")
+
+
+def test_fit_without_pictures_fails(settings: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = runner.invoke(cli.app, ["fit", "--data", str(tmp_path / "empty"), "--config", str(settings)])
+    assert "no pictures found" in reason(result)
+
+
+def test_fit_names_a_wrong_setting(fitted: Fitted, settings: Path) -> None:
+    settings.write_text(settings.read_text().replace('"batch_size":4', '"batch_size":-4'))
+    result = runner.invoke(cli.app, ["fit", "--data", str(fitted.data), "--config", str(settings)])
+    assert "batch_size" in reason(result)
+    assert "-4" in reason(result)
+
+
+@pytest.mark.parametrize("error", [DataError, WeightsError, CheckpointError, OSError])
+def test_fit_passes_on_what_went_wrong(
+    fitted: Fitted, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise error("some.file: does not fit")
+
+    monkeypatch.setattr(cli, "fit_checkpoint", refuse)
+    result = runner.invoke(cli.app, ["fit", "--data", str(fitted.data)])
+    assert reason(result) == "anomoe-train: some.file: does not fit"
+
+
+def test_stopping_says_how_to_go_on(fitted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "fit_checkpoint", stop)
+    arguments = ["fit", "--data", str(fitted.data), "--output", str(tmp_path / "run")]
+    assert "stopped; the same command goes on" in reason(runner.invoke(cli.app, arguments))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fit"],
+        ["fit", "--data", "nowhere"],
+        ["fit", "--data", ".", "--backbone", "resnet"],
+        ["fit", "--data", ".", "--config", "nowhere.json"],
+        ["evaluate", "nowhere", "--data", "."],
+        ["unknown"],
+    ],
+)
+def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
+    result = runner.invoke(cli.app, arguments)
+    assert result.exit_code == 2, result.output
+    assert "Usage:" in result.stderr
+
+
+def test_evaluate_prints_and_writes_the_figures(fitted: Fitted, tmp_path: Path) -> None:
+    output = tmp_path / "figures.json"
+    arguments = ["evaluate", str(fitted.folder), "--data", str(fitted.data), "--output", str(output)]
+    result = runner.invoke(cli.app, arguments)
+    assert result.exit_code == 0, result.output
+    for word in ("disc", "square", "mean", "logical_missing", "AUPRO"):
+        assert word in result.stdout
+    assert {row["category"] for row in json.loads(output.read_text())} == {"disc", "square", "mean"}
+
+
+def test_evaluate_names_what_is_missing(fitted: Fitted, tmp_path: Path) -> None:
+    broken = shutil.copytree(fitted.folder, tmp_path / "run")
+    (broken / WEIGHTS).unlink()
+    result = runner.invoke(cli.app, ["evaluate", str(broken), "--data", str(fitted.data)])
+    assert str(broken / WEIGHTS) in reason(result)
+
+
+def test_evaluate_without_test_pictures_fails(fitted: Fitted) -> None:
+    data = fitted.data / "disc" / "train" / "good"
+    result = runner.invoke(cli.app, ["evaluate", str(fitted.folder), "--data", str(data)])
+    assert "no test pictures" in reason(result)
+
+
+def test_demo_data_draws_all_products(tmp_path: Path) -> None:
+    counts = ["--train", "1", "--test-good", "1", "--test-defect", "0", "--size", "32"]
+    result = runner.invoke(cli.app, ["demo-data", str(tmp_path / "demo"), *counts])
+    assert result.exit_code == 0, result.output
+    assert len(list((tmp_path / "demo").glob("*/train/good/*.png"))) == 3
+    assert len(list((tmp_path / "demo").glob("*/test/good/*.png"))) == 3
+
+
+@pytest.mark.parametrize("command", ["fit", "evaluate", "demo-data"])
+def test_help_shows_an_example(command: str) -> None:
+    result = runner.invoke(cli.app, [command, "--help"])
+    assert result.exit_code == 0
+    assert f"anomoe-train {command} " in result.stdout
