@@ -5,6 +5,8 @@ BUNDLES ?= bundles/demo
 EXTRA ?= cpu
 DEV := .venv/bin
 LIGHT := .venv-serve/bin
+AS_GOOD := --require structural:image_auroc=0.97 --require component:image_auroc=0.95 \
+	--require logical:image_auroc=0.95 --require all:pixel_auroc=0.95
 PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: serve setup test check format demo bench clean
@@ -29,7 +31,11 @@ format: .venv/.ready
 	$(DEV)/ruff format .
 
 demo: .venv/.ready
-	$(DEV)/python -m training.demo.recipe
+	$(DEV)/anomoe-train demo-data runs/demo-data
+	$(DEV)/anomoe-train fit --data runs/demo-data --output runs/demo
+	$(DEV)/anomoe-train evaluate runs/demo --data runs/demo-data --output runs/demo/figures.json $(AS_GOOD)
+	$(DEV)/anomoe-export build runs/demo bundles/demo --name demo
+	$(DEV)/anomoe-export verify bundles/demo --checkpoint runs/demo
 
 clean:
 	rm -rf .venv .venv-serve runs build *.egg-info

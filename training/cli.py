@@ -16,6 +16,7 @@ from rich.progress import (
 )
 
 from export.contract.manifest import LEVELS, Level
+from training.analysis import draw_maps
 from training.checkpoint import CheckpointError, load_checkpoint, read_config, write_text
 from training.config import BackboneName, FitConfig, preset, with_levels
 from training.data import DataError
@@ -99,6 +100,26 @@ def evaluate(
     missed = [complaint for one in requirements if (complaint := one.complaint(rows))]
     if missed:
         fail("; ".join(missed))
+
+
+@app.command()
+def analyse(
+    checkpoint: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder written by fit.")],
+    data: DataPath,
+    output: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("maps.png"),
+) -> None:
+    """Draw test pictures, their true defects and the anomaly maps side by side.
+
+    \b
+    Examples:
+      anomoe-train analyse runs/tile --data pictures/tile --output tile.png
+    """
+    try:
+        with progress_bar() as progress:
+            draw_maps(load_checkpoint(checkpoint), data, output, progress)
+    except (DataError, CheckpointError, OSError) as error:
+        fail(str(error))
+    console.print(f"{output}: written")
 
 
 @app.command("demo-data")
