@@ -17,6 +17,8 @@ from training.anomalymoe.component import fit_centres
 from training.anomalymoe.detector import AnomalyMoE, Scene
 from training.anomalymoe.expert import target_patches
 from training.anomalymoe.head import Head
+from training.metrics import auroc
+from training.offline.defects import corrupt
 from training.scoring import score_pictures, stack_centres
 
 Pictures = npt.NDArray[np.uint8]
@@ -24,6 +26,7 @@ Pictures = npt.NDArray[np.uint8]
 BATCH = 16
 OFFSET_QUANTILE = 0.9
 SCALE_QUANTILE = 0.999
+LEAST_TRUST = 0.05
 RADIUS_MARGIN = 1.5  # a picture this much further from the prototype than any held-out one is another product
 
 
@@ -52,8 +55,9 @@ def learn_product(detector: AnomalyMoE, pictures: Pictures, components: int, see
 @torch.no_grad()
 def calibrate(detector: AnomalyMoE, head: Head, name: str, known: Knowledge, held_out: Pictures) -> Category:
     """Error scales, radius and score distribution of a category from held-out pictures (n, H, W, 3)."""
-    errors = np.concatenate([_expert_errors(detector, batch, known.centres) for batch in _batches(held_out)])
+    errors = _all_errors(detector, held_out, known)
     offset, top = np.quantile(errors, [OFFSET_QUANTILE, SCALE_QUANTILE], axis=(0, 2))
+    scale = np.maximum(top - offset, 1e-6) / _trust(detector, errors, offset, held_out, known)
     distances = np.concatenate([_distances(detector, batch, known.prototype) for batch in _batches(held_out)])
     unscored = Category(
         name=name,
@@ -61,11 +65,42 @@ def calibrate(detector: AnomalyMoE, head: Head, name: str, known: Knowledge, hel
         prototype=known.prototype,
         radius=min(2.0, float(RADIUS_MARGIN * distances.max())),
         error_offset=offset.astype(np.float32),
-        error_scale=np.maximum(top - offset, 1e-6).astype(np.float32),
+        error_scale=scale.astype(np.float32),
         scores=np.zeros(1, np.float32),
         peaks=np.zeros(1, np.float32),
     )
     return _with_scores(unscored, detector, head, held_out)
+
+
+def _trust(
+    detector: AnomalyMoE, errors: FloatArray, offset: FloatArray, held_out: Pictures, known: Knowledge
+) -> FloatArray:
+    """How well each expert tells held-out pictures from the same with synthetic defects, (E,) in 0..1.
+
+    An expert that cannot, for this product, would only add noise to those that can.
+    """
+    rng = np.random.default_rng(0)
+    donors = rng.permutation(len(held_out))
+    damaged = np.stack(
+        [
+            corrupt(rng, picture.astype(np.float32), held_out[donor].astype(np.float32)).picture
+            for picture, donor in zip(held_out, donors, strict=True)
+        ]
+    )
+    clean_nE, damaged_nE = (
+        _top_errors(np.maximum(one - offset[:, None], 0))
+        for one in (errors, _all_errors(detector, damaged.round().astype(np.uint8), known))
+    )
+    labels = np.repeat([False, True], len(held_out))
+    scores = np.concatenate([clean_nE, damaged_nE])
+    figures = np.array([auroc(labels, column) for column in scores.T])
+    return np.clip(2 * figures - 1, LEAST_TRUST, 1) ** 2
+
+
+def _top_errors(errors_nEN: FloatArray) -> FloatArray:
+    """The mean of the top 1 % of the patches of every picture and expert, (n, E)."""
+    count = max(1, errors_nEN.shape[2] // 100)
+    return np.sort(errors_nEN, axis=2)[:, :, -count:].mean(axis=2)
 
 
 def _with_scores(category: Category, detector: AnomalyMoE, head: Head, held_out: Pictures) -> Category:
@@ -73,6 +108,10 @@ def _with_scores(category: Category, detector: AnomalyMoE, head: Head, held_out:
     scores = torch.cat([output.score for output in outputs]).sort().values
     peaks = torch.cat([output.map.amax((1, 2)) for output in outputs]).sort().values
     return replace(category, scores=scores.numpy(), peaks=peaks.numpy())
+
+
+def _all_errors(detector: AnomalyMoE, pictures: Pictures, known: Knowledge) -> FloatArray:
+    return np.concatenate([_expert_errors(detector, batch, known.centres) for batch in _batches(pictures)])
 
 
 def _expert_errors(detector: AnomalyMoE, pixels: Tensor, centres: FloatArray) -> FloatArray:

@@ -13,9 +13,10 @@ from training.anomalymoe.config import (
     GlobalConfig,
     PatchConfig,
     RouterConfig,
+    SubspaceConfig,
     ViTConfig,
 )
-from training.anomalymoe.presets import OFFICIAL_AUTOENCODER, compact_autoencoder
+from training.anomalymoe.presets import OFFICIAL_AUTOENCODER
 from training.offline.encoder import OfflineConfig
 from training.offline.pretext import PretextConfig
 
@@ -121,10 +122,10 @@ def _offline() -> FitConfig:
         pretext=PretextConfig(),
         detector=AnomalyMoEConfig(
             router=RouterConfig(hidden=None, top_k=3, selection="per_level"),
-            patch=PatchConfig(count=3, depth=1, heads=4, noise_std=0.2),
+            patch=PatchConfig(count=3, depth=1, heads=4, bottleneck_ratio=0.125, noise_std=1.5),
             component=ComponentConfig(count=3, hidden=64, code=16),
-            global_=GlobalConfig(count=3, autoencoder=compact_autoencoder(height)),
+            global_=GlobalConfig(count=3, subspace=SubspaceConfig()),
             eir=EirConfig(pairs="sampled"),
         ),
-        train=TrainConfig(steps=500, learning_rate=2e-3, gradient_clip=1.0),
+        train=TrainConfig(steps=300, learning_rate=2e-3, gradient_clip=1.0),
     )

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from training.anomalymoe.detector import AnomalyMoE
 from training.anomalymoe.encoder import EncoderOutput
 from training.anomalymoe.objective import Losses, Objective
+from training.anomalymoe.warm_start import fit_subspaces, start_router
 from training.config import TrainConfig
 from training.scoring import Centres, stack_centres
 from training.stable_adamw import StableAdamW
@@ -44,10 +45,12 @@ def train_experts(detector: AnomalyMoE, data: NormalPictures, config: TrainConfi
         torch.optim.lr_scheduler.LambdaLR(one, lambda step: learning_rate(step, config)) for one in optimisers
     ]
     encoded = _encode(detector, data.pixels)
+    start_router(detector, encoded.cls, torch.from_numpy(data.products), config.seed)
+    fit_subspaces(detector, encoded)
     for step, chosen in enumerate(_choices(len(data.pixels), config), start=1):
         image = detector.normalise(torch.from_numpy(data.pixels[chosen]))
         centres = data.centres_of(chosen)
-        tokens = EncoderOutput(*(part[chosen] for part in encoded))
+        tokens = EncoderOutput(encoded.features[chosen], encoded.cls[chosen])
         losses: Losses = objective(image, centres.values, centres.valid, tokens)
         for optimiser in optimisers:
             optimiser.zero_grad()
@@ -58,6 +61,7 @@ def train_experts(detector: AnomalyMoE, data: NormalPictures, config: TrainConfi
             schedule.step()
         on_step(step, losses)
     detector.eval()
+    fit_subspaces(detector, encoded)
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -78,13 +82,13 @@ def _optimisers(objective: Objective, config: TrainConfig) -> tuple[StableAdamW,
     return first, second
 
 
-def _encode(detector: AnomalyMoE, pixels: Pictures) -> tuple[Tensor, Tensor]:
+def _encode(detector: AnomalyMoE, pixels: Pictures) -> EncoderOutput:
     parts = [
         detector.encode(detector.normalise(torch.from_numpy(pixels[start : start + ENCODE_BATCH])))
         for start in range(0, len(pixels), ENCODE_BATCH)
     ]
     features, cls = (torch.cat(column) for column in zip(*parts, strict=True))
-    return features, cls
+    return EncoderOutput(features, cls)
 
 
 def _choices(count: int, config: TrainConfig) -> Iterator[npt.NDArray[np.int64]]:

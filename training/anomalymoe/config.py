@@ -84,16 +84,29 @@ class ConvConfig(_Frozen):
     pool: int = Field(default=1, gt=0)
 
 
+class SubspaceConfig(_Frozen):
+    """A global expert in closed form: principal components of `channels` mixed channels, `code` of them."""
+
+    channels: int = Field(default=24, gt=0)
+    code: int = Field(default=28, gt=0)
+
+
 class GlobalConfig(_Frozen):
-    """`count` global experts; `student` scoring compares with a second network instead of F_target."""
+    """`count` global experts; `student` scoring compares with a second network instead of F_target.
+
+    subspace: in place of the convolutional autoencoder, for data sets too small to train one.
+    """
 
     count: int = Field(default=6, ge=0)
-    autoencoder: tuple[ConvConfig, ...] = Field(min_length=1)
+    autoencoder: tuple[ConvConfig, ...] = ()
+    subspace: SubspaceConfig | None = None
     student: tuple[ConvConfig, ...] | None = None
     scoring: Literal["target", "student"] = "target"
 
     @model_validator(mode="after")
     def _check(self) -> "GlobalConfig":
+        if bool(self.autoencoder) == bool(self.subspace):
+            raise ValueError("global_: exactly one of autoencoder and subspace must be given")
         if self.scoring == "student" and not self.student:
             raise ValueError(f"scoring 'student' needs a student network, got student={self.student}")
         return self

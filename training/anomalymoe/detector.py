@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from export.contract.manifest import LEVELS, Level
 from training.anomalymoe.component import ComponentExpert, assign
-from training.anomalymoe.config import AnomalyMoEConfig
+from training.anomalymoe.config import AnomalyMoEConfig, GlobalConfig
 from training.anomalymoe.encoder import Encoder, EncoderOutput
 from training.anomalymoe.expert import ExpertOutput, target_patches
 from training.anomalymoe.global_ import GlobalExpert
 from training.anomalymoe.patch import PatchExpert, init_linear
 from training.anomalymoe.router import Router, RouterOutput
+from training.anomalymoe.subspace import SubspaceExpert
 
 
 class Scene(NamedTuple):
@@ -68,7 +69,7 @@ class AnomalyMoE(nn.Module):
             [
                 *(PatchExpert(width, grid, prefix, config.patch) for _ in range(config.patch.count)),
                 *(ComponentExpert(width, prefix, config.component) for _ in range(config.component.count)),
-                *(GlobalExpert(width, grid, prefix, config.global_) for _ in range(config.global_.count)),
+                *(_global_expert(width, grid, prefix, config.global_) for _ in range(config.global_.count)),
             ]
         )
         self.levels: tuple[Level, ...] = tuple(
@@ -132,6 +133,8 @@ class AnomalyMoE(nn.Module):
             return expert(scene.features)
         if isinstance(expert, ComponentExpert):
             return expert(scene.features, scene.masks, scene.dilation)
+        if isinstance(expert, SubspaceExpert):
+            return expert(scene.features)
         return expert(scene.image, scene.features)
 
     def level_maps(self, detection: Detection, offset_BE: Tensor, scale_BE: Tensor) -> Tensor:
@@ -141,3 +144,11 @@ class AnomalyMoE(nn.Module):
         calibrated = (detection.errors - offset_BK[..., None, None]) / scale_BK[..., None, None]
         weights_BLK = self.level_of_expert[:, experts_BK].transpose(0, 1) * detection.router.gates[:, None]
         return torch.einsum("blk,bkhw->blhw", weights_BLK, calibrated.clamp(min=0))
+
+
+def _global_expert(
+    width: int, grid: tuple[int, int], prefix_tokens: int, config: GlobalConfig
+) -> GlobalExpert | SubspaceExpert:
+    if config.subspace is not None:
+        return SubspaceExpert(width, grid, prefix_tokens, config.subspace)
+    return GlobalExpert(width, grid, prefix_tokens, config)

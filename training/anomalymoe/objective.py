@@ -68,6 +68,9 @@ class Objective(nn.Module):
         Those see all pictures, since the pairs of Eq. 4 are of the same picture; the others only their own.
         """
         gates_BE = router.dense_gates
+        if self.model.config.router.selection == "per_level":
+            # Every level is seen anyway: the losses must not teach the router to look away from the harder.
+            gates_BE = gates_BE.detach()
         loss = gates_BE.new_zeros(())
         pooled: dict[int, Tensor] = {}
         for column in sorted(needed_whole | set(router.experts.unique().tolist())):

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from training.anomalymoe.encoder import EncoderOutput
 
 STRIDE = 8
+APPEARANCE_CHANNELS = 16
+LEAST_STD = 0.02  # a channel that hardly varies, as colour in grey pictures, must not be blown up
 FEATURE_OFFSET = 3.0  # standard deviations
 
 
@@ -34,9 +36,10 @@ class OfflineConfig(BaseModel):
 class OfflineEncoder(nn.Module):
     """A convolutional stem of stride 8, then blocks that mix tokens by convolution or attention.
 
-    F_target is the mean of the outputs of `fused_blocks`, standardised per channel over the patches of normal
-    pictures and then moved by FEATURE_OFFSET. Around that common offset the cosine error of the experts grows
-    with the square of a deviation; around zero it would see the direction of the noise alone.
+    F_target is the mean of the outputs of `fused_blocks` beside the plain `appearance` of each patch,
+    standardised per channel over the patches of normal pictures and then moved by FEATURE_OFFSET. Around
+    that common offset the cosine error of the experts grows with the square of a deviation; around zero it
+    would see the direction of the noise alone.
     """
 
     mean = (0.5, 0.5, 0.5)
@@ -47,7 +50,7 @@ class OfflineEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.image_size = config.image_size
-        self.width = config.width
+        self.width = config.width + APPEARANCE_CHANNELS
         self.grid = (config.image_size[0] // STRIDE, config.image_size[1] // STRIDE)
         self.stem = _stem(config)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width))
@@ -55,14 +58,16 @@ class OfflineEncoder(nn.Module):
         self.blocks = nn.ModuleList(_Block(mixer, config, self.grid) for mixer in config.mixers)
         self.feature_mean: Tensor
         self.feature_std: Tensor
-        self.register_buffer("feature_mean", torch.zeros(config.width))
-        self.register_buffer("feature_std", torch.ones(config.width))
+        self.register_buffer("feature_mean", torch.zeros(self.width))
+        self.register_buffer("feature_std", torch.ones(self.width))
 
     def forward(self, image_BCHW: Tensor) -> EncoderOutput:
         """Normalised pictures (B, 3, H, W) -> F_target of all tokens (B, 1 + N, D) and cls (B, D)."""
         outputs = self.block_outputs(image_BCHW)
-        standardised = (self._fuse(outputs) - self.feature_mean) / self.feature_std
-        return EncoderOutput(standardised + FEATURE_OFFSET, outputs[-1][:, 0])
+        seen_BNC = appearance(image_BCHW)
+        standardised = (self._fuse(outputs, seen_BNC) - self.feature_mean) / self.feature_std
+        cls_BD = torch.cat([outputs[-1][:, 0], seen_BNC.mean(1)], dim=1)
+        return EncoderOutput(standardised + FEATURE_OFFSET, cls_BD)
 
     def block_outputs(self, image_BCHW: Tensor) -> list[Tensor]:
         """The tokens (B, 1 + N, D) after each block."""
@@ -77,13 +82,45 @@ class OfflineEncoder(nn.Module):
     @torch.no_grad()
     def standardise(self, batches: Iterable[Tensor]) -> None:
         """Measure `feature_mean` and `feature_std` on batches of normalised normal pictures."""
-        fused = [self._fuse(self.block_outputs(batch))[:, 1:].flatten(0, 1) for batch in batches]
+        fused = [
+            self._fuse(self.block_outputs(batch), appearance(batch))[:, 1:].flatten(0, 1) for batch in batches
+        ]
         std, mean = torch.std_mean(torch.cat(fused), dim=0)
         self.feature_mean.copy_(mean)
-        self.feature_std.copy_(std.clamp_min(1e-6))
+        self.feature_std.copy_(std.clamp_min(LEAST_STD))
 
-    def _fuse(self, outputs: Sequence[Tensor]) -> Tensor:
-        return torch.stack([outputs[block] for block in self.config.fused_blocks]).mean(0)
+    def _fuse(self, outputs: Sequence[Tensor], seen_BNC: Tensor) -> Tensor:
+        """Learned and plain features side by side; the cls token takes the mean of the plain ones."""
+        learned = torch.stack([outputs[block] for block in self.config.fused_blocks]).mean(0)
+        plain = torch.cat([seen_BNC.mean(1, keepdim=True), seen_BNC], dim=1)
+        return torch.cat([learned, plain], dim=2)
+
+
+def appearance(image_BCHW: Tensor) -> Tensor:
+    """What each patch looks like, nothing learned: (B, N, 16).
+
+    Mean, maximum, minimum and deviation of brightness and two opponent colours, and mean and maximum of the
+    gradients along x and y, after the picture as a whole was brought to mean 0 and deviation 1.
+    """
+    centred = image_BCHW - image_BCHW.mean((1, 2, 3), keepdim=True)
+    image = centred / centred.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=1e-6)
+    red, green, blue = image.split(1, dim=1)
+    bright = (red + green + blue) / 3
+    colours = torch.cat([bright, red - green, (red + green) / 2 - blue], dim=1)
+    padded = F.pad(bright, (0, 1, 0, 1), mode="replicate")
+    across, down = padded[:, :, :-1, 1:] - bright, padded[:, :, 1:, :-1] - bright
+    gradients = torch.cat([across.abs(), down.abs()], dim=1)
+    mean = F.avg_pool2d(colours, STRIDE)
+    spread = (F.avg_pool2d(colours.square(), STRIDE) - mean.square()).clamp(min=1e-8).sqrt()
+    parts = [
+        mean,
+        F.max_pool2d(colours, STRIDE),
+        -F.max_pool2d(-colours, STRIDE),
+        spread,
+        F.avg_pool2d(gradients, STRIDE),
+        F.max_pool2d(gradients, STRIDE),
+    ]
+    return torch.cat(parts, dim=1).flatten(2).transpose(1, 2)
 
 
 def _stem(config: OfflineConfig) -> nn.Sequential:

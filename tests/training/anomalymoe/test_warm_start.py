@@ -1,0 +1,37 @@
+"""The router's beginning: pictures that look alike go to the same expert, on every level."""
+
+import torch
+
+from tests.training.anomalymoe.tiny import tiny_model
+from training.anomalymoe.config import PatchConfig, RouterConfig
+from training.anomalymoe.warm_start import start_router
+
+
+def clusters(width: int) -> torch.Tensor:
+    """cls tokens (20, D): ten around each of two points."""
+    random = torch.Generator().manual_seed(0)
+    points = 5 * torch.randn(2, width, generator=random)
+    return points.repeat_interleave(10, dim=0) + 0.1 * torch.randn(20, width, generator=random)
+
+
+def test_a_per_level_router_separates_clusters_and_weighs_levels_alike() -> None:
+    model = tiny_model(
+        router=RouterConfig(hidden=None, top_k=3, selection="per_level"),
+        patch=PatchConfig(count=2, depth=1, heads=2),
+    )
+    cls = clusters(model.encoder.width)
+    start_router(model, cls, torch.arange(2).repeat_interleave(10))
+    choice = model.router(cls)
+    assert model.config.counts == (2, 2, 2)
+    for experts in choice.experts.T:
+        assert (experts[:10] == experts[0]).all()
+        assert (experts[10:] == experts[10]).all()
+        assert experts[0] != experts[10]
+    torch.testing.assert_close(choice.gates, torch.full_like(choice.gates, 1 / 3))
+
+
+def test_other_routers_are_left_alone() -> None:
+    model = tiny_model()
+    before = {name: tensor.clone() for name, tensor in model.router.state_dict().items()}
+    start_router(model, clusters(model.encoder.width), torch.zeros(20))
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.router.state_dict().items())
