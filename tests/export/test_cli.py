@@ -43,7 +43,7 @@ def changed_run(exported: Exported, tmp_path: Path) -> Path:
     """The run with other router weights."""
     folder = shutil.copytree(exported.folder, tmp_path / "run")
     tensors = load_file(folder / WEIGHTS)
-    save_file(tensors | {"router.gate.weight": tensors["router.gate.weight"] * 1.01}, folder / WEIGHTS)
+    save_file(tensors | {"router.gate.weight": -tensors["router.gate.weight"]}, folder / WEIGHTS)
     return folder
 
 

@@ -59,10 +59,10 @@ def test_examples_have_the_shapes_of_a_batch_in_which_some_chose_the_expert(
     assert examples["image"].dtype == torch.uint8
     assert {name: tuple(tensor.shape) for name, tensor in examples.items()} == {
         "image": (5, SIZE, SIZE, 3),
-        "features": (5, 37, 16),
-        "cls": (5, 16),
+        "features": (5, 37, 32),
+        "cls": (5, 32),
         "rows": (3,),
-        "centres": (3, 4, 16),
+        "centres": (3, 4, 32),
         "valid": (3, 4),
         "levels": (5, 3, *GRID),
     }

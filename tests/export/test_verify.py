@@ -20,14 +20,14 @@ EXPERTS = {
 }
 
 
-def tampered(checkpoint: Checkpoint, prefix: str) -> Checkpoint:
-    """The checkpoint with the parameters under `prefix` changed by a few percent."""
+def tampered(checkpoint: Checkpoint, prefix: str, share: float = 0.05) -> Checkpoint:
+    """The checkpoint with the parameters under `prefix` changed by a share of their deviation."""
     detector = deepcopy(checkpoint.detector)
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in detector.named_parameters():
             if name.startswith(f"{prefix}."):
-                parameter.add_(0.05 * parameter.std() * torch.randn(parameter.shape, generator=random))
+                parameter.add_(share * parameter.std() * torch.randn(parameter.shape, generator=random))
     return replace(checkpoint, detector=detector)
 
 
@@ -49,7 +49,8 @@ def test_a_changed_expert_is_found_and_only_that_one(exported: Exported, prefix:
 
 
 def test_a_changed_router_is_found(exported: Exported) -> None:
-    assert refused(exported, tampered(exported.checkpoint, "router.gate")) == {"router"}
+    """By so much that other experts are chosen: equal choices with equal weights would be no difference."""
+    assert refused(exported, tampered(exported.checkpoint, "router.gate", share=5.0)) == {"router"}
 
 
 def test_a_changed_encoder_is_found(exported: Exported) -> None:

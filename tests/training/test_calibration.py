@@ -44,7 +44,7 @@ def test_the_prototype_is_the_mean_direction_of_the_training_pictures(
 
 
 def test_centres_lie_among_the_patches(detector: AnomalyMoE, known: Knowledge) -> None:
-    assert known.centres.shape == (4, 16)
+    assert known.centres.shape == (4, 32)
     patches = detector.encode(detector.normalise(torch.from_numpy(KEPT))).features[:, 1:].flatten(0, 1)
     assert (known.centres >= patches.amin(0).numpy() - 1e-4).all()
     assert (known.centres <= patches.amax(0).numpy() + 1e-4).all()
@@ -94,7 +94,8 @@ def test_offset_and_scale_are_quantiles_of_every_experts_error(
         errors = detector.expert_errors(Scene(image, features, masks)).transpose(0, 1).flatten(1).numpy()
     offset, top = np.quantile(errors, [0.9, 0.999], axis=1)
     np.testing.assert_allclose(category.error_offset, offset, rtol=1e-3)
-    np.testing.assert_allclose(category.error_scale, top - offset, rtol=1e-2)
+    # Divided by how far each expert is trusted, which is at most 1.
+    assert (category.error_scale >= 0.99 * (top - offset)).all()
     assert category.error_scale.shape == (5,)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from training.anomalymoe.config import SubspaceConfig
 from training.anomalymoe.expert import ExpertOutput, target_patches
 
+LEAST_NOISE = 0.01
 NOISE_FLOOR = 0.5  # of the mean noise of a channel: no place in the picture is trusted more than twice
 
 
@@ -60,7 +61,7 @@ class SubspaceExpert(nn.Module):
         self.basis[: len(components)] = components
         noise = self._residual(mixed_nChw[~fitted]).square().mean(0)
         floor = (NOISE_FLOOR**2) * noise.mean((1, 2), keepdim=True)
-        self.noise.copy_((noise + floor).sqrt().clamp(min=1e-6))
+        self.noise.copy_((noise + floor).sqrt().clamp(min=LEAST_NOISE))
 
     def _mix(self, features_BTF: Tensor) -> Tensor:
         patches_BND = target_patches(features_BTF, self.width, self.prefix_tokens)

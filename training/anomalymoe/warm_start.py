@@ -12,7 +12,7 @@ from training.anomalymoe.encoder import EncoderOutput
 from training.anomalymoe.subspace import SubspaceExpert
 
 FEWEST_PICTURES = 60  # a subspace of fewer says nothing about unseen pictures
-LOGIT_GAP = 2.0  # mean distance of the best to the second best logit of a level
+LOGIT_SIZE = 2.0  # root mean square of the logits at the start
 
 
 @torch.no_grad()
@@ -65,10 +65,8 @@ def _nearest_centre(cls_nD: Tensor, count: int, seed: int) -> tuple[Tensor, Tens
     means = KMeans(count, random_state=seed, n_init="auto").fit(cls_nD.numpy())
     weight = torch.from_numpy(means.cluster_centers_).to(cls_nD.dtype)
     bias = -weight.square().sum(1) / 2
-    if count == 1:
-        return weight, bias
-    best = (cls_nD @ weight.T + bias).topk(2, dim=1).values
-    scale = LOGIT_GAP / (best[:, 0] - best[:, 1]).mean().clamp(min=1e-6)
     # Logits are compared within a level only; what all of them share is taken away to keep them small.
     weight, bias = weight - weight.mean(0), bias - bias.mean()
+    logits = cls_nD @ weight.T + bias
+    scale = LOGIT_SIZE / logits.square().mean().sqrt().clamp(min=1e-6)
     return scale * weight, scale * bias
