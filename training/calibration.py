@@ -15,10 +15,10 @@ from torch import Tensor
 from export.contract.category import Category, FloatArray
 from training.anomalymoe.component import fit_centres
 from training.anomalymoe.detector import AnomalyMoE, Scene
-from training.anomalymoe.expert import target_patches
+from training.anomalymoe.expert import target_patches, top_mean
 from training.anomalymoe.head import Head
 from training.metrics import auroc
-from training.offline.defects import corrupt
+from training.offline.defects import damage
 from training.scoring import score_pictures, stack_centres
 
 Pictures = npt.NDArray[np.uint8]
@@ -79,28 +79,15 @@ def _trust(
 
     An expert that cannot, for this product, would only add noise to those that can.
     """
-    rng = np.random.default_rng(0)
-    donors = rng.permutation(len(held_out))
-    damaged = np.stack(
-        [
-            corrupt(rng, picture.astype(np.float32), held_out[donor].astype(np.float32)).picture
-            for picture, donor in zip(held_out, donors, strict=True)
-        ]
-    )
+    damaged = damage(np.random.default_rng(0), held_out)
     clean_nE, damaged_nE = (
-        _top_errors(np.maximum(one - offset[:, None], 0))
-        for one in (errors, _all_errors(detector, damaged.round().astype(np.uint8), known))
+        top_mean(torch.from_numpy(one - offset[:, None]).clamp(min=0)).numpy()
+        for one in (errors, _all_errors(detector, damaged, known))
     )
     labels = np.repeat([False, True], len(held_out))
     scores = np.concatenate([clean_nE, damaged_nE])
     figures = np.array([auroc(labels, column) for column in scores.T])
     return np.clip(2 * figures - 1, LEAST_TRUST, 1) ** 2
-
-
-def _top_errors(errors_nEN: FloatArray) -> FloatArray:
-    """The mean of the top 1 % of the patches of every picture and expert, (n, E)."""
-    count = max(1, errors_nEN.shape[2] // 100)
-    return np.sort(errors_nEN, axis=2)[:, :, -count:].mean(axis=2)
 
 
 def _with_scores(category: Category, detector: AnomalyMoE, head: Head, held_out: Pictures) -> Category:

@@ -12,15 +12,13 @@ from torch import nn
 from training.anomalymoe.detector import AnomalyMoE
 from training.anomalymoe.encoder import EncoderOutput
 from training.anomalymoe.objective import Losses, Objective
-from training.anomalymoe.warm_start import fit_subspaces, start_router
+from training.anomalymoe.warm_start import encode_pictures, fit_subspaces, start_router
 from training.config import TrainConfig
 from training.scoring import Centres, stack_centres
 from training.stable_adamw import StableAdamW
 
 Pictures = npt.NDArray[np.uint8]
 OnStep = Callable[[int, Losses], None]
-
-ENCODE_BATCH = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,14 +37,15 @@ class NormalPictures:
 def train_experts(detector: AnomalyMoE, data: NormalPictures, config: TrainConfig, on_step: OnStep) -> None:
     """Minimise Eq. 9 on random batches; the encoder is frozen, so each picture is encoded only once."""
     torch.manual_seed(config.seed)
+    detector.eval()
+    products, encoded = torch.from_numpy(data.products), encode_pictures(detector, data.pixels)
+    start_router(detector, encoded.cls, products, config.seed)
+    fit_subspaces(detector, data.pixels, products, encoded, config.seed)
     objective = Objective(detector).train()
     optimisers = _optimisers(objective, config)
     schedules = [
         torch.optim.lr_scheduler.LambdaLR(one, lambda step: learning_rate(step, config)) for one in optimisers
     ]
-    encoded = _encode(detector, data.pixels)
-    start_router(detector, encoded.cls, torch.from_numpy(data.products), config.seed)
-    fit_subspaces(detector, encoded)
     for step, chosen in enumerate(_choices(len(data.pixels), config), start=1):
         image = detector.normalise(torch.from_numpy(data.pixels[chosen]))
         centres = data.centres_of(chosen)
@@ -61,7 +60,6 @@ def train_experts(detector: AnomalyMoE, data: NormalPictures, config: TrainConfi
             schedule.step()
         on_step(step, losses)
     detector.eval()
-    fit_subspaces(detector, encoded)
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -80,15 +78,6 @@ def _optimisers(objective: Objective, config: TrainConfig) -> tuple[StableAdamW,
     rate, decay = config.learning_rate, config.weight_decay
     first, second = (StableAdamW(group, lr=rate, weight_decay=decay) for group in groups)
     return first, second
-
-
-def _encode(detector: AnomalyMoE, pixels: Pictures) -> EncoderOutput:
-    parts = [
-        detector.encode(detector.normalise(torch.from_numpy(pixels[start : start + ENCODE_BATCH])))
-        for start in range(0, len(pixels), ENCODE_BATCH)
-    ]
-    features, cls = (torch.cat(column) for column in zip(*parts, strict=True))
-    return EncoderOutput(features, cls)
 
 
 def _choices(count: int, config: TrainConfig) -> Iterator[npt.NDArray[np.int64]]:

@@ -42,12 +42,18 @@ class ViTConfig(_Frozen):
 class RouterConfig(_Frozen):
     """Routing by one matrix (hidden = None, Eq. 1) or by an MLP (the released weights).
 
-    selection: `top_k` takes the K largest logits, `per_level` the largest one of each level in use.
+    selection: `top_k` takes the K largest logits, `per_level` the largest one of each level in use. A linear
+    router of the latter kind is decided by clustering before training, see `start_router`.
     """
 
     hidden: int | None = Field(default=256, gt=0)
     top_k: int = Field(default=3, gt=0)
     selection: Literal["top_k", "per_level"] = "top_k"
+
+    @property
+    def is_clustered(self) -> bool:
+        """Whether the router is decided by clustering."""
+        return self.selection == "per_level" and self.hidden is None
 
 
 class PatchConfig(_Frozen):
@@ -85,10 +91,10 @@ class ConvConfig(_Frozen):
 
 
 class SubspaceConfig(_Frozen):
-    """A global expert in closed form: principal components of `channels` mixed channels, `code` of them."""
+    """A global expert in closed form: `code` principal components of at most `channels` mixed channels."""
 
-    channels: int = Field(default=24, gt=0)
-    code: int = Field(default=28, gt=0)
+    channels: int = Field(default=20, gt=0)
+    code: int = Field(default=64, gt=0)
 
 
 class GlobalConfig(_Frozen):
@@ -153,4 +159,10 @@ class AnomalyMoEConfig(_Frozen):
         levels = sum(count > 0 for count in self.counts)
         if self.router.selection == "per_level" and top_k != levels:
             raise ValueError(f"top_k must be the number of levels in use {levels} per level, got {top_k}")
+        if self.global_.count and self.global_.subspace and not self.router.is_clustered:
+            raise ValueError(
+                "global_.subspace is fitted to the pictures of its expert before training: router needs "
+                "hidden None and selection per_level, "
+                f"got {self.router.hidden} and {self.router.selection}"
+            )
         return self

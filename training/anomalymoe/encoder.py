@@ -29,7 +29,7 @@ class Encoder(Protocol):
     """What the detector reads of an encoder; any nn.Module with these attributes will do.
 
     width: D. grid: patches (h, w). prefix_tokens: tokens before the patches. image_size: (H, W) pixels.
-    mean, std: of the RGB picture in 0..1.
+    mean, std: of the RGB picture in 0..1. views: the kinds of channels that D is made of.
     """
 
     width: int
@@ -38,6 +38,7 @@ class Encoder(Protocol):
     image_size: tuple[int, int]
     mean: RGB
     std: RGB
+    views: tuple[slice, ...]
 
     def __call__(self, image: Tensor, /) -> EncoderOutput:
         """image: normalised (B, 3, H, W)."""
@@ -59,6 +60,7 @@ class VisionTransformer(nn.Module):
         height, width = config.image_size
         self.config = config
         self.width = config.width
+        self.views = (slice(0, config.width),)
         self.grid = (height // config.patch_size, width // config.patch_size)
         self.prefix_tokens = 1 + config.registers
         self.image_size = config.image_size

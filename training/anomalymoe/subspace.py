@@ -1,24 +1,29 @@
 """A global expert fitted in closed form: a linear autoencoder of F_target through a small code.
 
-Legend: B batch, n pictures, D width, C mixed channels, K code size, h w patch grid.
+Legend: B batch, n m pictures, D width, C mixed channels, K code size, h w patch grid.
 """
 
+from collections.abc import Sequence
+from copy import deepcopy
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from training.anomalymoe.config import SubspaceConfig
-from training.anomalymoe.expert import ExpertOutput, target_patches
+from training.anomalymoe.expert import ExpertOutput, target_patches, top_mean
+from training.metrics import auroc
 
-LEAST_NOISE = 0.01
-NOISE_FLOOR = 0.5  # of the mean noise of a channel: no place in the picture is trusted more than twice
+LEAST_NOISE = 0.05  # a channel that hardly varies, as colour in grey pictures, must not be blown up
+NOISE_FLOOR = 1.0  # of the mean noise of a channel: a quiet place is trusted more than others, within limits
 
 
 class SubspaceExpert(nn.Module):
     """F_target of the whole picture projected on the principal components of normal pictures.
 
     Where the paper trains a convolutional autoencoder (Eq. 8) on thousands of pictures, a few hundred decide
-    a linear one exactly. The error is the squared distance (mean over channels) in units of what normal
-    pictures leave unexplained at that place.
+    a linear one exactly. The error is the squared distance (mean over channels) in units of what unseen
+    normal pictures leave unexplained at that place.
     """
 
     mixing: Tensor
@@ -29,11 +34,12 @@ class SubspaceExpert(nn.Module):
     def __init__(self, width: int, grid: tuple[int, int], prefix_tokens: int, config: SubspaceConfig) -> None:
         super().__init__()
         self.width, self.grid, self.prefix_tokens = width, grid, prefix_tokens
-        channels = min(config.channels, width)
-        self.register_buffer("mixing", torch.eye(channels, width))
-        self.register_buffer("mean", torch.zeros(channels, *grid))
-        self.register_buffer("basis", torch.zeros(config.code, channels * grid[0] * grid[1]))
-        self.register_buffer("noise", torch.ones(channels, *grid))
+        self.register_buffer("mixing", torch.eye(config.channels, width))
+        self.register_buffer("mean", torch.zeros(config.channels, *grid))
+        # By far the largest part of a bundle; half the digits leave the error as it is.
+        numbers = config.channels * grid[0] * grid[1]
+        self.register_buffer("basis", torch.zeros(config.code, numbers, dtype=torch.float16))
+        self.register_buffer("noise", torch.ones(config.channels, *grid))
 
     def forward(self, features_BTF: Tensor) -> ExpertOutput:
         """Squared distance to the nearest point of the subspace; nothing here is moved by gradients."""
@@ -44,23 +50,34 @@ class SubspaceExpert(nn.Module):
         return ExpertOutput(error, error.mean((1, 2)), rebuilt_BC @ self.mixing)
 
     @torch.no_grad()
-    def fit(self, features_nTF: Tensor) -> None:
-        """Learn channels, mean, components and noise from the features of normal pictures.
+    def fit(
+        self, normal_nTF: Tensor, unseen_mTF: Tensor, damaged_mTF: Tensor, views: Sequence[slice]
+    ) -> None:
+        """Learn the subspace of normal pictures in the one of the `views` that shows defects best.
 
-        A third of the pictures is kept from the components, so that the noise is that of unseen pictures.
+        unseen_mTF: other normal pictures, which give the noise; damaged_mTF: the same with synthetic defects.
         """
-        code, channels = self.basis.shape[0], self.mixing.shape[0]
-        patches_ND = target_patches(features_nTF, self.width, self.prefix_tokens).flatten(0, 1)
-        self.mixing.copy_(_principal_axes(patches_ND, channels))
-        mixed_nChw = self._mix(features_nTF)
-        fitted = torch.arange(len(mixed_nChw)) % 3 != 0
-        self.mean.copy_(mixed_nChw[fitted].mean(0))
-        deviations = (mixed_nChw[fitted] - self.mean).flatten(1)
-        components = torch.linalg.svd(deviations, full_matrices=False).Vh[: min(code, len(deviations) - 1)]
+        labels = np.repeat([False, True], [len(unseen_mTF), len(damaged_mTF)])
+        fitted: list[tuple[float, dict[str, Tensor]]] = []
+        for view in views:
+            self._fit_view(normal_nTF, unseen_mTF, view)
+            errors = [self(features).error.flatten(1) for features in (unseen_mTF, damaged_mTF)]
+            figure = auroc(labels, top_mean(torch.cat(errors)).numpy())
+            fitted.append((figure, deepcopy(self.state_dict())))
+        self.load_state_dict(max(fitted, key=lambda one: one[0])[1])
+
+    def _fit_view(self, normal_nTF: Tensor, unseen_mTF: Tensor, view: slice) -> None:
+        patches_ND = target_patches(normal_nTF, self.width, self.prefix_tokens).flatten(0, 1)
+        self.mixing.copy_(_selection(patches_ND, view, len(self.mixing)))
+        mixed_nChw = self._mix(normal_nTF)
+        self.mean.copy_(mixed_nChw.mean(0))
+        deviations = (mixed_nChw - self.mean).flatten(1)
+        components = torch.linalg.svd(deviations, full_matrices=False).Vh
         self.basis.zero_()
-        self.basis[: len(components)] = components
-        noise = self._residual(mixed_nChw[~fitted]).square().mean(0)
-        floor = (NOISE_FLOOR**2) * noise.mean((1, 2), keepdim=True)
+        count = min(len(self.basis), len(deviations) - 1)
+        self.basis[:count] = components[:count]
+        noise = self._residual(self._mix(unseen_mTF)).square().mean(0)
+        floor = NOISE_FLOOR**2 * noise.mean((1, 2), keepdim=True)
         self.noise.copy_((noise + floor).sqrt().clamp(min=LEAST_NOISE))
 
     def _mix(self, features_BTF: Tensor) -> Tensor:
@@ -69,10 +86,20 @@ class SubspaceExpert(nn.Module):
 
     def _residual(self, mixed_BChw: Tensor) -> Tensor:
         deviation = (mixed_BChw - self.mean).flatten(1)
-        return (deviation - deviation @ self.basis.T @ self.basis).view_as(mixed_BChw)
+        basis = self.basis.to(deviation.dtype)
+        return (deviation - deviation @ basis.T @ basis).view_as(mixed_BChw)
 
 
-def _principal_axes(samples_ND: Tensor, count: int) -> Tensor:
-    """Orthonormal rows (count, D): the directions of greatest variance."""
-    _, vectors = torch.linalg.eigh(torch.cov(samples_ND.T))
-    return vectors.flip(1)[:, :count].T
+def _selection(patches_ND: Tensor, view: slice, count: int) -> Tensor:
+    """Rows (count, D) that pick the channels of a view, or its principal axes if it has more than `count`.
+
+    Rows beyond the channels of the view are zero.
+    """
+    channels_ND = patches_ND[:, view]
+    rows = torch.eye(channels_ND.shape[1])
+    if len(rows) > count:
+        _, vectors = torch.linalg.eigh(torch.cov(channels_ND.T))
+        rows = vectors.flip(1).T[:count]
+    mixing = torch.zeros(count, patches_ND.shape[1])
+    mixing[: len(rows), view] = rows
+    return mixing

@@ -1,8 +1,10 @@
-"""Where training begins and ends for experts of which each sees few pictures: clusters and components.
+"""What is decided before training when pictures are few: who sees what, by clusters, and the subspaces.
 
 Legend: n pictures, D width, E experts.
 """
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
@@ -10,22 +12,30 @@ from torch import Tensor, nn
 from training.anomalymoe.detector import AnomalyMoE
 from training.anomalymoe.encoder import EncoderOutput
 from training.anomalymoe.subspace import SubspaceExpert
+from training.offline.defects import damage
 
-FEWEST_PICTURES = 60  # a subspace of fewer says nothing about unseen pictures
+Pictures = npt.NDArray[np.uint8]
+
+BATCH = 32
+UNSEEN = 3  # every third picture is kept from the components and gives the noise
+STRAY = 0.1  # share of the pictures of a product
 LOGIT_SIZE = 2.0  # root mean square of the logits at the start
 
 
 @torch.no_grad()
 def start_router(detector: AnomalyMoE, cls_nD: Tensor, products_n: Tensor, seed: int = 0) -> None:
-    """Let a linear `per_level` router begin as the nearest of K-means centres, so that like goes with like.
+    """Let a linear `per_level` router be the nearest of K-means centres, so that like goes with like.
 
     products_n: number of each picture's product. What varies within a product counts for little, so that
     pictures of one product stay together. Every level gets the same logits where it has as many experts,
-    hence the same weight. Other routers are left as they are.
+    hence the same weight. The router is then frozen: balancing would mix products again. Others are left
+    as they are.
     """
     router = detector.router
-    if router.config.selection != "per_level" or not isinstance(router.gate, nn.Linear):
+    if not router.config.is_clustered:
         return
+    assert isinstance(router.gate, nn.Linear)
+    router.gate.requires_grad_(False)
     spread_D = _spread_within(cls_nD, products_n)
     columns = [_nearest_centre(cls_nD / spread_D, count, seed) for count in router.counts if count]
     router.gate.weight.copy_(torch.cat([weight for weight, _ in columns]) / spread_D)
@@ -33,17 +43,41 @@ def start_router(detector: AnomalyMoE, cls_nD: Tensor, products_n: Tensor, seed:
 
 
 @torch.no_grad()
-def fit_subspaces(detector: AnomalyMoE, encoded: EncoderOutput) -> None:
-    """Fit the experts that are decided in closed form, each on the pictures that the router sends it.
+def fit_subspaces(
+    detector: AnomalyMoE, pixels: Pictures, products_n: Tensor, encoded: EncoderOutput, seed: int = 0
+) -> None:
+    """Fit the experts that are decided in closed form, each on the products that the router sends it.
 
-    An expert with too few of them is fitted on all.
+    pixels: uint8 (n, H, W, 3), of which `encoded` is what the encoder says.
     """
+    rng = np.random.default_rng(seed)
     chosen_nE = detector.router(encoded.cls).chosen.bool()
     for column, expert in enumerate(detector.experts):
         if isinstance(expert, SubspaceExpert):
-            own = chosen_nE[:, column]
-            enough = int(own.sum()) >= FEWEST_PICTURES
-            expert.fit(encoded.features[own] if enough else encoded.features)
+            rows = _rows_of_products(chosen_nE[:, column], products_n)
+            is_unseen = torch.arange(len(rows)) % UNSEEN == 0
+            normal, unseen = encoded.features[rows[~is_unseen]], encoded.features[rows[is_unseen]]
+            damaged = encode_pictures(detector, damage(rng, pixels[rows[is_unseen].numpy()])).features
+            expert.fit(normal, unseen, damaged, detector.encoder.views)
+
+
+def encode_pictures(detector: AnomalyMoE, pixels: Pictures) -> EncoderOutput:
+    """What the encoder says about uint8 pictures (n, H, W, 3), a batch at a time."""
+    starts = range(0, len(pixels), BATCH)
+    batches = (detector.normalise(torch.from_numpy(pixels[start : start + BATCH])) for start in starts)
+    features, cls = zip(*(detector.encode(batch) for batch in batches), strict=True)
+    return EncoderOutput(torch.cat(features), torch.cat(cls))
+
+
+def _rows_of_products(chosen_n: Tensor, products_n: Tensor) -> Tensor:
+    """Numbers of all pictures of the products that choose an expert more than astray; of all if none does."""
+    own = [
+        product for product in products_n.unique() if chosen_n[products_n == product].float().mean() > STRAY
+    ]
+    members = (
+        torch.isin(products_n, torch.stack(own)) if own else torch.ones_like(products_n, dtype=torch.bool)
+    )
+    return torch.nonzero(members).squeeze(1)
 
 
 def _spread_within(cls_nD: Tensor, products_n: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from numpy.random import Generator
 from training.demo.drawing import Canvas, Colour, shaded
 from training.demo.parts import Part, extra, misplaced, missing, swapped, wrong_colour, wrong_part
 from training.demo.product import Product
-from training.demo.shapes import Array, box, disc, intersection, moved, outline, polygon
+from training.demo.shapes import Array, box, disc, intersection, moved, outline
 from training.demo.texture import grain, smooth_noise
 
 CARD = (0.455, 0.34)
@@ -114,13 +114,14 @@ def paint_capsule(canvas: Canvas, part: Part) -> None:
     region.fill(glint, (1.0, 1.0, 1.0), 0.45)
 
 
-def paint_hexagon(canvas: Canvas, part: Part) -> None:
-    """A six-sided tablet, which belongs to another medicine."""
-    radius = 0.9 * part.half_width
-    region = canvas.around(part.x, part.y, part.half_width, part.half_width, part.angle)
-    region.shadow(polygon(6, radius), 0.016)
-    region.dome(polygon(6, radius), part.colour, 0.3 * radius, gloss=0.15)
-    region.dye(disc(0.3 * radius), (0.78, 0.78, 0.78))
+def paint_caplet(canvas: Canvas, part: Part) -> None:
+    """An oblong tablet, which belongs to another medicine."""
+    long, short = 1.25 * part.half_width, 0.6 * part.half_width
+    region = canvas.around(part.x, part.y, long, short, part.angle)
+    body = box(long, short, short)
+    region.shadow(body, 0.016)
+    region.dome(body, part.colour, 0.6 * short, gloss=0.18)
+    region.dye(box(0.005, short), (0.72, 0.72, 0.72))
 
 
 def _unequal_pairs() -> tuple[tuple[str, str], ...]:
@@ -132,14 +133,14 @@ BLISTER = Product(
     name="blister",
     slots=SLOTS,
     ground=paint_ground,
-    painters={"tablet": paint_tablet, "capsule": paint_capsule, "hexagon": paint_hexagon},
+    painters={"tablet": paint_tablet, "capsule": paint_capsule, "caplet": paint_caplet},
     changes={
         "component_wrong_colour": wrong_colour(
             {slot: [(0.80, 0.36, 0.42), (0.45, 0.66, 0.36), (0.86, 0.84, 0.80)] for slot in TABLETS}
             | {slot: [(0.76, 0.26, 0.22), (0.20, 0.28, 0.62)] for slot in NAMES if slot not in TABLETS}
         ),
         "component_wrong_part": wrong_part(
-            {slot: [("hexagon", YELLOW if slot.startswith("yellow") else BLUE)] for slot in TABLETS}
+            {slot: [("caplet", YELLOW if slot.startswith("yellow") else BLUE)] for slot in TABLETS}
         ),
         "logical_missing": missing(NAMES),
         "logical_extra": extra(NAMES, CARD),

@@ -26,7 +26,7 @@ def scratch(canvas: Canvas, centre: Point, rng: Generator) -> None:
     steps = np.linspace(-0.5, 0.5, 7)
     headings = heading + bend * steps
     points = _walk(centre, headings, length / len(steps))
-    width = float(rng.uniform(0.006, 0.009))
+    width = float(rng.uniform(0.007, 0.01))
     widths = [width * (1 - 1.2 * abs(step)) for step in np.linspace(-0.5, 0.5, len(points))]
     _paint(
         canvas,

@@ -50,6 +50,16 @@ def corrupt(rng: np.random.Generator, picture: Picture, donor: Picture) -> Corru
     return Corrupted(np.clip(damaged, 0, 255), mask)
 
 
+def damage(rng: np.random.Generator, pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Each of the normal pictures (n, H, W, 3) with synthetic defects: what a defect may do to a score."""
+    donors = rng.integers(len(pictures), size=len(pictures))
+    damaged = [
+        corrupt(rng, picture.astype(np.float32), pictures[donor].astype(np.float32)).picture
+        for picture, donor in zip(pictures, donors, strict=True)
+    ]
+    return np.stack(damaged).round().astype(np.uint8)
+
+
 def _fill(rng: np.random.Generator, picture: Picture, donor: Picture) -> Values:
     fill = _FILLS[rng.choice(len(_FILLS), p=_FILL_PROBABILITIES)]
     return fill(rng, picture, donor)

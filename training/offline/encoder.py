@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from training.anomalymoe.encoder import EncoderOutput
 
 STRIDE = 8
-APPEARANCE_CHANNELS = 16
+APPEARANCE_CHANNELS = 20
 LEAST_STD = 0.02  # a channel that hardly varies, as colour in grey pictures, must not be blown up
 FEATURE_OFFSET = 3.0  # standard deviations
 
@@ -51,6 +51,7 @@ class OfflineEncoder(nn.Module):
         self.config = config
         self.image_size = config.image_size
         self.width = config.width + APPEARANCE_CHANNELS
+        self.views = (slice(0, config.width), slice(config.width, self.width))  # learned, plain
         self.grid = (config.image_size[0] // STRIDE, config.image_size[1] // STRIDE)
         self.stem = _stem(config)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width))
@@ -97,19 +98,24 @@ class OfflineEncoder(nn.Module):
 
 
 def appearance(image_BCHW: Tensor) -> Tensor:
-    """What each patch looks like, nothing learned: (B, N, 16).
+    """What each patch looks like, nothing learned: (B, N, 20).
 
     Mean, maximum, minimum and deviation of brightness and two opponent colours, and mean and maximum of the
-    gradients along x and y, after the picture as a whole was brought to mean 0 and deviation 1.
+    gradients in four directions, after the picture as a whole was brought to mean 0 and deviation 1.
     """
     centred = image_BCHW - image_BCHW.mean((1, 2, 3), keepdim=True)
     image = centred / centred.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=1e-6)
     red, green, blue = image.split(1, dim=1)
     bright = (red + green + blue) / 3
     colours = torch.cat([bright, red - green, (red + green) / 2 - blue], dim=1)
-    padded = F.pad(bright, (0, 1, 0, 1), mode="replicate")
-    across, down = padded[:, :, :-1, 1:] - bright, padded[:, :, 1:, :-1] - bright
-    gradients = torch.cat([across.abs(), down.abs()], dim=1)
+    padded = F.pad(bright, (1, 1, 0, 1), mode="replicate")
+    right, below_left, below, below_right = (
+        padded[:, :, :-1, 2:],
+        padded[:, :, 1:, :-2],
+        padded[:, :, 1:, 1:-1],
+        padded[:, :, 1:, 2:],
+    )
+    gradients = (torch.cat([right, below_left, below, below_right], dim=1) - bright).abs()
     mean = F.avg_pool2d(colours, STRIDE)
     spread = (F.avg_pool2d(colours.square(), STRIDE) - mean.square()).clamp(min=1e-8).sqrt()
     parts = [

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from training.anomalymoe.expert import top_mean
 from training.metrics import auroc
-from training.offline.defects import add_noise, corrupt, vary
+from training.offline.defects import add_noise, corrupt, damage, vary
 from training.offline.encoder import FEATURE_OFFSET, OfflineConfig, OfflineEncoder
 
 Pictures = npt.NDArray[np.uint8]
@@ -141,11 +142,8 @@ class _HeldOutCheck:
 
     def __init__(self, pictures: Pictures, held_out: Pictures, config: PretextConfig) -> None:
         rng = np.random.default_rng(config.seed + 1)
-        clean = held_out[rng.permutation(len(held_out))[:CHECKED_PICTURES]].astype(np.float32)
-        damaged = np.stack(
-            [corrupt(rng, picture, clean[rng.integers(len(clean))]).picture for picture in clean]
-        )
-        self.probe = np.concatenate([clean, damaged]).round().astype(np.uint8)
+        clean = held_out[rng.permutation(len(held_out))[:CHECKED_PICTURES]]
+        self.probe = np.concatenate([clean, damage(rng, clean)])
         self.labels = np.repeat([False, True], len(clean))
         self.normal = pictures[rng.permutation(len(pictures))[:CHECKED_PICTURES]]
 
@@ -156,7 +154,7 @@ class _HeldOutCheck:
         for batch in _normalised(self.probe):
             deviation_BND = encoder(batch).features[:, 1:] - FEATURE_OFFSET
             error_BN = deviation_BND.square().mean(-1)
-            scores.append(error_BN.topk(max(1, error_BN.shape[1] // 100)).values.mean(1))
+            scores.append(top_mean(error_BN))
         return auroc(self.labels, torch.cat(scores).numpy())
 
 
