@@ -122,7 +122,7 @@ def _expert_arrays(model: AnomalyMoE, scene: Scene, router: RouterOutput) -> dic
     patch, component, _ = model.config.counts
     outputs = [model.run_expert(column, scene) for column in range(len(model.experts))]
     errors = torch.stack([output.error for output in outputs], 1)
-    zeros = torch.zeros_like(router.logits)
+    zeros = torch.zeros_like(errors)
     levels = model.level_maps(Detection.chosen(router, errors), zeros, zeros + 1)
     size = scene.image.shape[-2:]
     maps = F.interpolate(levels, size, mode="bilinear", align_corners=False)[..., ::8, ::8]

@@ -153,11 +153,17 @@ def tiny_category(name: str) -> Category:
         centres=factors[:, None] * colour,
         prototype=unit,
         radius=0.3,
-        error_offset=np.linspace(0.001, 0.002, len(COLUMNS), dtype=np.float32),
-        error_scale=np.linspace(0.05, 0.15, len(COLUMNS), dtype=np.float32),
+        error_offset=_ramp(0.001, 0.002),
+        error_scale=_ramp(0.05, 0.15),
         scores=np.linspace(0.01, 0.2, 199, dtype=np.float32),
         peaks=np.linspace(0.02, 0.3, 199, dtype=np.float32),
     )
+
+
+def _ramp(start: float, stop: float) -> Array:
+    """Values (E, h, w) of which no two are equal."""
+    shape = (len(COLUMNS), GRID, GRID)
+    return np.linspace(start, stop, int(np.prod(shape)), dtype=np.float32).reshape(shape)
 
 
 def plain_picture(category: str, size: tuple[int, int] = (56, 42)) -> Image.Image:

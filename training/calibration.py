@@ -2,10 +2,12 @@
 
 Centres and prototype come from the training pictures; everything that a decision rests on comes from
 pictures that took no part in training.
+Legend: n pictures, E experts, h w patch grid, D width, M components.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,19 +16,23 @@ from torch import Tensor
 
 from export.contract.category import Category, FloatArray
 from training.anomalymoe.component import fit_centres
-from training.anomalymoe.detector import AnomalyMoE, Scene
+from training.anomalymoe.detector import AnomalyMoE, Detection, Scene
 from training.anomalymoe.expert import target_patches, top_mean
-from training.anomalymoe.head import Head
+from training.anomalymoe.head import Head, HeadOutput
+from training.anomalymoe.router import RouterOutput
 from training.metrics import auroc
 from training.offline.defects import damage
-from training.scoring import score_pictures, stack_centres
+from training.scoring import stack_centres
 
 Pictures = npt.NDArray[np.uint8]
 
 BATCH = 16
+FOLDS = 5
+PRIOR = 10  # pictures: with so many, a place counts for itself as much as for the whole picture
 OFFSET_QUANTILE = 0.9
 SCALE_QUANTILE = 0.999
-LEAST_TRUST = 0.05
+LEAST_TRUST = 0.01
+TRUST_POWER = 16  # synthetic defects are easier than real ones, so that small differences count
 RADIUS_MARGIN = 1.5  # a picture this much further from the prototype than any held-out one is another product
 
 
@@ -36,6 +42,24 @@ class Knowledge:
 
     centres: FloatArray
     prototype: FloatArray
+
+
+class _Seen(NamedTuple):
+    """What the model says about pictures: cls (n, D), routing, and errors (n, E, h, w) of every expert."""
+
+    cls: Tensor
+    router: RouterOutput
+    errors: Tensor
+
+    def take(self, rows: Tensor) -> "_Seen":
+        return _Seen(self.cls[rows], RouterOutput(*(part[rows] for part in self.router)), self.errors[rows])
+
+
+class _Scales(NamedTuple):
+    """Offset and scale (E, h, w) of the errors."""
+
+    offset: Tensor
+    scale: Tensor
 
 
 @torch.no_grad()
@@ -55,64 +79,83 @@ def learn_product(detector: AnomalyMoE, pictures: Pictures, components: int, see
 @torch.no_grad()
 def calibrate(detector: AnomalyMoE, head: Head, name: str, known: Knowledge, held_out: Pictures) -> Category:
     """Error scales, radius and score distribution of a category from held-out pictures (n, H, W, 3)."""
-    errors = _all_errors(detector, held_out, known)
-    offset, top = np.quantile(errors, [OFFSET_QUANTILE, SCALE_QUANTILE], axis=(0, 2))
-    scale = np.maximum(top - offset, 1e-6) / _trust(detector, errors, offset, held_out, known)
-    distances = np.concatenate([_distances(detector, batch, known.prototype) for batch in _batches(held_out)])
-    unscored = Category(
+    seen = _look(detector, held_out, known)
+    damaged = _look(detector, damage(np.random.default_rng(0), held_out), known)
+    trust_E = _trust(seen.errors, damaged.errors)
+    offset, scale = _fit_scales(seen.errors, trust_E)
+    scored = _cross_scored(detector, head, seen, trust_E)
+    distances = 1 - torch.nn.functional.normalize(seen.cls, dim=1).numpy() @ known.prototype
+    return Category(
         name=name,
         centres=known.centres,
         prototype=known.prototype,
         radius=min(2.0, float(RADIUS_MARGIN * distances.max())),
-        error_offset=offset.astype(np.float32),
-        error_scale=scale.astype(np.float32),
-        scores=np.zeros(1, np.float32),
-        peaks=np.zeros(1, np.float32),
+        error_offset=offset.numpy(),
+        error_scale=scale.numpy(),
+        scores=scored.score.sort().values.numpy(),
+        peaks=scored.map.amax((1, 2)).sort().values.numpy(),
     )
-    return _with_scores(unscored, detector, head, held_out)
 
 
-def _trust(
-    detector: AnomalyMoE, errors: FloatArray, offset: FloatArray, held_out: Pictures, known: Knowledge
-) -> FloatArray:
-    """How well each expert tells held-out pictures from the same with synthetic defects, (E,) in 0..1.
+def _look(detector: AnomalyMoE, pictures: Pictures, known: Knowledge) -> _Seen:
+    parts = [_look_at_batch(detector, batch, known) for batch in _batches(pictures)]
+    router = RouterOutput(*(torch.cat(column) for column in zip(*(one.router for one in parts), strict=True)))
+    return _Seen(torch.cat([one.cls for one in parts]), router, torch.cat([one.errors for one in parts]))
+
+
+def _look_at_batch(detector: AnomalyMoE, pixels: Tensor, known: Knowledge) -> _Seen:
+    image = detector.normalise(pixels)
+    features, cls = detector.encode(image)
+    given = stack_centres([known.centres] * len(pixels))
+    masks = detector.component_masks(features, given.values, given.valid)
+    return _Seen(cls, detector.router(cls), detector.expert_errors(Scene(image, features, masks)))
+
+
+def _fit_scales(errors_nEhw: Tensor, trust_E: Tensor) -> _Scales:
+    """Bring the errors of every place and expert to one scale: 0 for common, trust for rare ones.
+
+    A place is compared with itself in other pictures, the less so the fewer there are.
+    """
+    own = len(errors_nEhw) / (len(errors_nEhw) + PRIOR)
+    mean_Ehw = errors_nEhw.mean(0)
+    mean_Ehw = own * mean_Ehw + (1 - own) * mean_Ehw.mean((1, 2), keepdim=True)
+    variance_Ehw = (errors_nEhw - mean_Ehw).square().mean(0)
+    spread_Ehw = (variance_Ehw * own + variance_Ehw.mean((1, 2), keepdim=True)).sqrt().clamp(min=1e-6)
+    deviations_EN = ((errors_nEhw - mean_Ehw) / spread_Ehw).transpose(0, 1).flatten(1)
+    common, rare = np.quantile(deviations_EN.numpy(), [OFFSET_QUANTILE, SCALE_QUANTILE], axis=1)
+    span = np.maximum(rare - common, 1e-3) / trust_E.numpy()
+    offset, scale = (
+        torch.from_numpy(one.astype(np.float32))[:, None, None] * spread_Ehw for one in (common, span)
+    )
+    return _Scales(mean_Ehw + offset, scale)
+
+
+def _trust(errors_nEhw: Tensor, damaged_nEhw: Tensor) -> Tensor:
+    """How far each expert is trusted, (E,): 1 for the one that tells synthetic defects best, less for others.
 
     An expert that cannot, for this product, would only add noise to those that can.
     """
-    damaged = damage(np.random.default_rng(0), held_out)
-    clean_nE, damaged_nE = (
-        top_mean(torch.from_numpy(one - offset[:, None]).clamp(min=0)).numpy()
-        for one in (errors, _all_errors(detector, damaged, known))
-    )
-    labels = np.repeat([False, True], len(held_out))
-    scores = np.concatenate([clean_nE, damaged_nE])
-    figures = np.array([auroc(labels, column) for column in scores.T])
-    return np.clip(2 * figures - 1, LEAST_TRUST, 1) ** 2
+    experts = errors_nEhw.shape[1]
+    offset, scale = _fit_scales(errors_nEhw, torch.ones(experts))
+    calibrated = ((torch.cat([errors_nEhw, damaged_nEhw]) - offset) / scale).clamp(min=0)
+    scores = top_mean(calibrated.flatten(2)).numpy()
+    labels = np.repeat([False, True], len(errors_nEhw))
+    figures = torch.tensor([auroc(labels, column) for column in scores.T])
+    ability_E = (2 * figures - 1).clamp(min=1e-3)
+    return (ability_E / ability_E.max()).pow(TRUST_POWER).clamp(min=LEAST_TRUST).float()
 
 
-def _with_scores(category: Category, detector: AnomalyMoE, head: Head, held_out: Pictures) -> Category:
-    outputs = [score_pictures(detector, head, batch, [category] * len(batch)) for batch in _batches(held_out)]
-    scores = torch.cat([output.score for output in outputs]).sort().values
-    peaks = torch.cat([output.map.amax((1, 2)) for output in outputs]).sort().values
-    return replace(category, scores=scores.numpy(), peaks=peaks.numpy())
-
-
-def _all_errors(detector: AnomalyMoE, pictures: Pictures, known: Knowledge) -> FloatArray:
-    return np.concatenate([_expert_errors(detector, batch, known.centres) for batch in _batches(pictures)])
-
-
-def _expert_errors(detector: AnomalyMoE, pixels: Tensor, centres: FloatArray) -> FloatArray:
-    """Errors (B, E, N) of every expert on every picture, chosen or not."""
-    image = detector.normalise(pixels)
-    features = detector.encode(image).features
-    given = stack_centres([centres] * len(pixels))
-    masks = detector.component_masks(features, given.values, given.valid)
-    return detector.expert_errors(Scene(image, features, masks)).flatten(2).numpy()
-
-
-def _distances(detector: AnomalyMoE, pixels: Tensor, prototype: FloatArray) -> FloatArray:
-    directions = torch.nn.functional.normalize(detector.encode(detector.normalise(pixels)).cls, dim=1)
-    return 1 - directions.numpy() @ prototype
+def _cross_scored(detector: AnomalyMoE, head: Head, seen: _Seen, trust_E: Tensor) -> HeadOutput:
+    """Scores of the held-out pictures, each fold by the scales of the others, as for a picture never seen."""
+    numbers = torch.arange(len(seen.cls))
+    outputs = []
+    for fold in range(min(FOLDS, len(numbers))):
+        inside = numbers % FOLDS == fold
+        others = seen.errors[~inside] if len(numbers) > 1 else seen.errors
+        part = seen.take(numbers[inside])
+        scales = (one.expand(len(part.cls), *one.shape) for one in _fit_scales(others, trust_E))
+        outputs.append(head(detector.level_maps(Detection.chosen(part.router, part.errors), *scales)))
+    return HeadOutput(*(torch.cat(column) for column in zip(*outputs, strict=True)))
 
 
 def _batches(pictures: Pictures | Sequence[Tensor]) -> Iterator[Tensor]:

@@ -122,7 +122,7 @@ def _offline() -> FitConfig:
         pretext=PretextConfig(),
         detector=AnomalyMoEConfig(
             router=RouterConfig(hidden=None, top_k=3, selection="per_level"),
-            patch=PatchConfig(count=3, depth=1, heads=4, bottleneck_ratio=0.125, noise_std=1.5),
+            patch=PatchConfig(count=3, depth=1, heads=4, mlp_ratio=1, bottleneck_ratio=0.125, noise_std=1.5),
             component=ComponentConfig(count=3, hidden=64, code=16),
             global_=GlobalConfig(count=3, subspace=SubspaceConfig()),
             eir=EirConfig(pairs="sampled"),

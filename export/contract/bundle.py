@@ -131,11 +131,21 @@ def _read_categories(folder: Path, manifest: Manifest) -> dict[str, Category]:
 
 
 def _check_fit(category: Category, manifest: Manifest, where: Path) -> None:
-    """Raise BundleError unless the category has the width of the backbone and calibrates every expert."""
-    calibrated, columns = len(category.error_offset), 1 + max(expert.column for expert in manifest.experts)
+    """Raise BundleError unless the category has the width of the backbone and calibrates every expert.
+
+    Every expert and every place of the patch grid, that is.
+    """
+    (calibrated, *grid), columns = (
+        category.error_offset.shape,
+        1 + max(one.column for one in manifest.experts),
+    )
     if calibrated < columns:
         raise BundleError(
             f"{where}: category {category.name!r} calibrates {calibrated} experts, not {columns}"
+        )
+    if tuple(grid) != manifest.grid:
+        raise BundleError(
+            f"{where}: category {category.name!r} calibrates a grid of {tuple(grid)}, not {manifest.grid}"
         )
     width = manifest.graphs["backbone"].outputs["cls"].shape[-1]
     if len(category.prototype) != width:

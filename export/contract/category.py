@@ -13,11 +13,12 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Category:
-    """What the service knows about one product. M components, D width, E router columns, n pictures.
+    """What the service knows about one product. M components, D width, E router columns, h w patch grid,
+    n pictures.
 
     centres (M, D): component centres. prototype (D,): mean direction of the cls tokens, unit length.
     radius: largest cosine distance of a cls token to the prototype that still is this product.
-    error_offset, error_scale (E,): calibration of each expert's error; the scale is positive.
+    error_offset, error_scale (E, h, w): calibration of each expert's error; the scale is positive.
     scores, peaks (n,): raw image scores and map maxima of the calibration pictures, ascending.
     Raises ValueError when an array has the wrong shape, order or sign.
     """
@@ -38,12 +39,13 @@ class Category:
                 raise ValueError(
                     f"category {self.name!r}: {field} {array.shape} is not {rank}-d, full and finite"
                 )
-        width, experts, pictures = len(self.prototype), len(self.error_offset), len(self.scores)
+        width, pictures = len(self.prototype), len(self.scores)
         rules = {
             f"centres must have width {width}": self.centres.shape[1] == width,
             "prototype must have length 1": abs(float(np.linalg.norm(self.prototype)) - 1) < 1e-3,
             f"radius {self.radius} must be a cosine distance": 0 <= self.radius <= 2,
-            f"error_scale must have length {experts}": len(self.error_scale) == experts,
+            "error_scale must have the shape of error_offset": self.error_scale.shape
+            == self.error_offset.shape,
             "error_scale must be positive": bool((self.error_scale > 0).all()),
             "scores must ascend": bool((np.diff(self.scores) >= 0).all()),
             "peaks must ascend": bool((np.diff(self.peaks) >= 0).all()),
@@ -54,7 +56,7 @@ class Category:
                 raise ValueError(f"category {self.name!r}: {rule}")
 
 
-_RANKS = {"centres": 2, "prototype": 1, "error_offset": 1, "error_scale": 1, "scores": 1, "peaks": 1}
+_RANKS = {"centres": 2, "prototype": 1, "error_offset": 3, "error_scale": 3, "scores": 1, "peaks": 1}
 _TENSORS = tuple(field.name for field in fields(Category) if field.name != "name")
 
 

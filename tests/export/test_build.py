@@ -10,7 +10,7 @@ from export.contract.manifest import LEVELS
 from service.backends.onnx import OnnxGraph
 from service.engine import Engine, Outcome, Picture
 from tests.export.conftest import Exported
-from tests.training.tiny_run import DEFECTS, GRID, PRODUCTS, SIZE, draw
+from tests.training.tiny_run import DEFECTS, GRID, PRODUCTS, SIZE, WIDTH, draw
 from training.anomalymoe.head import Head, HeadOutput
 from training.scoring import score_pictures
 
@@ -96,15 +96,15 @@ def test_signatures_are_those_of_the_contract(exported: Exported) -> None:
 
     assert signature("backbone") == {
         "image": ("uint8", ("B", SIZE, SIZE, 3)),
-        "features": ("float32", ("B", 37, 32)),
-        "cls": ("float32", ("B", 32)),
+        "features": ("float32", ("B", 37, WIDTH)),
+        "cls": ("float32", ("B", WIDTH)),
     }
     assert signature("router")["experts"] == ("int64", ("B", 3))
     assert signature("router")["gates"] == ("float32", ("B", 3))
     assert signature("expert-component-1") == {
-        "features": ("float32", ("B", 37, 32)),
+        "features": ("float32", ("B", 37, WIDTH)),
         "rows": ("int64", ("b",)),
-        "centres": ("float32", ("b", "M", 32)),
+        "centres": ("float32", ("b", "M", WIDTH)),
         "valid": ("bool", ("b", "M")),
         "error": ("float32", ("b", *GRID)),
     }
@@ -126,10 +126,10 @@ def test_graphs_take_any_batch(exported: Exported, batch: int) -> None:
 
     image = np.random.default_rng(batch).integers(0, 256, (batch, SIZE, SIZE, 3), np.uint8)
     encoded = run("backbone", image=image)
-    assert encoded["cls"].shape == (batch, 32)
+    assert encoded["cls"].shape == (batch, WIDTH)
     assert run("router", cls=encoded["cls"])["experts"].shape == (batch, 3)
     rows = np.arange(batch, dtype=np.int64)[::-1].copy()
-    centres, valid = np.zeros((batch, batch, 32), np.float32), np.ones((batch, batch), np.bool_)
+    centres, valid = np.zeros((batch, batch, WIDTH), np.float32), np.ones((batch, batch), np.bool_)
     inputs = {"rows": rows, "features": encoded["features"]}
     assert run("expert-patch-0", **inputs)["error"].shape == (batch, *GRID)
     assert run("expert-global-0", image=image, **inputs)["error"].shape == (batch, *GRID)

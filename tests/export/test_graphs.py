@@ -7,7 +7,7 @@ from torch import Tensor
 from export.build import expert_specs
 from export.contract.manifest import REQUIRED_GRAPHS
 from export.graphs import Part, detector_parts, dynamic_axes, example_tensors
-from tests.training.tiny_run import GRID, SIZE, tiny_checkpoint
+from tests.training.tiny_run import GRID, SIZE, WIDTH, tiny_checkpoint
 from training.anomalymoe.detector import AnomalyMoE, Scene
 from training.anomalymoe.head import Head
 
@@ -59,10 +59,10 @@ def test_examples_have_the_shapes_of_a_batch_in_which_some_chose_the_expert(
     assert examples["image"].dtype == torch.uint8
     assert {name: tuple(tensor.shape) for name, tensor in examples.items()} == {
         "image": (5, SIZE, SIZE, 3),
-        "features": (5, 37, 32),
-        "cls": (5, 32),
+        "features": (5, 37, WIDTH),
+        "cls": (5, WIDTH),
         "rows": (3,),
-        "centres": (3, 4, 32),
+        "centres": (3, 4, WIDTH),
         "valid": (3, 4),
         "levels": (5, 3, *GRID),
     }

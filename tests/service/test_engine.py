@@ -134,7 +134,7 @@ def test_sparse_pass_equals_the_dense_sum(engine: Engine):
     for column, (level, index) in enumerate(COLUMNS):
         graph = engine._graphs[f"expert-{level}-{index}"]
         error = graph.run({name: feeds[name] for name in graph.inputs})["error"][0]
-        calibrated = calibrate(error, category.error_offset[column], category.error_scale[column])  # pyright: ignore[reportArgumentType]
+        calibrated = calibrate(error, category.error_offset[column], category.error_scale[column])
         expected[LEVELS.index(level)] += gates[column] * calibrated
     np.testing.assert_allclose(result.level_maps, expected, rtol=1e-5)
 

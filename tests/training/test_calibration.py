@@ -44,7 +44,7 @@ def test_the_prototype_is_the_mean_direction_of_the_training_pictures(
 
 
 def test_centres_lie_among_the_patches(detector: AnomalyMoE, known: Knowledge) -> None:
-    assert known.centres.shape == (4, 32)
+    assert known.centres.shape == (4, detector.encoder.width)
     patches = detector.encode(detector.normalise(torch.from_numpy(KEPT))).features[:, 1:].flatten(0, 1)
     assert (known.centres >= patches.amin(0).numpy() - 1e-4).all()
     assert (known.centres <= patches.amax(0).numpy() + 1e-4).all()
@@ -70,20 +70,19 @@ def test_the_radius_covers_every_held_out_picture_with_a_margin(
     assert (distances < category.radius).all()
 
 
-def test_scores_and_peaks_are_those_of_the_held_out_pictures(
+def test_held_out_pictures_are_scored_by_scales_that_they_had_no_part_in(
     detector: AnomalyMoE, category: Category
 ) -> None:
+    """By the scales of all, in which each picture made its own places look normal, they score lower."""
+    assert len(category.scores) == len(category.peaks) == len(HELD_OUT)
     result = score_pictures(
         detector, Head((SIZE, SIZE)), torch.from_numpy(HELD_OUT), [category] * len(HELD_OUT)
     )
-    np.testing.assert_allclose(category.scores, np.sort(result.score.numpy()), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(category.peaks, np.sort(result.map.amax((1, 2)).numpy()), rtol=1e-4, atol=1e-5)
-    assert (np.diff(category.scores) >= 0).all()
-    assert (np.diff(category.peaks) >= 0).all()
-    assert (category.peaks >= category.scores).any()
+    assert category.scores.mean() > result.score.numpy().mean()
+    assert category.peaks.mean() > result.map.amax((1, 2)).numpy().mean()
 
 
-def test_offset_and_scale_are_quantiles_of_every_experts_error(
+def test_at_most_a_tenth_of_the_errors_is_above_the_offset_and_a_thousandth_above_the_scale(
     detector: AnomalyMoE, category: Category
 ) -> None:
     image = detector.normalise(torch.from_numpy(HELD_OUT))
@@ -91,12 +90,12 @@ def test_offset_and_scale_are_quantiles_of_every_experts_error(
     centres = stack_centres([category.centres] * len(HELD_OUT))
     masks = detector.component_masks(features, centres.values, centres.valid)
     with torch.no_grad():
-        errors = detector.expert_errors(Scene(image, features, masks)).transpose(0, 1).flatten(1).numpy()
-    offset, top = np.quantile(errors, [0.9, 0.999], axis=1)
-    np.testing.assert_allclose(category.error_offset, offset, rtol=1e-3)
-    # Divided by how far each expert is trusted, which is at most 1.
-    assert (category.error_scale >= 0.99 * (top - offset)).all()
-    assert category.error_scale.shape == (5,)
+        errors = detector.expert_errors(Scene(image, features, masks)).numpy()
+    calibrated = (errors - category.error_offset) / category.error_scale
+    assert category.error_scale.shape == (5, *detector.encoder.grid)
+    np.testing.assert_allclose((calibrated > 0).mean((0, 2, 3)), 0.1, atol=0.015)
+    # 1 for a fully trusted expert, less for the others.
+    assert (np.quantile(calibrated, 0.999, axis=(0, 2, 3)) < 1.01).all()
 
 
 def test_other_held_out_pictures_change_the_thresholds_and_nothing_that_was_learnt(

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from export.contract.category import Category
@@ -23,12 +22,12 @@ from tests.training.tiny_run import (
 )
 from training import fit as fit_module
 from training.anomalymoe.head import Head
+from training.calibration import Knowledge, calibrate
 from training.checkpoint import REPORT, load_checkpoint
 from training.config import CalibrationConfig, FitConfig, TrainConfig
 from training.data import DataError, Sample, find_samples, load_picture, split_holdout
 from training.fit import BACKBONE, BACKBONE_KEY, fit
 from training.offline.pretext import PretextConfig
-from training.scoring import score_pictures
 
 
 class RetrainedError(Exception):
@@ -87,9 +86,10 @@ def test_thresholds_are_the_scores_of_held_out_pictures_alone(fitted: Fitted) ->
     checkpoint = load_checkpoint(fitted.folder)
     for name, category in checkpoint.categories.items():
         paths = [one.path for one in held_out if one.category == name]
-        pixels = torch.from_numpy(np.stack([load_picture(path, checkpoint.config.input) for path in paths]))
-        result = score_pictures(checkpoint.detector, Head((SIZE, SIZE)), pixels, [category] * len(pixels))
-        np.testing.assert_allclose(category.scores, result.score.sort().values, rtol=1e-4, atol=1e-5)
+        pixels = np.stack([load_picture(path, checkpoint.config.input) for path in paths])
+        known = Knowledge(category.centres, category.prototype)
+        again = calibrate(checkpoint.detector, Head((SIZE, SIZE)), name, known, pixels)
+        np.testing.assert_allclose(category.scores, again.scores, rtol=1e-4, atol=1e-5)
 
 
 def test_test_pictures_play_no_part(rerun: Fitted) -> None:

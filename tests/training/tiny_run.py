@@ -24,7 +24,7 @@ from training.anomalymoe.presets import compact_autoencoder
 from training.calibration import calibrate, learn_product
 from training.checkpoint import Checkpoint, build_detector
 from training.config import CalibrationConfig, FitConfig, TrainConfig
-from training.offline.encoder import OfflineConfig, OfflineEncoder
+from training.offline.encoder import APPEARANCE_CHANNELS, OfflineConfig, OfflineEncoder
 from training.offline.pretext import PretextConfig, normalise
 
 Pictures = npt.NDArray[np.uint8]
@@ -44,6 +44,7 @@ ENCODER = OfflineConfig(
     heads=2,
     fused_blocks=(0, 1),
 )
+WIDTH = ENCODER.width + APPEARANCE_CHANNELS
 
 
 def tiny_config(**changes: Any) -> FitConfig:

@@ -94,7 +94,7 @@ class SubspaceConfig(_Frozen):
     """A global expert in closed form: `code` principal components of at most `channels` mixed channels."""
 
     channels: int = Field(default=20, gt=0)
-    code: int = Field(default=64, gt=0)
+    code: int = Field(default=80, gt=0)
 
 
 class GlobalConfig(_Frozen):

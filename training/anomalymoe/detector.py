@@ -137,11 +137,11 @@ class AnomalyMoE(nn.Module):
             return expert(scene.features)
         return expert(scene.image, scene.features)
 
-    def level_maps(self, detection: Detection, offset_BE: Tensor, scale_BE: Tensor) -> Tensor:
+    def level_maps(self, detection: Detection, offset_BEhw: Tensor, scale_BEhw: Tensor) -> Tensor:
         """Calibrated errors max((error - offset) / scale, 0), gated and summed by level, (B, L, h, w)."""
         experts_BK = detection.router.experts
-        offset_BK, scale_BK = offset_BE.gather(1, experts_BK), scale_BE.gather(1, experts_BK)
-        calibrated = (detection.errors - offset_BK[..., None, None]) / scale_BK[..., None, None]
+        picked = experts_BK[..., None, None].expand(-1, -1, *detection.errors.shape[2:])
+        calibrated = (detection.errors - offset_BEhw.gather(1, picked)) / scale_BEhw.gather(1, picked)
         weights_BLK = self.level_of_expert[:, experts_BK].transpose(0, 1) * detection.router.gates[:, None]
         return torch.einsum("blk,bkhw->blhw", weights_BLK, calibrated.clamp(min=0))
 

@@ -17,7 +17,7 @@ from training.offline.defects import damage
 Pictures = npt.NDArray[np.uint8]
 
 BATCH = 32
-UNSEEN = 3  # every third picture is kept from the components and gives the noise
+UNSEEN = 4  # every fourth picture is kept from the components and gives the noise
 STRAY = 0.1  # share of the pictures of a product
 LOGIT_SIZE = 2.0  # root mean square of the logits at the start
 

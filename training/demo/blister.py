@@ -140,7 +140,10 @@ BLISTER = Product(
             | {slot: [(0.76, 0.26, 0.22), (0.20, 0.28, 0.62)] for slot in NAMES if slot not in TABLETS}
         ),
         "component_wrong_part": wrong_part(
-            {slot: [("caplet", YELLOW if slot.startswith("yellow") else BLUE)] for slot in TABLETS}
+            {
+                slot: [("caplet", YELLOW if slot.startswith("yellow") else BLUE), ("caplet", IVORY)]
+                for slot in TABLETS
+            }
         ),
         "logical_missing": missing(NAMES),
         "logical_extra": extra(NAMES, CARD),

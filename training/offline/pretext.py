@@ -34,7 +34,7 @@ class PretextConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = 1000
+    steps: int = 2000
     batch_size: int = 8
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.02

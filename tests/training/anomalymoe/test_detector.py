@@ -90,11 +90,12 @@ def test_level_maps_are_calibrated_gated_and_summed_by_level():
     model = tiny_model()
     router = RouterOutput(torch.zeros(1, 7), torch.tensor([[0, 2, 6]]), torch.tensor([[0.5, 0.3, 0.2]]))
     errors = torch.tensor([4.0, 2.0, 1.0]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
-    offset = torch.tensor([[1.0, 0, 0, 0, 0, 0, 3.0]])
-    scale = torch.tensor([[2.0, 1, 4.0, 1, 1, 1, 1]])
+    offset = torch.tensor([1.0, 0, 0, 0, 0, 0, 3.0]).view(1, 7, 1, 1).repeat(1, 1, 4, 4)
+    scale = torch.tensor([2.0, 1, 4.0, 1, 1, 1, 1]).view(1, 7, 1, 1).repeat(1, 1, 4, 4)
+    offset[0, 0, 2, 3] = 3.0
     levels = model.level_maps(Detection(router, errors), offset, scale)
-    expected = torch.tensor([0.5 * 1.5 + 0.3 * 0.5, 0.0, 0.0])
-    torch.testing.assert_close(levels[0, :, 0, 0], expected)
+    torch.testing.assert_close(levels[0, :, 0, 0], torch.tensor([0.5 * 1.5 + 0.3 * 0.5, 0.0, 0.0]))
+    torch.testing.assert_close(levels[0, :, 2, 3], torch.tensor([0.5 * 0.5 + 0.3 * 0.5, 0.0, 0.0]))
 
 
 def test_masks_from_outside_reach_the_component_experts():

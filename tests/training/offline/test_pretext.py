@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.training.tiny_run import ENCODER, SIZE, normal_pictures
+from tests.training.tiny_run import ENCODER, SIZE, WIDTH, normal_pictures
 from training.offline import pretext
 from training.offline.encoder import FEATURE_OFFSET, LEAST_STD, OfflineEncoder
 from training.offline.pretext import (
@@ -64,10 +64,10 @@ def test_batch_norm_learns_its_statistics(run: tuple[OfflineEncoder, list[Check]
 def assert_standardised(encoder: OfflineEncoder) -> None:
     """Of the patches of the training pictures."""
     patches = encoder(normalise(KEPT)).features[:, 1:].flatten(0, 1)
-    torch.testing.assert_close(patches.mean(0), torch.full((32,), FEATURE_OFFSET), rtol=0, atol=1e-4)
+    torch.testing.assert_close(patches.mean(0), torch.full((WIDTH,), FEATURE_OFFSET), rtol=0, atol=1e-4)
     varied = encoder.feature_std > LEAST_STD
     assert varied.sum() > 16
-    torch.testing.assert_close(patches.std(0)[varied], torch.ones(32)[varied], rtol=0, atol=1e-4)
+    torch.testing.assert_close(patches.std(0)[varied], torch.ones(WIDTH)[varied], rtol=0, atol=1e-4)
 
 
 def test_the_same_seed_trains_the_same_encoder() -> None:
