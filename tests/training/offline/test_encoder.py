@@ -78,7 +78,9 @@ def test_standardised_patches_have_the_offset_as_mean_and_unit_deviation(
     varied = encoder.feature_std > LEAST_STD
     assert varied[:LEARNED].any()
     torch.testing.assert_close(patches.mean(0), torch.full((WIDTH,), FEATURE_OFFSET), rtol=0, atol=1e-3)
-    torch.testing.assert_close(patches.std(0, correction=0)[varied], torch.ones(int(varied.sum())), rtol=0, atol=1e-3)
+    torch.testing.assert_close(
+        patches.std(0, correction=0)[varied], torch.ones(int(varied.sum())), rtol=0, atol=1e-3
+    )
 
 
 def test_standardised_cls_tokens_have_the_offset_as_mean_and_unit_deviation(
