@@ -51,13 +51,22 @@ def save_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / CONFIG, config.model_dump_json(indent=2) + "\n")
     save_weights(folder / WEIGHTS, detector)
-    save_categories(folder / f"{CATEGORIES}.part", categories)
-    (folder / f"{CATEGORIES}.part").replace(folder / CATEGORIES)
+    replace_categories(folder, categories)
     write_text(folder / REPORT, json.dumps(report, indent=2) + "\n")
 
 
-def load_checkpoint(folder: Path) -> Checkpoint:
-    """Read a run. Raises CheckpointError naming the file that is missing or does not fit."""
+def replace_categories(folder: Path, categories: Iterable[Category]) -> None:
+    """Write the categories of a run, at once or not at all; none when nothing is calibrated yet."""
+    part = folder / f"{CATEGORIES}.part"
+    save_categories(part, categories)
+    part.replace(folder / CATEGORIES)
+
+
+def load_checkpoint(folder: Path, *, calibrated: bool = True) -> Checkpoint:
+    """Read a run; `calibrated`: it must have at least one category.
+
+    Raises CheckpointError naming the file that is missing or does not fit, or that holds no category.
+    """
     config = read_config(folder / CONFIG)
     detector = build_detector(config)
     load_weights(folder / WEIGHTS, detector)
@@ -65,6 +74,10 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         categories = load_categories(folder / CATEGORIES)
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{folder / CATEGORIES}: {error}") from error
+    if calibrated and not categories:
+        raise CheckpointError(
+            f"{folder / CATEGORIES}: no categories yet; `anomoe-train calibrate {folder}` adds them"
+        )
     return Checkpoint(config, detector.eval(), categories)
 
 

@@ -23,6 +23,8 @@ from training.data import DataError
 from training.demo.factory import make_demo_data
 from training.evaluation import Requirement, evaluate_checkpoint, rows_json, rows_table
 from training.fit import fit as fit_checkpoint
+from training.importing import import_file
+from training.products import add_products
 from training.weights import WeightsError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
@@ -148,6 +150,56 @@ def demo_data(
             size=size,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
+
+
+@app.command("import-weights")
+def import_weights(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A .pth or safetensors file.")],
+    output: Annotated[Path, typer.Option(help="Folder of the run.")],
+    config: Annotated[
+        Path | None, typer.Option(exists=True, help="JSON settings of the run in place of the released ones.")
+    ] = None,
+) -> None:
+    """Turn foreign weights into ours: the released AnomalyMoE detector, or a DINOv2 ViT-B/14 (also timm's).
+
+    Which it is, and whether it has register tokens, is seen from the names. Every tensor must be there, of
+    the right shape, and none left over. A detector becomes a run without products; a DINOv2 encoder becomes
+    the run's backbone.safetensors.
+
+    \b
+    Examples:
+      anomoe-train import-weights anomalymoe.pth --output runs/released
+      anomoe-train calibrate runs/released --data mvtec
+      anomoe-train import-weights dinov2_vitb14_reg4_pretrain.pth --output runs/dinov2
+      anomoe-train fit --data mvtec --backbone dinov2-reg-base --weights runs/dinov2/backbone.safetensors
+    """
+    try:
+        imported = import_file(file, output, read_config(config) if config else None)
+    except (WeightsError, CheckpointError, OSError) as error:
+        fail(str(error))
+    console.print(f"{imported.path}: {imported.description}")
+
+
+@app.command()
+def calibrate(
+    checkpoint: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder of the run.")],
+    data: DataPath,
+) -> None:
+    """Learn the products of normal pictures (train/good) and calibrate a trained detector on them.
+
+    A quarter of the pictures is held out for the thresholds. Router and experts stay as they are. Products of
+    the same name are replaced, the run's others kept.
+
+    \b
+    Examples:
+      anomoe-train calibrate runs/released --data mvtec/bottle
+    """
+    try:
+        with progress_bar() as progress:
+            added = add_products(checkpoint, data, progress)
+    except (DataError, CheckpointError, OSError) as error:
+        fail(str(error))
+    console.print(f"{checkpoint}: calibrated for {', '.join(added)}")
 
 
 def read_settings(backbone: str, config: Path | None) -> FitConfig:
