@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from export.contract.category import Category
 from tests.training.conftest import Fitted
@@ -23,7 +25,7 @@ from tests.training.tiny_run import (
 from training import fit as fit_module
 from training.anomalymoe.head import Head
 from training.calibration import Knowledge, calibrate
-from training.checkpoint import REPORT, load_checkpoint
+from training.checkpoint import REPORT, WEIGHTS, load_checkpoint
 from training.config import CalibrationConfig, FitConfig, TrainConfig
 from training.data import DataError, Sample, find_samples, load_picture, split_holdout
 from training.fit import BACKBONE, BACKBONE_KEY, fit
@@ -78,6 +80,14 @@ def test_the_report_counts_pictures_and_keeps_the_progress(fitted: Fitted) -> No
     assert all(0 <= check["auroc"] <= 1 for check in found["backbone_checks"])
     assert [entry["step"] for entry in found["losses"]] == [12]
     assert found["losses"][0]["total"] > 0
+
+
+def test_the_frozen_backbone_stays_as_it_was_trained(fitted: Fitted) -> None:
+    """The statistics of its batch norms too, when the products are learnt."""
+    backbone, weights = load_file(fitted.folder / BACKBONE), load_file(fitted.folder / WEIGHTS)
+    assert any("running_mean" in name for name in backbone)
+    for name, tensor in backbone.items():
+        assert torch.equal(weights[f"encoder.{name}"], tensor), name
 
 
 def test_thresholds_are_the_scores_of_held_out_pictures_alone(fitted: Fitted) -> None:

@@ -80,6 +80,7 @@ class AnomalyMoE(nn.Module):
         self.register_buffer("mean", torch.tensor(encoder.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(encoder.std).view(3, 1, 1), persistent=False)
         encoder.requires_grad_(False)
+        encoder.train(False)  # batch norms must never take the statistics of the pictures at hand
 
     def train(self, mode: bool = True) -> "AnomalyMoE":
         """Switch the router and the experts; the encoder is frozen and stays in evaluation mode."""

@@ -1,9 +1,18 @@
 import pytest
 import torch
 
-from tests.training.anomalymoe.tiny import STUDENT, centres, pictures, scene_of, tiny_model, vit_config
+from tests.training.anomalymoe.tiny import (
+    STUDENT,
+    centres,
+    model_config,
+    pictures,
+    scene_of,
+    tiny_model,
+    vit_config,
+)
 from training.anomalymoe.config import AnomalyMoEConfig, GlobalConfig, RouterConfig
 from training.anomalymoe.detector import AnomalyMoE, Detection
+from training.anomalymoe.encoder import VisionTransformer
 from training.anomalymoe.patch import PatchExpert
 from training.anomalymoe.presets import compact_autoencoder
 from training.anomalymoe.router import RouterOutput
@@ -73,7 +82,11 @@ def test_low_precision_gives_nearly_the_same():
 
 
 def test_training_mode_leaves_the_encoder_frozen():
-    model = tiny_model().train()
+    fresh = AnomalyMoE(model_config(), VisionTransformer(vit_config()))
+    assert fresh.training
+    assert isinstance(fresh.encoder, torch.nn.Module)
+    assert not fresh.encoder.training
+    model = fresh.train()
     assert isinstance(model.encoder, torch.nn.Module)
     assert not model.encoder.training
     assert model.experts.training
