@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from export.contract.category import Category, load_categories, save_categories
@@ -96,7 +96,7 @@ def read_config(path: Path) -> FitConfig:
 def save_weights(path: Path, module: nn.Module) -> None:
     """Write a module's state, at once or not at all."""
     part = path.with_name(f"{path.name}.part")
-    part.write_bytes(save({name: tensor.contiguous() for name, tensor in module.state_dict().items()}))
+    save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, part)
     part.replace(path)
 
 
