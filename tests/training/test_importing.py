@@ -6,59 +6,38 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from export.contract.manifest import InputSpec
 from tests.training.anomalymoe.tiny import (
     dinov2_layout,
-    model_config,
     randomised,
     released_layout,
     tiny_model,
     vit_config,
 )
+from tests.training.tiny_run import vit_run_config
 from training.anomalymoe.config import ViTConfig
 from training.anomalymoe.encoder import VisionTransformer
 from training.anomalymoe.pretrained import load_pretrained
 from training.checkpoint import CATEGORIES, CheckpointError, load_checkpoint
-from training.config import FitConfig, preset
+from training.config import preset
 from training.fit import BACKBONE, BACKBONE_KEY
 from training.importing import import_file, released_config
 from training.weights import WeightsError
 
 
-def tiny_settings() -> FitConfig:
-    """A run of the tiny model with a DINOv2-style encoder."""
-    return FitConfig(
-        backbone="dinov2-reg-base",
-        encoder=vit_config(),
-        input=InputSpec(height=32, width=32),
-        map_size=(32, 32),
-        detector=model_config(),
-    )
-
-
-@pytest.fixture
-def released(tmp_path: Path) -> Path:
-    """The tiny model's weights as the release writes them."""
-    torch.save(
-        {f"module.{name}": one for name, one in released_layout(tiny_model()).items()}, tmp_path / "r.pth"
-    )
-    return tmp_path / "r.pth"
-
-
 def test_the_released_detector_becomes_a_run_without_products(released: Path, tmp_path: Path) -> None:
-    imported = import_file(released, tmp_path / "run", tiny_settings())
+    imported = import_file(released, tmp_path / "run", vit_run_config())
     assert imported.path == tmp_path / "run" / "weights.safetensors"
     count = len(released_layout(tiny_model()))
     assert imported.description.startswith(f"released detector, {count} tensors, 0.0")
     loaded = load_checkpoint(tmp_path / "run", calibrated=False)
-    assert (loaded.config, loaded.categories) == (tiny_settings(), {})
+    assert (loaded.config, loaded.categories) == (vit_run_config(), {})
     expected = tiny_model().state_dict()
     for name, tensor in loaded.detector.state_dict().items():
         assert torch.equal(tensor, expected[name]), name
 
 
 def test_a_run_without_products_says_how_to_add_them(released: Path, tmp_path: Path) -> None:
-    import_file(released, tmp_path / "run", tiny_settings())
+    import_file(released, tmp_path / "run", vit_run_config())
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(tmp_path / "run")
     assert str(tmp_path / "run" / CATEGORIES) in str(caught.value)
@@ -74,7 +53,7 @@ def test_an_encoder_becomes_a_backbone_that_fit_accepts(tmp_path: Path, suffix: 
     torch.save(state, file) if suffix == "pth" else save_file(state, file)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / BACKBONE_KEY).write_text("of an offline backbone")
-    imported = import_file(file, tmp_path / "run", tiny_settings())
+    imported = import_file(file, tmp_path / "run", vit_run_config())
     assert imported.path == tmp_path / "run" / BACKBONE
     assert not (tmp_path / "run" / BACKBONE_KEY).exists()
     restored = VisionTransformer(vit_config())
@@ -86,7 +65,7 @@ def test_an_encoder_becomes_a_backbone_that_fit_accepts(tmp_path: Path, suffix: 
 def test_a_backbone_file_with_a_tensor_too_few_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "dinov2.safetensors"
     save_file(dinov2_layout(VisionTransformer(vit_config())), file)
-    path = import_file(file, tmp_path / "run", tiny_settings()).path
+    path = import_file(file, tmp_path / "run", vit_run_config()).path
     save_file({name: one for name, one in load_file(path).items() if name != "cls_token"}, path)
     with pytest.raises(WeightsError, match=r"backbone\.safetensors: 1 missing: cls_token$"):
         load_pretrained(VisionTransformer(vit_config()), "dinov2-reg-base", path)
@@ -107,7 +86,7 @@ def test_what_does_not_fit_is_named_and_nothing_written(
 ) -> None:
     torch.save(torch.load(released, weights_only=True) | change, released)
     with pytest.raises(WeightsError, match=rf"r\.pth: {message}$"):
-        import_file(released, tmp_path / "run", tiny_settings())
+        import_file(released, tmp_path / "run", vit_run_config())
     assert not (tmp_path / "run").exists()
 
 
