@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from export.contract.category import Category, load_categories, save_categories
@@ -51,13 +51,22 @@ def save_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / CONFIG, config.model_dump_json(indent=2) + "\n")
     save_weights(folder / WEIGHTS, detector)
-    save_categories(folder / f"{CATEGORIES}.part", categories)
-    (folder / f"{CATEGORIES}.part").replace(folder / CATEGORIES)
+    replace_categories(folder, categories)
     write_text(folder / REPORT, json.dumps(report, indent=2) + "\n")
 
 
-def load_checkpoint(folder: Path) -> Checkpoint:
-    """Read a run. Raises CheckpointError naming the file that is missing or does not fit."""
+def replace_categories(folder: Path, categories: Iterable[Category]) -> None:
+    """Write the categories of a run, at once or not at all; none when nothing is calibrated yet."""
+    part = folder / f"{CATEGORIES}.part"
+    save_categories(part, categories)
+    part.replace(folder / CATEGORIES)
+
+
+def load_checkpoint(folder: Path, *, calibrated: bool = True) -> Checkpoint:
+    """Read a run; `calibrated`: it must have at least one category.
+
+    Raises CheckpointError naming the file that is missing or does not fit, or that holds no category.
+    """
     config = read_config(folder / CONFIG)
     detector = build_detector(config)
     load_weights(folder / WEIGHTS, detector)
@@ -65,6 +74,10 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         categories = load_categories(folder / CATEGORIES)
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{folder / CATEGORIES}: {error}") from error
+    if calibrated and not categories:
+        raise CheckpointError(
+            f"{folder / CATEGORIES}: no categories yet; `anomoe-train calibrate {folder}` adds them"
+        )
     return Checkpoint(config, detector.eval(), categories)
 
 
@@ -83,7 +96,7 @@ def read_config(path: Path) -> FitConfig:
 def save_weights(path: Path, module: nn.Module) -> None:
     """Write a module's state, at once or not at all."""
     part = path.with_name(f"{path.name}.part")
-    part.write_bytes(save({name: tensor.contiguous() for name, tensor in module.state_dict().items()}))
+    save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, part)
     part.replace(path)
 
 

@@ -23,6 +23,9 @@ from training.data import DataError
 from training.demo.factory import make_demo_data
 from training.evaluation import Requirement, evaluate_checkpoint, rows_json, rows_table
 from training.fit import fit as fit_checkpoint
+from training.importing import import_file
+from training.products import add_products
+from training.protocol import Normalisation, Protocol, View
 from training.weights import WeightsError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
@@ -76,8 +79,23 @@ def fit(
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder written by fit.")],
     data: DataPath,
+    *,
     output: Annotated[Path | None, typer.Option(help="Write the figures as JSON too.")] = None,
     require: Annotated[list[str] | None, typer.Option(help="GROUP:METRIC=LEAST, may be repeated.")] = None,
+    protocol: Annotated[
+        View, typer.Option(help="full: pictures as served; paper: 448 pixels cropped to 392 (7/8).")
+    ] = "full",
+    masks: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Component masks; needs --normalise test-minmax."),
+    ] = None,
+    normalise: Annotated[
+        Normalisation,
+        typer.Option(
+            help="calibrated: as served; test-minmax: by each level's minimum and maximum over the test set, "
+            "which no service knows: for reproducing papers only."
+        ),
+    ] = "calibrated",
 ) -> None:
     """Measure a checkpoint on test pictures, by category, group and kind of defect.
 
@@ -85,16 +103,21 @@ def evaluate(
     Examples:
       anomoe-train evaluate runs/tile --data pictures/tile
       anomoe-train evaluate runs/tile --data pictures/tile --require all:image_auroc=0.9
+      anomoe-train evaluate runs/released --data mvtec --protocol paper --normalise test-minmax
 
+    --protocol paper with calibrated maps calibrates anew on the train/good of the data, prepared likewise.
+    --masks holds <category>/<split>/<kind>/<name>.png, of the size of its picture: 0 for no component, any
+    other number for the component of that number.
     With --require, exit code 1 when a figure of the mean (or only) category is below its least value.
     """
     requirements = [read_requirement(text) for text in require or []]
+    chosen = read_protocol(protocol, masks, normalise)
     try:
         with progress_bar() as progress:
-            rows = evaluate_checkpoint(load_checkpoint(checkpoint), data, progress)
+            rows = evaluate_checkpoint(load_checkpoint(checkpoint), data, progress, chosen)
     except (DataError, CheckpointError, OSError) as error:
         fail(str(error))
-    console.print(rows_table(rows))
+    console.print(rows_table(rows, chosen))
     if output:
         write_text(output, rows_json(rows))
     missed = [complaint for one in requirements if (complaint := one.complaint(rows))]
@@ -150,6 +173,56 @@ def demo_data(
         )
 
 
+@app.command("import-weights")
+def import_weights(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A .pth or safetensors file.")],
+    output: Annotated[Path, typer.Option(help="Folder of the run.")],
+    config: Annotated[
+        Path | None, typer.Option(exists=True, help="JSON settings of the run in place of the released ones.")
+    ] = None,
+) -> None:
+    """Turn foreign weights into ours: the released AnomalyMoE detector, or a DINOv2 ViT-B/14 (also timm's).
+
+    Which it is, and whether it has register tokens, is seen from the names. Every tensor must be there, of
+    the right shape, and none left over. A detector becomes a run without products; a DINOv2 encoder becomes
+    the run's backbone.safetensors.
+
+    \b
+    Examples:
+      anomoe-train import-weights anomalymoe.pth --output runs/released
+      anomoe-train calibrate runs/released --data mvtec
+      anomoe-train import-weights dinov2_vitb14_reg4_pretrain.pth --output runs/dinov2
+      anomoe-train fit --data mvtec --backbone dinov2-reg-base --weights runs/dinov2/backbone.safetensors
+    """
+    try:
+        imported = import_file(file, output, read_config(config) if config else None)
+    except (WeightsError, CheckpointError, OSError) as error:
+        fail(str(error))
+    console.print(f"{imported.path}: {imported.description}")
+
+
+@app.command()
+def calibrate(
+    checkpoint: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder of the run.")],
+    data: DataPath,
+) -> None:
+    """Learn the products of normal pictures (train/good) and calibrate a trained detector on them.
+
+    A quarter of the pictures is held out for the thresholds. Router and experts stay as they are. Products of
+    the same name are replaced, the run's others kept.
+
+    \b
+    Examples:
+      anomoe-train calibrate runs/released --data mvtec/bottle
+    """
+    try:
+        with progress_bar() as progress:
+            added = add_products(checkpoint, data, progress)
+    except (DataError, CheckpointError, OSError) as error:
+        fail(str(error))
+    console.print(f"{checkpoint}: calibrated for {', '.join(added)}")
+
+
 def read_settings(backbone: str, config: Path | None) -> FitConfig:
     """The settings of a file, or the preset of a backbone. Raises CheckpointError or BadParameter."""
     if config is not None:
@@ -166,6 +239,14 @@ def read_requirement(text: str) -> Requirement:
         return Requirement.parse(text)
     except ValueError as error:
         raise typer.BadParameter(f"--require: {error}") from error
+
+
+def read_protocol(view: View, masks: Path | None, normalise: Normalisation) -> Protocol:
+    """How test pictures are prepared and scaled. Raises BadParameter for what does not go together."""
+    try:
+        return Protocol(view, masks, normalise)
+    except ValueError as error:
+        raise typer.BadParameter(f"--masks: {error}") from error
 
 
 def read_levels(text: str) -> tuple[Level, ...]:

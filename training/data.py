@@ -129,6 +129,20 @@ def load_mask(
     return union
 
 
+def load_labels(path: Path, sample: Sample) -> NDArray[np.int32]:
+    """One number a pixel, (H, W) of the picture's own size, as in a grey or palette picture.
+
+    Raises DataError for a file that cannot be read, has colours or is not of the picture's size.
+    """
+    with _opened(path) as image:
+        values, size, expected = np.asarray(image), image.size, _upright_size(sample.path)
+    if values.ndim != 2:
+        raise DataError(f"{path}: holds {values.shape[2]} values a pixel, one is expected")
+    if size != expected:
+        raise DataError(f"{path}: is {size}, its picture {sample.path} is {expected}")
+    return values.astype(np.int32)
+
+
 class PictureSet(Dataset[tuple[Tensor, int]]):
     """Pictures as uint8 (H, W, 3) with the index of their category in `categories`.
 

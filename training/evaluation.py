@@ -12,17 +12,21 @@ import numpy.typing as npt
 import torch
 from rich.progress import Progress
 from rich.table import Table
+from torch import Tensor
 
 from export.contract.manifest import LEVELS, Level
 from training.anomalymoe.head import Head
 from training.checkpoint import Checkpoint
+from training.component_masks import component_masks
 from training.data import DataError, Sample, find_samples, load_mask, load_picture
 from training.metrics import Metrics, auroc, bootstrap_interval, evaluate, mean_metrics
-from training.scoring import score_pictures
+from training.protocol import Protocol, min_max, prepared
+from training.scoring import calibrated_levels, raw_levels
 
 BATCH = 16
 ALL = "all"
 MEAN = "mean"
+SERVED = Protocol()
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,31 +84,38 @@ class Requirement:
         )
 
 
-def score_samples(checkpoint: Checkpoint, samples: Sequence[Sample], progress: Progress) -> Scored:
-    """Score the test pictures of one category, as the service would when told the category."""
-    category = checkpoint.categories[samples[0].category]
+def score_samples(
+    checkpoint: Checkpoint, samples: Sequence[Sample], progress: Progress, protocol: Protocol = SERVED
+) -> Scored:
+    """Score the test pictures of one category, by default as the service would when told the category."""
     head = Head(checkpoint.config.map_size)
-    outputs = []
     starts = range(0, len(samples), BATCH)
-    for start in progress.track(starts, description=f"score {category.name}"):
-        batch = samples[start : start + BATCH]
-        pixels = torch.from_numpy(
-            np.stack([load_picture(one.path, checkpoint.config.input) for one in batch])
-        )
-        outputs.append(score_pictures(checkpoint.detector, head, pixels, [category] * len(batch)))
+    levels_nLhw = torch.cat(
+        [
+            _levels(checkpoint, samples[start : start + BATCH], protocol)
+            for start in progress.track(starts, description=f"score {samples[0].category}")
+        ]
+    )
+    if protocol.normalise == "test-minmax":
+        levels_nLhw = min_max(levels_nLhw)
+    outputs = [head(part) for part in levels_nLhw.split(BATCH)]
     maps, scores, level_scores = (torch.cat(parts).numpy() for parts in zip(*outputs, strict=True))
     return Scored(list(samples), scores, level_scores, maps)
 
 
-def evaluate_checkpoint(checkpoint: Checkpoint, data: Path, progress: Progress) -> list[Row]:
+def evaluate_checkpoint(
+    checkpoint: Checkpoint, data: Path, progress: Progress, protocol: Protocol = SERVED
+) -> list[Row]:
     """Figures of every category with test pictures, then their means; see `defect_groups`.
 
+    protocol: how pictures are prepared and maps scaled; the service's by default.
     Raises DataError when there are none, for a category the checkpoint does not know, and for one whose test
     pictures are all good or all defective.
     """
     test = [sample for sample in find_samples(data) if sample.split == "test"]
     if not test:
         raise DataError(f"{data}: no test pictures (test/<kind>) found")
+    checkpoint = prepared(checkpoint, data, protocol, progress)
     rows: list[Row] = []
     for name in sorted({sample.category for sample in test}):
         if name not in checkpoint.categories:
@@ -114,12 +125,14 @@ def evaluate_checkpoint(checkpoint: Checkpoint, data: Path, progress: Progress) 
         if all(one.is_anomalous == members[0].is_anomalous for one in members):
             kind = "defective" if members[0].is_anomalous else "good"
             raise DataError(f"{data}: the test pictures of category {name!r} are all {kind}")
-        rows += _category_rows(name, score_samples(checkpoint, members, progress), checkpoint)
+        rows += _category_rows(name, score_samples(checkpoint, members, progress, protocol), checkpoint)
     return rows + _mean_rows(rows)
 
 
-def rows_table(rows: Sequence[Row]) -> Table:
-    """The figures in percent, with the 95 % bootstrap interval of the image AUROC."""
+def rows_table(rows: Sequence[Row], protocol: Protocol = SERVED) -> Table:
+    """The figures in percent, with the 95 % bootstrap interval of the image AUROC; the caption names all
+    that the protocol does otherwise than the service.
+    """
     columns = (
         "image AUROC",
         "95 %",
@@ -129,9 +142,8 @@ def rows_table(rows: Sequence[Row]) -> Table:
         "AUPRO",
         *(f"{one} alone" for one in LEVELS),
     )
-    table = Table(
-        "category", "defects", "n", *columns, caption="percent; alone: image AUROC of that level's map"
-    )
+    caption = "; ".join(["percent", "alone: image AUROC of that level's map", *protocol.deviations])
+    table = Table("category", "defects", "n", *columns, caption=caption)
     for row in rows:
         figures = row.metrics
         plain = (figures.image_ap, figures.image_f1_max, figures.pixel_auroc, figures.aupro)
@@ -161,6 +173,18 @@ def defect_groups(kinds: Sequence[str]) -> dict[str, set[str]]:
     families = {prefix: {kind for kind in kinds if kind.split("_")[0] == prefix} for prefix in prefixes}
     several = {prefix: members for prefix, members in families.items() if len(members) > 1}
     return {ALL: set(kinds), **several, **{kind: {kind} for kind in sorted(kinds)}}
+
+
+def _levels(checkpoint: Checkpoint, samples: Sequence[Sample], protocol: Protocol) -> Tensor:
+    """Level maps (B, L, h, w) of pictures of one category."""
+    detector, spec = checkpoint.detector, checkpoint.config.input
+    pixels = torch.from_numpy(np.stack([load_picture(one.path, spec) for one in samples]))
+    categories = [checkpoint.categories[one.category] for one in samples]
+    if protocol.normalise == "calibrated":
+        return calibrated_levels(detector, pixels, categories)
+    grid = detector.encoder.grid
+    masks = component_masks(protocol.masks, samples, spec, grid) if protocol.masks else None
+    return raw_levels(detector, pixels, categories, masks)
 
 
 def _category_rows(name: str, scored: Scored, checkpoint: Checkpoint) -> list[Row]:

@@ -4,28 +4,23 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from pydantic import BaseModel, ConfigDict
 from rich.progress import Progress
 
 from export.contract.category import Category
 from training.anomalymoe.detector import AnomalyMoE
-from training.anomalymoe.head import Head
+from training.anomalymoe.encoder import VisionTransformer
 from training.anomalymoe.objective import Losses
 from training.anomalymoe.pretrained import load_pretrained
-from training.calibration import calibrate, learn_product
 from training.checkpoint import build_detector, load_weights, save_checkpoint, save_weights, write_text
 from training.config import FitConfig
-from training.data import DataError, Sample, find_samples, load_picture, split_holdout
 from training.loop import NormalPictures, train_experts
 from training.offline.encoder import OfflineEncoder
 from training.offline.pretext import Check, train_backbone
-
-Pictures = npt.NDArray[np.uint8]
+from training.products import NormalSplit, Pictures, calibrate_products, learn_products, read_normal
 
 BACKBONE = "backbone.safetensors"
 BACKBONE_KEY = "backbone.key"
@@ -43,22 +38,6 @@ class Report(BaseModel):
     losses: list[dict[str, float]]
 
 
-class NormalSplit(NamedTuple):
-    """Normal pictures for training and for calibration, with the pixels of all."""
-
-    kept: list[Sample]
-    held_out: list[Sample]
-    pixels: dict[Sample, Pictures]
-
-    def by_category(self, samples: Sequence[Sample]) -> dict[str, Pictures]:
-        """Pictures (n, H, W, 3) of each category, by name in alphabetical order."""
-        names = sorted({sample.category for sample in samples})
-        return {
-            name: np.stack([self.pixels[sample] for sample in samples if sample.category == name])
-            for name in names
-        }
-
-
 def fit(
     data: Path, output: Path, config: FitConfig, weights: Path | None, progress: Progress
 ) -> dict[str, Category]:
@@ -69,39 +48,24 @@ def fit(
     Raises DataError when there are no normal pictures, WeightsError when the backbone's weights do not fit.
     """
     torch.set_flush_denormal(True)  # late in training, denormal numbers make a CPU several times slower
-    split = _read(data, config, progress)
+    split = read_normal(data, config, progress)
     torch.manual_seed(config.train.seed)
     detector = build_detector(config)
     checks = _fill_encoder(detector, split, output, config, weights, progress)
-    components = config.calibration.components
+    known = learn_products(detector, split, config)
     products = split.by_category(split.kept)
-    known = {name: learn_product(detector, pictures, components) for name, pictures in products.items()}
     normal = NormalPictures(
         pixels=np.concatenate(list(products.values())),
         products=np.repeat(np.arange(len(products)), [len(pictures) for pictures in products.values()]),
         centres={product: known[name].centres for product, name in enumerate(products)},
     )
     losses = _train(detector, normal, config, progress)
-    head = Head(config.map_size)
-    held_out = split.by_category(split.held_out)
-    categories = {
-        name: calibrate(detector, head, name, known[name], held_out[name])
-        for name in progress.track(products, description="calibrate")
-    }
+    categories = calibrate_products(detector, split, known, config, progress)
     report = Report(
         pictures=len(split.kept), held_out=len(split.held_out), backbone_checks=checks, losses=losses
     )
     save_checkpoint(output, config, detector, categories.values(), report.model_dump())
     return categories
-
-
-def _read(data: Path, config: FitConfig, progress: Progress) -> NormalSplit:
-    normal = [one for one in find_samples(data) if one.split == "train" and not one.is_anomalous]
-    if not normal:
-        raise DataError(f"{data}: no normal training pictures (train/good) found")
-    kept, held_out = split_holdout(normal, config.calibration.holdout)
-    pixels = {one: load_picture(one.path, config.input) for one in progress.track(normal, description="read")}
-    return NormalSplit(kept, held_out, pixels)
 
 
 def _fill_encoder(
@@ -114,10 +78,10 @@ def _fill_encoder(
 ) -> list[Check]:
     """Pretrained weights, or an offline backbone from `output` or trained now."""
     encoder = detector.encoder
-    if not isinstance(encoder, OfflineEncoder):
-        detector.encoder = load_pretrained(config.backbone, weights, config.encoder.image_size)
-        detector.encoder.requires_grad_(False)
+    if isinstance(encoder, VisionTransformer):
+        load_pretrained(encoder, config.backbone, weights)
         return []
+    assert isinstance(encoder, OfflineEncoder)
     if weights is not None:
         load_weights(weights, encoder)
         return []

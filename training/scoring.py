@@ -1,6 +1,6 @@
 """Pictures to maps and scores with the torch model, as the service computes them with the exported one.
 
-Legend: B batch, E experts, M components, D width, h w patch grid, Hm Wm map.
+Legend: B batch, E experts, M components, L levels, D width, h w patch grid, Hm Wm map.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from export.contract.category import Category, FloatArray
-from training.anomalymoe.detector import AnomalyMoE
+from training.anomalymoe.detector import AnomalyMoE, Detection, Scene
 from training.anomalymoe.head import Head, HeadOutput
+from training.component_masks import DILATION
 
 
 class Centres(NamedTuple):
@@ -37,10 +38,45 @@ def score_pictures(
     detector: AnomalyMoE, head: Head, pixels: Tensor, categories: Sequence[Category], *, dense: bool = False
 ) -> HeadOutput:
     """Maps, scores and level scores of uint8 pictures (B, H, W, 3), each with its category."""
-    centres = stack_centres([category.centres for category in categories])
-    detection = detector(detector.normalise(pixels), centres.values, centres.valid, dense)
+    return head(calibrated_levels(detector, pixels, categories, dense=dense))
+
+
+@torch.inference_mode()
+def calibrated_levels(
+    detector: AnomalyMoE, pixels: Tensor, categories: Sequence[Category], *, dense: bool = False
+) -> Tensor:
+    """Level maps (B, L, h, w) of uint8 pictures, by the calibration of their categories."""
     offset, scale = (
         torch.from_numpy(np.stack([getattr(category, field) for category in categories]))
         for field in ("error_offset", "error_scale")
     )
-    return head(detector.level_maps(detection, offset, scale))
+    return detector.level_maps(_detect(detector, pixels, categories, dense=dense), offset, scale)
+
+
+@torch.inference_mode()
+def raw_levels(
+    detector: AnomalyMoE, pixels: Tensor, categories: Sequence[Category], masks: Tensor | None = None
+) -> Tensor:
+    """Level maps (B, L, h, w) of gated errors as the experts give them, without calibration.
+
+    masks: components from files, bool (B, M, h, w), in place of the detector's own.
+    """
+    detection = _detect(detector, pixels, categories, masks)
+    zeros = torch.zeros(len(pixels), len(detector.experts), *detector.encoder.grid)
+    return detector.level_maps(detection, zeros, zeros + 1)
+
+
+def _detect(
+    detector: AnomalyMoE,
+    pixels: Tensor,
+    categories: Sequence[Category],
+    masks: Tensor | None = None,
+    dense: bool = False,
+) -> Detection:
+    image = detector.normalise(pixels)
+    if masks is None:
+        centres = stack_centres([category.centres for category in categories])
+        return detector(image, centres.values, centres.valid, dense)
+    encoded = detector.encode(image)
+    scene = Scene(image, encoded.features, masks, DILATION)
+    return detector.detect(scene, detector.router(encoded.cls), dense)

@@ -2,7 +2,7 @@
 
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -10,19 +10,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from training.anomalymoe.config import AnomalyMoEConfig
 from training.anomalymoe.detector import AnomalyMoE
 
+Shape = tuple[int, ...]
+
 _WRAPPER = "module."
-# The pretraining's mask token, and the final norm, which neither F_target nor the cls token passes.
-_UNUSED = ("encoder.mask_token", "encoder.norm.weight", "encoder.norm.bias")
 _ROUTER_OUTPUT = ("gating_network.gate.2.weight", "gating_network.gate.2.bias")
-_EXPERT = re.compile(r"^(patch|component|global)_experts\.(\d+)\.")
+_EXPERT = re.compile(r"^experts\.(\d+)\.")
 _RENAMED = (
-    (re.compile(r"\bpatch_embed\.proj\."), "patch_embed."),
-    (re.compile(r"\.ls([12])\.gamma$"), r".scale\1"),
-    (re.compile(r"\.bottleneck\.0\."), ".bottleneck."),
-    (re.compile(r"^gating_network\."), "router."),
+    (re.compile(r"\bpatch_embed\."), "patch_embed.proj."),
+    (re.compile(r"\.scale([12])$"), r".ls\1.gamma"),
+    (re.compile(r"\.bottleneck\."), ".bottleneck.0."),
+    (re.compile(r"^router\."), "gating_network."),
 )
 
 
@@ -33,80 +32,104 @@ class WeightsError(ValueError):
 def read_state(path: Path) -> dict[str, Tensor]:
     """A flat state dict from a safetensors or a .pth file; nothing but tensors is unpickled.
 
+    The `module.` that data-parallel training puts before every name is taken away.
     Raises WeightsError when the file holds anything else.
     """
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return _unwrapped(load_file(path))
         state: object = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"{path}: cannot be read as weights: {error}") from error
+        reason = " ".join(str(error).split())
+        raise WeightsError(f"{path}: cannot be read as weights: {reason}") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"{path}: not a flat state dict of tensors")
-    return state
+    return _unwrapped({str(name): tensor for name, tensor in state.items()})
 
 
 def load_released(model: AnomalyMoE, state: Mapping[str, Tensor]) -> None:
-    """Fill a model from the released layout, with or without `module.` before every name.
+    """Fill a model from the released layout; the encoder's unused tensors must be there too.
 
     Raises WeightsError naming the tensors that are missing, left over or of another shape.
     """
-    load_strict(model, from_released(state, model.config))
+    unused = {f"encoder.{name}": shape for name, shape in unused_in_dinov2(model.encoder.width).items()}
+    counts = model.config.counts
+    ordered = {
+        name: _in_our_order(tensor, counts) if name in _ROUTER_OUTPUT else tensor
+        for name, tensor in state.items()
+    }
+    load_strict(model, ordered, lambda name: _released_name(name, counts), unused)
 
 
-def from_released(state: Mapping[str, Tensor], config: AnomalyMoEConfig) -> dict[str, Tensor]:
-    """The released layout under our names, experts and router outputs in our order.
-
-    Raises WeightsError for an expert or a router output that the configuration does not have.
-    """
-    wrapped = all(name.startswith(_WRAPPER) for name in state)
-    converted: dict[str, Tensor] = {}
-    for full_name, tensor in state.items():
-        name = full_name.removeprefix(_WRAPPER) if wrapped else full_name
-        if name not in _UNUSED:
-            reordered = _in_our_order(name, tensor, config.counts) if name in _ROUTER_OUTPUT else tensor
-            converted[_our_name(name, config.counts)] = reordered
-    return converted
-
-
-def rename_blocks(name: str) -> str:
-    """A DINOv2 or released parameter name under the name that our modules use."""
+def dinov2_name(name: str) -> str:
+    """The name that DINOv2, and the release, give to a parameter of one of our modules."""
     for pattern, replacement in _RENAMED:
         name = pattern.sub(replacement, name)
     return name
 
 
-def load_strict(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load exactly the tensors that the module has. Raises WeightsError naming those that differ."""
-    expected = module.state_dict()
-    missing = sorted(expected.keys() - state.keys())
-    left_over = sorted(state.keys() - expected.keys())
+def unused_in_dinov2(width: int) -> dict[str, Shape]:
+    """The pretraining's mask token, and the final norm, which neither F_target nor the cls token passes."""
+    return {"mask_token": (1, width), "norm.weight": (width,), "norm.bias": (width,)}
+
+
+def load_strict(
+    module: nn.Module,
+    state: Mapping[str, Tensor],
+    foreign_name: Callable[[str], str] = str,
+    unused: Mapping[str, Shape] | None = None,
+) -> None:
+    """Load exactly the tensors that the module has.
+
+    foreign_name: what `state` calls a tensor of the module. unused: further tensors that `state` must hold.
+    Raises WeightsError naming, as `state` does, those that differ.
+    """
+    unused = unused or {}
+    ours = {foreign_name(name): (name, tuple(tensor.shape)) for name, tensor in module.state_dict().items()}
+    expected = {name: shape for name, (_, shape) in ours.items()} | dict(unused)
     reshaped = [
-        f"{name} {tuple(state[name].shape)} instead of {tuple(expected[name].shape)}"
+        f"{name} {tuple(state[name].shape)} instead of {expected[name]}"
         for name in sorted(expected.keys() & state.keys())
-        if state[name].shape != expected[name].shape
+        if tuple(state[name].shape) != expected[name]
     ]
-    problems = (("missing", missing), ("left over", left_over), ("of another shape", reshaped))
-    found = [f"{len(names)} {kind}: {', '.join(names[:5])}" for kind, names in problems if names]
+    problems = (
+        ("missing", sorted(expected.keys() - state.keys())),
+        ("left over", sorted(state.keys() - expected.keys())),
+        ("of another shape", reshaped),
+    )
+    found = [f"{len(names)} {kind}: {_listed(names)}" for kind, names in problems if names]
     if found:
         raise WeightsError("; ".join(found))
-    module.load_state_dict(dict(state))
+    module.load_state_dict({ours[name][0]: tensor for name, tensor in state.items() if name in ours})
 
 
-def _our_name(name: str, counts: tuple[int, int, int]) -> str:
+def _unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    wrapped = all(name.startswith(_WRAPPER) for name in state)
+    return {name.removeprefix(_WRAPPER) if wrapped else name: tensor for name, tensor in state.items()}
+
+
+def _listed(names: list[str], limit: int = 5) -> str:
+    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
+
+
+def _released_name(name: str, counts: tuple[int, int, int]) -> str:
     match = _EXPERT.match(name)
     if match:
-        level, index = ("patch", "component", "global").index(match[1]), int(match[2])
-        if index >= counts[level]:
-            raise WeightsError(f"{name}: the model has {counts[level]} {match[1]} experts")
-        name = f"experts.{sum(counts[:level]) + index}.{name[match.end() :]}"
-    return rename_blocks(name)
+        index = int(match[1])
+        for level, count in zip(("patch", "component", "global"), counts, strict=True):
+            if index < count:
+                return dinov2_name(f"{level}_experts.{index}.{name[match.end() :]}")
+            index -= count
+    return dinov2_name(name)
 
 
-def _in_our_order(name: str, rows: Tensor, counts: tuple[int, int, int]) -> Tensor:
-    """Router outputs, released in the order patch, global, component, as patch, component, global."""
-    if len(rows) != sum(counts):
-        raise WeightsError(f"{name}: {len(rows)} outputs for {sum(counts)} experts")
+def _in_our_order(rows: Tensor, counts: tuple[int, int, int]) -> Tensor:
+    """Router outputs, released in the order patch, global, component, as patch, component, global.
+
+    Rows of another number are left as they are: their shape will not fit.
+    """
     patch, component, global_ = counts
+    if rows.ndim == 0 or len(rows) != sum(counts):
+        return rows
     patch_rows, global_rows, component_rows = rows.split([patch, global_, component])
     return torch.cat([patch_rows, component_rows, global_rows])

@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 
 from export.contract.category import Category
+from tests.training.anomalymoe.tiny import released_layout, tiny_model
 from tests.training.tiny_run import quiet_progress, tiny_config, write_data
 from training.fit import fit
 
@@ -24,3 +26,11 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Fitted:
     root = tmp_path_factory.mktemp("fitted")
     data, folder = write_data(root / "data"), root / "run"
     return Fitted(data, folder, fit(data, folder, tiny_config(), None, quiet_progress()))
+
+
+@pytest.fixture
+def released(tmp_path: Path) -> Path:
+    """The tiny model's weights as the release writes them, with `module.` before every name."""
+    state = {f"module.{name}": tensor for name, tensor in released_layout(tiny_model()).items()}
+    torch.save(state, tmp_path / "r.pth")
+    return tmp_path / "r.pth"

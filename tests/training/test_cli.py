@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.training.conftest import Fitted
-from tests.training.tiny_run import tiny_config
+from tests.training.tiny_run import tiny_config, vit_run_config
 from training import cli
 from training.checkpoint import WEIGHTS, CheckpointError, load_checkpoint
 from training.data import DataError
@@ -96,6 +96,10 @@ def test_stopping_says_how_to_go_on(fitted: Fitted, tmp_path: Path, monkeypatch:
         ["fit", "--data", ".", "--backbone", "resnet"],
         ["fit", "--data", ".", "--config", "nowhere.json"],
         ["evaluate", "nowhere", "--data", "."],
+        ["evaluate", ".", "--data", ".", "--protocol", "half"],
+        ["evaluate", ".", "--data", ".", "--masks", "."],
+        ["import-weights", "nowhere.pth", "--output", "run"],
+        ["calibrate", "nowhere", "--data", "."],
         ["unknown"],
     ],
 )
@@ -136,7 +140,63 @@ def test_demo_data_draws_all_products(tmp_path: Path) -> None:
     assert len(list((tmp_path / "demo").glob("*/test/good/*.png"))) == 3
 
 
-@pytest.mark.parametrize("command", ["fit", "evaluate", "demo-data"])
+def test_evaluate_under_the_protocol_of_the_paper_says_so(fitted: Fitted) -> None:
+    arguments = ["evaluate", str(fitted.folder), "--data", str(fitted.data / "disc")]
+    result = runner.invoke(cli.app, [*arguments, "--protocol", "paper", "--normalise", "test-minmax"])
+    assert result.exit_code == 0, result.output
+    caption = " ".join(result.stdout.split())
+    assert "centre crop of 7/8" in caption
+    assert "over the TEST SET, for reproducing papers only" in caption
+
+
+def test_evaluate_names_a_picture_without_component_masks(fitted: Fitted, tmp_path: Path) -> None:
+    arguments = ["evaluate", str(fitted.folder), "--data", str(fitted.data), "--normalise", "test-minmax"]
+    assert str(tmp_path / "disc" / "test") in reason(
+        runner.invoke(cli.app, [*arguments, "--masks", str(tmp_path)])
+    )
+
+
+def test_released_weights_become_a_run_that_calibrate_completes(
+    fitted: Fitted, released: Path, tmp_path: Path
+) -> None:
+    run, settings = tmp_path / "run", tmp_path / "settings.json"
+    settings.write_text(vit_run_config().model_dump_json())
+    arguments = ["import-weights", str(released), "--output", str(run), "--config", str(settings)]
+    result = runner.invoke(cli.app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "released detector" in result.stdout
+    measured = runner.invoke(cli.app, ["evaluate", str(run), "--data", str(fitted.data)])
+    assert f"`anomoe-train calibrate {run}`" in reason(measured)
+    result = runner.invoke(cli.app, ["calibrate", str(run), "--data", str(fitted.data)])
+    assert result.exit_code == 0, result.output
+    assert "calibrated for disc, square" in " ".join(result.stdout.split())
+    measured = runner.invoke(cli.app, ["evaluate", str(run), "--data", str(fitted.data)])
+    assert measured.exit_code == 0, measured.output
+
+
+def test_import_names_the_file_and_the_tensor(released: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "settings.json"
+    settings.write_text(vit_run_config().model_dump_json().replace('"code":6', '"code":5'))
+    arguments = [
+        "import-weights",
+        str(released),
+        "--output",
+        str(tmp_path / "run"),
+        "--config",
+        str(settings),
+    ]
+    found = reason(runner.invoke(cli.app, arguments))
+    assert f"{released}: " in found
+    assert "component_experts.0.decoder.1.bias (6,) instead of (5,)" in found
+
+
+def test_calibrate_without_pictures_fails(fitted: Fitted, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = runner.invoke(cli.app, ["calibrate", str(fitted.folder), "--data", str(tmp_path / "empty")])
+    assert "no pictures found" in reason(result)
+
+
+@pytest.mark.parametrize("command", ["fit", "evaluate", "demo-data", "import-weights", "calibrate"])
 def test_help_shows_an_example(command: str) -> None:
     result = runner.invoke(cli.app, [command, "--help"])
     assert result.exit_code == 0

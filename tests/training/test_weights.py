@@ -3,48 +3,19 @@ import pickle
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
-from tests.training.anomalymoe.tiny import tiny_model
+from tests.training.anomalymoe.tiny import released_layout, tiny_model
 from training.anomalymoe.config import ViTConfig
 from training.anomalymoe.detector import AnomalyMoE
 from training.anomalymoe.encoder import VisionTransformer
 from training.anomalymoe.presets import official_config
-from training.weights import WeightsError, from_released, load_released, load_strict, read_state
-
-LEVELS = {"patch": range(3), "component": range(3, 5), "global": range(5, 7)}
+from training.weights import WeightsError, load_released, load_strict, read_state
 
 
-def released_layout(model: AnomalyMoE) -> dict[str, Tensor]:
-    """A model's weights as the release names and orders them."""
-    patch, component, _ = model.config.counts
-    released: dict[str, Tensor] = {"encoder.mask_token": torch.zeros(1, 16)}
-    released |= {f"encoder.norm.{name}": torch.zeros(16) for name in ("weight", "bias")}
-    for name, tensor in model.state_dict().items():
-        first, _, rest = name.partition(".")
-        if first == "experts":
-            column, _, rest = rest.partition(".")
-            level = next(level for level, columns in LEVELS.items() if int(column) in columns)
-            rest = rest.replace("bottleneck.", "bottleneck.0.")
-            released[f"{level}_experts.{LEVELS[level].index(int(column))}.{rest}"] = tensor
-        elif first == "router":
-            is_output = rest.startswith("gate.2.")
-            split = tensor.tensor_split([patch, patch + component]) if is_output else ()
-            released[f"gating_network.{rest}"] = (
-                torch.cat([split[0], split[2], split[1]]) if split else tensor
-            )
-        else:
-            rest = rest.replace("patch_embed.", "patch_embed.proj.")
-            rest = rest.replace("scale1", "ls1.gamma").replace("scale2", "ls2.gamma")
-            released[f"encoder.{rest}"] = tensor
-    return released
-
-
-@pytest.mark.parametrize("prefix", ["", "module."])
-def test_the_released_layout_restores_a_model(prefix):
+def test_the_released_layout_restores_a_model():
     source, target = tiny_model(seed=1), tiny_model(seed=2)
-    released = {prefix + name: tensor for name, tensor in released_layout(source).items()}
-    load_released(target, released)
+    load_released(target, released_layout(source))
     for name, tensor in source.state_dict().items():
         assert torch.equal(target.state_dict()[name], tensor), name
 
@@ -58,21 +29,33 @@ def test_every_problem_is_named():
     with pytest.raises(WeightsError) as caught:
         load_released(model, released)
     assert str(caught.value) == (
-        "1 missing: encoder.cls_token; 1 left over: experts.0.extra; "
-        "1 of another shape: experts.4.encoder.0.bias (2,) instead of (12,)"
+        "1 missing: encoder.cls_token; 1 left over: patch_experts.0.extra; "
+        "1 of another shape: component_experts.1.encoder.0.bias (2,) instead of (12,)"
     )
 
 
 def test_an_expert_too_many_is_not_taken_for_one_of_the_next_level():
     released = released_layout(tiny_model()) | {"patch_experts.3.decoder.0.norm1.bias": torch.zeros(16)}
-    with pytest.raises(WeightsError, match=r"patch_experts\.3\..*: the model has 3 patch experts"):
-        from_released(released, tiny_model().config)
+    with pytest.raises(WeightsError, match=r"^1 left over: patch_experts\.3\.decoder\.0\.norm1\.bias$"):
+        load_released(tiny_model(), released)
 
 
 def test_a_router_of_another_size_is_refused():
     released = released_layout(tiny_model()) | {"gating_network.gate.2.bias": torch.zeros(18)}
-    with pytest.raises(WeightsError, match=r"gate\.2\.bias: 18 outputs for 7 experts"):
-        from_released(released, tiny_model().config)
+    with pytest.raises(WeightsError, match=r"gating_network\.gate\.2\.bias \(18,\) instead of \(7,\)"):
+        load_released(tiny_model(), released)
+
+
+@pytest.mark.parametrize("name", ["mask_token", "norm.weight", "norm.bias"])
+def test_tensors_that_nothing_reads_are_checked_too(name):
+    released = released_layout(tiny_model())
+    shape = tuple(released.pop(f"encoder.{name}").shape)
+    with pytest.raises(WeightsError, match=f"^1 missing: encoder.{name}$"):
+        load_released(tiny_model(), released)
+    released[f"encoder.{name}"] = torch.zeros(3)
+    with pytest.raises(WeightsError) as caught:
+        load_released(tiny_model(), released)
+    assert str(caught.value) == f"1 of another shape: encoder.{name} (3,) instead of {shape}"
 
 
 def test_the_full_size_model_has_the_released_size():
@@ -90,6 +73,8 @@ def test_files_are_read_without_unpickling(tmp_path):
     torch.save(state, tmp_path / "a.pth")
     for name in ("a.safetensors", "a.pth"):
         assert torch.equal(read_state(tmp_path / name)["a"], state["a"])
+    torch.save({"module.a": state["a"]}, tmp_path / "wrapped.pth")
+    assert list(read_state(tmp_path / "wrapped.pth")) == ["a"]
     with (tmp_path / "evil.pth").open("wb") as file:
         pickle.dump(print, file, protocol=2)
     torch.save({"model": state}, tmp_path / "nested.pth")

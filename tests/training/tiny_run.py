@@ -11,6 +11,7 @@ from rich.progress import Progress
 
 from export.contract.category import Category
 from export.contract.manifest import InputSpec
+from tests.training.anomalymoe.tiny import model_config, vit_config
 from training.anomalymoe.config import (
     AnomalyMoEConfig,
     ComponentConfig,
@@ -65,6 +66,17 @@ def tiny_config(**changes: Any) -> FitConfig:
         "calibration": CalibrationConfig(holdout=0.3, components=3),
     }
     return FitConfig.model_validate(settings | changes)
+
+
+def vit_run_config() -> FitConfig:
+    """A run of the tiny model with a DINOv2-style encoder."""
+    return FitConfig(
+        backbone="dinov2-reg-base",
+        encoder=vit_config(),
+        input=InputSpec(height=32, width=32),
+        map_size=(32, 32),
+        detector=model_config(),
+    )
 
 
 def tiny_checkpoint(seed: int = 0) -> Checkpoint:

@@ -7,47 +7,56 @@ import timm
 import torch
 from torch import Tensor
 
-from training.anomalymoe.config import ViTConfig
 from training.anomalymoe.encoder import VisionTransformer
-from training.weights import WeightsError, load_strict, read_state, rename_blocks
+from training.weights import WeightsError, dinov2_name, load_strict, read_state, unused_in_dinov2
 
-# Our name: timm's name and the number of register tokens.
+# Our name: timm's name.
 ENCODERS = {
-    "dinov2-base": ("vit_base_patch14_dinov2", 0),
-    "dinov2-reg-base": ("vit_base_patch14_reg4_dinov2", 4),
+    "dinov2-base": "vit_base_patch14_dinov2",
+    "dinov2-reg-base": "vit_base_patch14_reg4_dinov2",
 }
-_UNUSED = ("mask_token", "norm.weight", "norm.bias")
 
 
-def load_pretrained(
-    name: str, path: Path | None = None, image_size: tuple[int, int] = (392, 392)
-) -> VisionTransformer:
-    """A DINOv2 ViT-B/14 with its pretrained weights.
+def load_pretrained(encoder: VisionTransformer, name: str, path: Path | None = None) -> None:
+    """Fill an encoder with pretrained weights.
 
-    name: a key of ENCODERS. path: safetensors or .pth file in timm's or DINOv2's own layout; None takes
-    timm's hub cache, which downloads once. image_size: (H, W) pixels, multiples of 14.
+    name: a key of ENCODERS. path: safetensors or .pth file in DINOv2's, timm's or our own layout; None takes
+    timm's hub cache, which downloads once.
     Raises WeightsError for an unknown name or weights that do not fit.
     """
     if name not in ENCODERS:
         raise WeightsError(f"name: unknown encoder {name!r}, known are {', '.join(ENCODERS)}")
-    timm_name, registers = ENCODERS[name]
-    encoder = VisionTransformer(ViTConfig(image_size=image_size, registers=registers))
     if path is None:
-        state = timm.create_model(timm_name, pretrained=True, num_classes=0).state_dict()
-    else:
-        state = read_state(path)
-    load_strict(encoder, from_dinov2(state))
-    return encoder
+        load_dinov2(encoder, timm.create_model(ENCODERS[name], pretrained=True, num_classes=0).state_dict())
+        return
+    state = read_state(path)
+    try:
+        if "patch_embed.weight" in state:
+            load_strict(encoder, state)
+        else:
+            load_dinov2(encoder, state)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
 
 
-def from_dinov2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """timm's or DINOv2's own layout as weights of VisionTransformer.
+def load_dinov2(encoder: VisionTransformer, state: Mapping[str, Tensor]) -> None:
+    """Fill an encoder from DINOv2's own layout or timm's, which leaves the mask token out.
+
+    Raises WeightsError naming the tensors that are missing, left over or of another shape.
+    """
+    unused = unused_in_dinov2(encoder.width)
+    if "mask_token" not in state:
+        del unused["mask_token"]
+    load_strict(encoder, _from_timm(state), dinov2_name, unused)
+
+
+def _from_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """timm's names for registers as DINOv2's.
 
     timm folds the position of the cls token of models with registers into the token: its position is then 0.
     """
-    converted = {rename_blocks(name): tensor for name, tensor in state.items() if name not in _UNUSED}
-    if "reg_token" in converted:
-        converted["register_tokens"] = converted.pop("reg_token")
-        positions = converted["pos_embed"]
-        converted["pos_embed"] = torch.cat([torch.zeros_like(positions[:, :1]), positions], dim=1)
-    return converted
+    if "reg_token" not in state or "pos_embed" not in state:
+        return dict(state)
+    cls_position = torch.zeros_like(state["pos_embed"][:, :1])
+    renamed = {("register_tokens" if name == "reg_token" else name): one for name, one in state.items()}
+    return renamed | {"pos_embed": torch.cat([cls_position, state["pos_embed"]], dim=1)}

@@ -4,10 +4,16 @@ from pydantic import ValidationError
 from timm.models.vision_transformer import VisionTransformer as TimmTransformer
 from torch.nn import functional as F
 
-from tests.training.anomalymoe.tiny import pictures, randomised, record_outputs, vit_config
+from tests.training.anomalymoe.tiny import (
+    dinov2_layout,
+    pictures,
+    randomised,
+    record_outputs,
+    vit_config,
+)
 from training.anomalymoe.encoder import VisionTransformer
-from training.anomalymoe.pretrained import ENCODERS, from_dinov2, load_pretrained
-from training.weights import WeightsError, load_strict
+from training.anomalymoe.pretrained import ENCODERS, load_dinov2, load_pretrained
+from training.weights import WeightsError
 
 
 def timm_transformer(registers: int) -> TimmTransformer:
@@ -32,7 +38,7 @@ def timm_transformer(registers: int) -> TimmTransformer:
 def test_equals_timm_with_its_weights(registers):
     reference = timm_transformer(registers)
     encoder = VisionTransformer(vit_config(registers=registers, position_grid=4)).eval()
-    load_strict(encoder, from_dinov2(reference.state_dict()))
+    load_dinov2(encoder, reference.state_dict())
     tokens = record_outputs(reference.blocks)
     with torch.inference_mode():
         output = encoder(pictures(2))
@@ -44,18 +50,27 @@ def test_equals_timm_with_its_weights(registers):
 def test_dinov2_layout_with_registers_keeps_the_position_of_cls():
     encoder = VisionTransformer(vit_config())
     randomised(encoder)
-    released = {
-        name.replace("patch_embed.", "patch_embed.proj.").replace(".scale", ".ls"): tensor
-        for name, tensor in encoder.state_dict().items()
-    }
-    released = {f"{name}.gamma" if ".ls" in name else name: tensor for name, tensor in released.items()}
-    released["mask_token"] = torch.zeros(1, 16)
     restored = VisionTransformer(vit_config())
-    load_strict(restored, from_dinov2(released))
+    load_dinov2(restored, dinov2_layout(encoder))
     assert all(
         torch.equal(ours, theirs)
         for ours, theirs in zip(restored.state_dict().values(), encoder.state_dict().values(), strict=True)
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("norm.bias", "1 missing: norm.bias"),
+        ("register_tokens", "1 missing: register_tokens"),
+        ("blocks.3.ls2.gamma", "1 missing: blocks.3.ls2.gamma"),
+    ],
+)
+def test_a_missing_tensor_is_named_as_in_the_file(name, message):
+    state = dinov2_layout(VisionTransformer(vit_config()))
+    del state[name]
+    with pytest.raises(WeightsError, match=f"^{message}$"):
+        load_dinov2(VisionTransformer(vit_config()), state)
 
 
 def test_fuse_groups_lie_side_by_side():
@@ -96,4 +111,4 @@ def test_impossible_settings_are_refused(change, message):
 
 def test_unknown_pretrained_names_list_the_known_ones():
     with pytest.raises(WeightsError, match=", ".join(ENCODERS)):
-        load_pretrained("dinov9")
+        load_pretrained(VisionTransformer(vit_config()), "dinov9")

@@ -1,6 +1,7 @@
 """A model small enough for tests: 32-pixel pictures, a 4 x 4 grid, width 16, seven experts."""
 
 from collections.abc import Iterable
+from functools import reduce
 from typing import Any
 
 import torch
@@ -89,3 +90,36 @@ def centres(batch: int, count: int = 3) -> tuple[Tensor, Tensor]:
 def scene_of(model: AnomalyMoE, image: Tensor) -> Scene:
     features = model.encode(image).features
     return Scene(image, features, model.component_masks(features, *centres(len(image))))
+
+
+def dinov2_layout(encoder: VisionTransformer) -> dict[str, Tensor]:
+    """An encoder's weights as DINOv2 names them, with those that we leave out."""
+    width = encoder.width
+    state = {
+        "mask_token": torch.zeros(1, width),
+        "norm.weight": torch.ones(width),
+        "norm.bias": torch.zeros(width),
+    }
+    renamed = (("patch_embed.", "patch_embed.proj."), ("scale1", "ls1.gamma"), ("scale2", "ls2.gamma"))
+    for ours, tensor in encoder.state_dict().items():
+        state[reduce(lambda name, pair: name.replace(*pair), renamed, ours)] = tensor
+    return state
+
+
+def released_layout(model: AnomalyMoE) -> dict[str, Tensor]:
+    """A model's weights as the release names and orders them."""
+    assert isinstance(model.encoder, VisionTransformer)
+    patch, component, global_ = model.config.counts
+    released = {f"encoder.{name}": tensor for name, tensor in dinov2_layout(model.encoder).items()}
+    names = [
+        *(f"patch_experts.{index}" for index in range(patch)),
+        *(f"component_experts.{index}" for index in range(component)),
+        *(f"global_experts.{index}" for index in range(global_)),
+    ]
+    for name, expert in zip(names, model.experts, strict=True):
+        for rest, tensor in expert.state_dict().items():
+            released[f"{name}.{rest.replace('bottleneck.', 'bottleneck.0.')}"] = tensor
+    for rest, tensor in model.router.state_dict().items():
+        rows = tensor.tensor_split([patch, patch + component]) if rest.startswith("gate.2.") else ()
+        released[f"gating_network.{rest}"] = torch.cat([rows[0], rows[2], rows[1]]) if rows else tensor
+    return released
