@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.training.tiny_run import PRODUCTS, normal_pictures, tiny_checkpoint
+from tests.training.tiny_run import PRODUCTS, no_resume, normal_pictures, tiny_checkpoint
 from training import loop
 from training.anomalymoe.detector import AnomalyMoE
 from training.anomalymoe.objective import Losses
@@ -36,7 +36,13 @@ def data(checkpoint: Checkpoint) -> NormalPictures:
 def trained(settings: TrainConfig) -> tuple[AnomalyMoE, list[Losses]]:
     checkpoint = tiny_checkpoint()
     history: list[Losses] = []
-    train_experts(checkpoint.detector, data(checkpoint), settings, lambda _, losses: history.append(losses))
+    train_experts(
+        checkpoint.detector,
+        data(checkpoint),
+        settings,
+        lambda _, outcome: history.append(outcome.losses),
+        no_resume(),
+    )
     return checkpoint.detector, history
 
 
@@ -88,7 +94,7 @@ def test_each_picture_is_encoded_once() -> None:
         encoded.append(len(inputs[0]))
 
     checkpoint.detector.get_submodule("encoder").register_forward_hook(count)
-    train_experts(checkpoint.detector, data(checkpoint), config(steps=4), lambda *_: None)
+    train_experts(checkpoint.detector, data(checkpoint), config(steps=4), lambda *_: None, no_resume())
     assert sum(encoded) == 2 * COUNT
 
 

@@ -19,7 +19,7 @@ def objective(**changes: Any) -> Objective:
 
 
 def losses_of(built: Objective) -> Losses:
-    return built(pictures(BATCH), *centres(BATCH))
+    return built(pictures(BATCH), *centres(BATCH), built.repulsion.choose_pairs()).losses
 
 
 def moved(built: Objective, term: Tensor) -> set[str]:

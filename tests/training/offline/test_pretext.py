@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.training.tiny_run import ENCODER, SIZE, WIDTH, normal_pictures
+from tests.training.tiny_run import ENCODER, SIZE, WIDTH, no_resume, normal_pictures
 from training.offline import pretext
 from training.offline.encoder import FEATURE_OFFSET, LEAST_STD, OfflineEncoder
 from training.offline.pretext import (
@@ -23,7 +23,9 @@ KEPT, HELD_OUT = normal_pictures("disc", 8), normal_pictures("disc", 4, first_se
 
 def trained(config: PretextConfig) -> tuple[OfflineEncoder, list[Check], list[float]]:
     losses: list[float] = []
-    encoder, checks = train_backbone(KEPT, HELD_OUT, ENCODER, config, lambda _, loss: losses.append(loss))
+    encoder, checks = train_backbone(
+        KEPT, HELD_OUT, ENCODER, config, lambda _, loss: losses.append(loss), no_resume()
+    )
     return encoder, checks, losses
 
 
