@@ -58,6 +58,7 @@ def test_the_batch_has_experts_of_one_process_alone_and_of_none() -> None:
     assert not (first | second).all()
 
 
+@pytest.mark.slow
 def test_a_run_of_two_processes_is_written_by_the_first(fitted: Fitted, tmp_path: Path) -> None:
     config, folder = tmp_path / "config.json", tmp_path / "run"
     train = tiny_config().train.model_copy(update={"steps": 6, "accumulate": 2, "save_every": 1})
