@@ -21,11 +21,14 @@ from training.checkpoint import CheckpointError, load_checkpoint, read_config, w
 from training.config import BackboneName, FitConfig, preset, with_levels
 from training.data import DataError
 from training.demo.factory import make_demo_data
+from training.distributed import is_main, process_group
 from training.evaluation import Requirement, evaluate_checkpoint, rows_json, rows_table
 from training.fit import fit as fit_checkpoint
 from training.importing import import_file
+from training.loop import ParallelError
 from training.products import add_products
 from training.protocol import Normalisation, Protocol, View
+from training.resume import ResumeError
 from training.weights import WeightsError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
@@ -56,23 +59,26 @@ def fit(
 ) -> None:
     """Train on the normal pictures (train/good) and calibrate on a quarter of them held out.
 
-    Stopped and started again, it goes on after the backbone when that was finished.
+    Stopped and started again with the same settings and pictures, it goes on where it was.
+    Under torchrun, each of several processes (GPUs) takes its share of every batch.
 
     \b
     Examples:
       anomoe-train fit --data pictures/tile
       anomoe-train fit --data mvtec --backbone dinov2-reg-base --output runs/mvtec
+      torchrun --nproc-per-node 4 -m training.cli fit --data mvtec --backbone dinov2-reg-base
     """
     folder = output if output != Path() else Path("runs") / data.resolve().stem
     try:
         settings = with_levels(read_settings(backbone, config), read_levels(levels))
-        with progress_bar() as progress:
+        with process_group(), progress_bar() as progress:
             categories = fit_checkpoint(data, folder, settings, weights, progress)
     except KeyboardInterrupt:
         fail(f"stopped; the same command goes on from what {folder} holds")
-    except (DataError, WeightsError, CheckpointError, OSError) as error:
+    except (DataError, WeightsError, CheckpointError, ParallelError, ResumeError, OSError) as error:
         fail(str(error))
-    console.print(f"{folder}: {len(categories)} categories, {', '.join(categories)}")
+    if categories:
+        console.print(f"{folder}: {len(categories)} categories, {', '.join(categories)}")
 
 
 @app.command()
@@ -261,10 +267,15 @@ def read_levels(text: str) -> tuple[Level, ...]:
 def progress_bar() -> Progress:
     """Progress with counts, elapsed and remaining time, on the error stream."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True))
+    times = (TimeElapsedColumn(), TimeRemainingColumn())
+    return Progress(*columns, *times, console=Console(stderr=True), disable=not is_main())
 
 
 def fail(reason: str) -> NoReturn:
     """End with exit code 1 and one line on the error stream."""
     Console(stderr=True).print(f"anomoe-train: {reason}", style="red", highlight=False, soft_wrap=True)
     raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()

@@ -16,6 +16,7 @@ from training.anomalymoe.config import (
     SubspaceConfig,
     ViTConfig,
 )
+from training.anomalymoe.objective import Precision
 from training.anomalymoe.presets import OFFICIAL_AUTOENCODER
 from training.offline.encoder import OfflineConfig
 from training.offline.pretext import PretextConfig
@@ -24,7 +25,13 @@ BackboneName = Literal["offline", "dinov2-base", "dinov2-reg-base"]
 
 
 class TrainConfig(BaseModel):
-    """How router and experts are trained (`Implementation Details` of the AnomalyMoE paper)."""
+    """How router and experts are trained (`Implementation Details` of the AnomalyMoE paper).
+
+    batch_size: pictures of a step over all processes. accumulate: parts it is computed in, one after the
+    other; the counts and mean gates of Eq. 3 and the unmatched samples of Eq. 4 are then those of a part.
+    precision: of encoder and experts; the router and the losses are always float32.
+    save_every: steps after which the state is saved, and that a stopped run loses at most.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,7 +42,18 @@ class TrainConfig(BaseModel):
     warmup_steps: int = Field(default=100, ge=0)
     final_learning_rate: float = Field(default=0.01, ge=0, le=1)  # as a share of learning_rate
     gradient_clip: float = Field(default=0.1, gt=0)
-    seed: int = 0
+    accumulate: int = Field(default=1, gt=0)
+    precision: Precision = "float32"
+    save_every: int = Field(default=500, gt=0)
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> "TrainConfig":
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"batch_size must be a multiple of accumulate {self.accumulate}, got {self.batch_size}"
+            )
+        return self
 
 
 class CalibrationConfig(BaseModel):
@@ -127,5 +145,5 @@ def _offline() -> FitConfig:
             global_=GlobalConfig(count=3, subspace=SubspaceConfig()),
             eir=EirConfig(pairs="sampled"),
         ),
-        train=TrainConfig(steps=300, learning_rate=2e-3, gradient_clip=1.0),
+        train=TrainConfig(steps=300, learning_rate=2e-3, gradient_clip=1.0, save_every=50),
     )

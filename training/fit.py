@@ -1,9 +1,6 @@
 """`anomoe-train fit`: normal pictures in, a calibrated checkpoint out."""
 
-import hashlib
-from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
 
 import numpy as np
 import torch
@@ -13,18 +10,23 @@ from rich.progress import Progress
 from export.contract.category import Category
 from training.anomalymoe.detector import AnomalyMoE
 from training.anomalymoe.encoder import VisionTransformer
-from training.anomalymoe.objective import Losses
+from training.anomalymoe.objective import Outcome
 from training.anomalymoe.pretrained import load_pretrained
 from training.checkpoint import build_detector, load_weights, save_checkpoint, save_weights, write_text
 from training.config import FitConfig
+from training.distributed import is_main, share_weights
 from training.loop import NormalPictures, train_experts
 from training.offline.encoder import OfflineEncoder
 from training.offline.pretext import Check, train_backbone
-from training.products import NormalSplit, Pictures, calibrate_products, learn_products, read_normal
+from training.products import NormalSplit, calibrate_products, learn_products, read_normal
+from training.record import Record, expert_names
+from training.resume import Resume, fingerprint
 
 BACKBONE = "backbone.safetensors"
 BACKBONE_KEY = "backbone.key"
-LOG_EVERY = 50
+BACKBONE_STATE = "backbone.state.safetensors"
+EXPERTS_STATE = "experts.state.safetensors"
+CURVES = "curves"
 
 
 class Report(BaseModel):
@@ -44,14 +46,17 @@ def fit(
     """Train on the normal pictures under `data` and write a checkpoint to `output`; returns its categories.
 
     weights: local file of a trained backbone. An offline backbone that was already trained into `output`,
-    with the same settings on the same pictures, is used again.
-    Raises DataError when there are no normal pictures, WeightsError when the backbone's weights do not fit.
+    with the same settings on the same pictures, is used again, and a stopped training goes on. Of several
+    processes only the first writes, shows progress, and returns categories; the others return none.
+    Raises DataError when there are no normal pictures, WeightsError when the backbone's weights do not fit,
+    ParallelError when a batch cannot be shared evenly, ResumeError for a state that cannot be read.
     """
     torch.set_flush_denormal(True)  # late in training, denormal numbers make a CPU several times slower
     split = read_normal(data, config, progress)
     torch.manual_seed(config.train.seed)
     detector = build_detector(config)
-    checks = _fill_encoder(detector, split, output, config, weights, progress)
+    checks = _fill_encoder(detector, split, output, config, weights, progress) if is_main() else []
+    share_weights(detector)
     known = learn_products(detector, split, config)
     products = split.by_category(split.kept)
     normal = NormalPictures(
@@ -59,12 +64,17 @@ def fit(
         products=np.repeat(np.arange(len(products)), [len(pictures) for pictures in products.values()]),
         centres={product: known[name].centres for product, name in enumerate(products)},
     )
-    losses = _train(detector, normal, config, progress)
+    record = Record(output / CURVES if is_main() else None, expert_names(detector.levels), config.train.steps)
+    resume = _resume(detector, normal, output, config, record)
+    _train(detector, normal, config, record, resume, progress)
+    if not is_main():
+        return {}
     categories = calibrate_products(detector, split, known, config, progress)
     report = Report(
-        pictures=len(split.kept), held_out=len(split.held_out), backbone_checks=checks, losses=losses
+        pictures=len(split.kept), held_out=len(split.held_out), backbone_checks=checks, losses=record.losses
     )
     save_checkpoint(output, config, detector, categories.values(), report.model_dump())
+    resume.remove()
     return categories
 
 
@@ -88,18 +98,20 @@ def _fill_encoder(
     pictures, held_out = (
         np.stack([split.pixels[one] for one in part]) for part in (split.kept, split.held_out)
     )
-    key = _fingerprint(pictures, held_out, config)
+    key = fingerprint(_settings(config, {"encoder", "input", "pretext"}), (pictures, held_out))
     if (output / BACKBONE_KEY).is_file() and (output / BACKBONE_KEY).read_text() == key:
         load_weights(output / BACKBONE, encoder)
         return []
     assert config.pretext is not None
     task = progress.add_task("backbone", total=config.pretext.steps)
+    resume = Resume(output / BACKBONE_STATE, key, config.pretext.save_every)
     trained, checks = train_backbone(
         pictures,
         held_out,
         encoder.config,
         config.pretext,
         lambda step, loss: progress.update(task, completed=step, description=f"backbone, loss {loss:.3f}"),
+        resume,
     )
     encoder.load_state_dict(trained.state_dict())
     output.mkdir(parents=True, exist_ok=True)
@@ -107,36 +119,43 @@ def _fill_encoder(
     (output / BACKBONE_KEY).unlink(missing_ok=True)
     save_weights(output / BACKBONE, encoder)
     write_text(output / BACKBONE_KEY, key)
+    resume.remove()
     return checks
 
 
-def _fingerprint(pictures: Pictures, held_out: Pictures, config: FitConfig) -> str:
-    digest = hashlib.sha256(config.model_dump_json(include={"encoder", "input", "pretext"}).encode())
-    digest.update(pictures.tobytes())
-    digest.update(held_out.tobytes())
-    return digest.hexdigest()
+def _settings(config: FitConfig, sections: set[str]) -> str:
+    """Some sections as JSON, less what does not change the result."""
+    return config.model_dump_json(
+        include=sections, exclude={"train": {"save_every"}, "pretext": {"save_every"}}
+    )
+
+
+def _resume(
+    detector: AnomalyMoE, normal: NormalPictures, output: Path, config: FitConfig, record: Record
+) -> Resume:
+    """Where the training of router and experts is kept, under a key that tells their settings and data."""
+    encoder = detector.get_submodule("encoder").state_dict()
+    arrays = (normal.pixels, normal.products, *(tensor.numpy() for tensor in encoder.values()))
+    settings = _settings(config, {"encoder", "input", "detector", "train", "calibration"})
+    key = fingerprint(settings, arrays)
+    return Resume(output / EXPERTS_STATE, key, config.train.save_every, {"record": record})
 
 
 def _train(
-    detector: AnomalyMoE, normal: NormalPictures, config: FitConfig, progress: Progress
-) -> list[dict[str, float]]:
-    """Train router and experts; returns the mean losses of every LOG_EVERY steps."""
+    detector: AnomalyMoE,
+    normal: NormalPictures,
+    config: FitConfig,
+    record: Record,
+    resume: Resume,
+    progress: Progress,
+) -> None:
+    """Train router and experts with every step on record."""
     task = progress.add_task("experts", total=config.train.steps)
-    recent: list[Losses] = []
-    history: list[dict[str, float]] = []
 
-    def on_step(step: int, losses: Losses) -> None:
-        recent.append(losses)
-        if step % LOG_EVERY == 0 or step == config.train.steps:
-            means = {name: fmean(float(one) for one in column) for name, column in _columns(recent)}
-            history.append({"step": float(step), **means})
-            recent.clear()
-            description = f"experts, loss {means['total']:.3f}"
-            progress.update(task, completed=step, description=description)
+    def on_step(step: int, outcome: Outcome) -> None:
+        if record.add(step, outcome):
+            loss = record.losses[-1]["total"]
+            progress.update(task, completed=step, description=f"experts, loss {loss:.3f}")
 
-    train_experts(detector, normal, config.train, on_step)
-    return history
-
-
-def _columns(losses: Sequence[Losses]) -> list[tuple[str, list[float]]]:
-    return [(name, [getattr(one, name).item() for one in losses]) for name in Losses._fields]
+    train_experts(detector, normal, config.train, on_step, resume)
+    record.close()

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from export.contract.manifest import InputSpec
 from tests.training.anomalymoe.tiny import vit_config
 from tests.training.tiny_run import tiny_config
-from training.config import BackboneName, FitConfig, preset
+from training.config import BackboneName, FitConfig, TrainConfig, preset
 
 
 @pytest.mark.parametrize("name", get_args(BackboneName))
@@ -30,3 +30,8 @@ def test_presets_survive_json(name: BackboneName) -> None:
 def test_settings_that_do_not_fit_together_are_refused(field: str, changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=field):
         tiny_config(**changes)
+
+
+def test_a_batch_is_made_of_equal_parts() -> None:
+    with pytest.raises(ValidationError, match="batch_size must be a multiple of accumulate 3, got 4"):
+        TrainConfig(batch_size=4, accumulate=3)

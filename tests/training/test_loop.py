@@ -7,13 +7,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.training.tiny_run import PRODUCTS, normal_pictures, tiny_checkpoint
+from tests.training.tiny_run import PRODUCTS, no_resume, normal_pictures, tiny_checkpoint
 from training import loop
+from training.anomalymoe.config import EirConfig, EsbConfig
 from training.anomalymoe.detector import AnomalyMoE
-from training.anomalymoe.objective import Losses
+from training.anomalymoe.objective import Losses, Objective
 from training.checkpoint import Checkpoint
 from training.config import TrainConfig
-from training.loop import NormalPictures, _choices, learning_rate, train_experts
+from training.loop import (
+    NormalPictures,
+    ParallelError,
+    Trainer,
+    _choices,
+    _share,
+    learning_rate,
+    train_experts,
+)
+from training.resume import ResumeError
 
 COUNT = 6
 
@@ -36,7 +46,13 @@ def data(checkpoint: Checkpoint) -> NormalPictures:
 def trained(settings: TrainConfig) -> tuple[AnomalyMoE, list[Losses]]:
     checkpoint = tiny_checkpoint()
     history: list[Losses] = []
-    train_experts(checkpoint.detector, data(checkpoint), settings, lambda _, losses: history.append(losses))
+    train_experts(
+        checkpoint.detector,
+        data(checkpoint),
+        settings,
+        lambda _, outcome: history.append(outcome.losses),
+        no_resume(),
+    )
     return checkpoint.detector, history
 
 
@@ -88,7 +104,7 @@ def test_each_picture_is_encoded_once() -> None:
         encoded.append(len(inputs[0]))
 
     checkpoint.detector.get_submodule("encoder").register_forward_hook(count)
-    train_experts(checkpoint.detector, data(checkpoint), config(steps=4), lambda *_: None)
+    train_experts(checkpoint.detector, data(checkpoint), config(steps=4), lambda *_: None, no_resume())
     assert sum(encoded) == 2 * COUNT
 
 
@@ -129,3 +145,87 @@ def test_the_rate_starts_at_its_highest_without_warm_up_and_never_rises() -> Non
 def test_a_run_shorter_than_its_warm_up_works() -> None:
     settings = config(steps=3, warmup_steps=10)
     assert [learning_rate(step, settings) for step in range(3)] == pytest.approx([0.1, 0.2, 0.3])
+
+
+def exact_trainer(**changes: Any) -> Trainer:
+    """A trainer with nothing random and no batch statistics, that leaves gradients as they are."""
+    checkpoint = tiny_checkpoint()
+    detector = checkpoint.detector
+    silent = {"esb": EsbConfig(weight=0), "eir": EirConfig(weight=0)}
+    detector.config = detector.config.model_copy(update=silent)
+    return Trainer(Objective(detector).eval(), data(checkpoint), None, config(gradient_clip=1e9, **changes))
+
+
+def gradients(trainer: Trainer) -> dict[str, Tensor]:
+    named = trainer.objective.named_parameters()
+    return {name: one.grad for name, one in named if one.grad is not None}
+
+
+def test_parts_of_a_batch_give_the_gradients_of_the_whole() -> None:
+    """Of the terms that are means over pictures; those of the whole batch are another."""
+    rows = np.arange(4) * 3
+    whole, parts = exact_trainer(), exact_trainer(accumulate=4)
+    outcomes = [trainer.step(1, rows) for trainer in (whole, parts)]
+    expected = gradients(whole)
+    assert len(expected) > 10
+    for name, gradient in gradients(parts).items():
+        torch.testing.assert_close(gradient, expected.pop(name), msg=name)
+    assert expected == {}
+    torch.testing.assert_close(outcomes[0].losses.reconstruction, outcomes[1].losses.reconstruction)
+    torch.testing.assert_close(outcomes[0].usage.share, outcomes[1].usage.share)
+
+
+def test_batches_encoded_as_they_come_train_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.arange(4) * 3
+    checkpoint = tiny_checkpoint()
+    encoded = loop._encode_all(checkpoint.detector, data(checkpoint).pixels)
+    assert encoded is not None
+    known, unknown = exact_trainer(), exact_trainer()
+    known.encoded = encoded
+    for trainer in (known, unknown):
+        trainer.step(1, rows)
+    expected = gradients(known)
+    for name, gradient in gradients(unknown).items():
+        torch.testing.assert_close(gradient, expected[name], msg=name)
+    monkeypatch.setattr(loop, "CACHE_LIMIT_BYTES", 100)
+    # Clusters need all pictures at once, however many.
+    assert loop._encode_all(checkpoint.detector, data(checkpoint).pixels) is not None
+    router = checkpoint.detector.router
+    router.config = router.config.model_copy(update={"selection": "top_k"})
+    assert loop._encode_all(checkpoint.detector, data(checkpoint).pixels) is None
+
+
+def test_what_is_random_follows_from_seed_and_step() -> None:
+    first, second = exact_trainer(), exact_trainer()
+    for trainer in (first, second):
+        trainer.objective.train()
+    first.step(1, np.arange(4))
+    torch.rand(3)
+    second.step(1, np.arange(4))
+    for name, gradient in gradients(first).items():
+        assert torch.equal(gradient, gradients(second)[name]), name
+    before = torch.rand(1)
+    second.step(2, np.arange(4))
+    assert not torch.equal(before, torch.rand(1))
+
+
+def test_every_process_gets_its_own_part_of_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = config(batch_size=12, accumulate=3)
+    monkeypatch.setattr(loop, "world_size", lambda: 2)
+    shares = []
+    for number in (0, 1):
+        monkeypatch.setattr(loop, "rank", lambda number=number: number)
+        shares.append([part.tolist() for part in _share(np.arange(12), settings)])
+    assert shares == [[[0, 1], [4, 5], [8, 9]], [[2, 3], [6, 7], [10, 11]]]
+
+
+def test_a_batch_that_processes_cannot_share_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "world_size", lambda: 3)
+    with pytest.raises(ParallelError, match=r"train\.batch_size .* processes 2 \* 3, got 4"):
+        _share(np.arange(4), config(accumulate=2))
+
+
+def test_a_state_that_only_some_processes_see_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "same_everywhere", lambda _step: False)
+    with pytest.raises(ResumeError, match="nowhere: not seen by all processes"):
+        trained(config(steps=1))

@@ -27,6 +27,7 @@ from training.checkpoint import Checkpoint, build_detector
 from training.config import CalibrationConfig, FitConfig, TrainConfig
 from training.offline.encoder import APPEARANCE_CHANNELS, OfflineConfig, OfflineEncoder
 from training.offline.pretext import PretextConfig, normalise
+from training.resume import Resume
 
 Pictures = npt.NDArray[np.uint8]
 Product = Literal["disc", "square"]
@@ -133,6 +134,11 @@ def write_data(root: Path, train: int = 6, test: int = 2) -> Path:
 def quiet_progress() -> Progress:
     """Progress that shows nothing."""
     return Progress(disable=True)
+
+
+def no_resume() -> Resume:
+    """A run that starts from nothing and keeps nothing on the way."""
+    return Resume(Path("nowhere"), key="", every=2**31)
 
 
 def _lit(product: Product, seed: int, defect: str | None) -> Pictures:

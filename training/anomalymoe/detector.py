@@ -99,8 +99,8 @@ class AnomalyMoE(nn.Module):
         return self.detect(scene, self.router(encoded.cls), dense)
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """uint8 pictures (B, H, W, 3) as the encoder takes them: float (B, 3, H, W), normalised."""
-        return (pixels.permute(0, 3, 1, 2).to(self.mean.dtype) / 255 - self.mean) / self.std
+        """uint8 pictures (B, H, W, 3) as the encoder takes them: float (B, 3, H, W), on its device."""
+        return (pixels.permute(0, 3, 1, 2).to(self.mean) / 255 - self.mean) / self.std
 
     @torch.no_grad()
     def encode(self, image: Tensor) -> EncoderOutput:

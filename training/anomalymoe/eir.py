@@ -14,6 +14,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from training.anomalymoe.config import EirConfig
+from training.distributed import gather
 
 Pair = tuple[int, int]
 
@@ -47,9 +48,9 @@ class ClubEstimator(nn.Module):
         return Gaussian(self.mean(given_BD), self.logvar(given_BD))
 
     def log_likelihood(self, given_BD: Tensor, told_BD: Tensor) -> Tensor:
-        """Mean log q(z_k | z_j) of matched samples without the constant; a scalar to maximise."""
+        """log q(z_k | z_j) of matched samples without the constant, (B,): its mean is to be maximised."""
         q: Gaussian = self(given_BD)
-        return (-(told_BD - q.mean).square() / q.logvar.exp() - q.logvar).sum(1).mean() / 2
+        return (-(told_BD - q.mean).square() / q.logvar.exp() - q.logvar).sum(1) / 2
 
     def upper_bound(self, given_BD: Tensor, told_BD: Tensor) -> Tensor:
         """CLUB, Eq. 4: matched log-likelihood minus that of all B x B pairs, a scalar in nats.
@@ -90,7 +91,7 @@ class InformationRepulsion(nn.Module):
     def forward(self, chosen: Sequence[Pair], pooled: Mapping[int, Tensor]) -> EirLosses:
         """Bounds summed over all pairs, estimated from the chosen ones.
 
-        pooled: column -> pooled reconstruction (B, D) of the WHOLE batch, the same pictures for all.
+        pooled: column -> pooled reconstruction (B, D) of ALL pictures of this process, the same for all.
         chosen: at least one pair.
         """
         directions = {column: direction(z_BD) for column, z_BD in pooled.items()}
@@ -99,8 +100,10 @@ class InformationRepulsion(nn.Module):
         for j, k in chosen:
             estimator = self.estimators[_key((j, k))]
             assert isinstance(estimator, ClubEstimator)
-            bounds.append(estimator.upper_bound(directions[j], directions[k]))
-            likelihoods.append(estimator.log_likelihood(directions[j].detach(), directions[k].detach()))
+            # The pictures of all processes: the unmatched samples of the bound are those of the whole batch.
+            bounds.append(estimator.upper_bound(gather(directions[j]), gather(directions[k])))
+            own = estimator.log_likelihood(directions[j].detach(), directions[k].detach())
+            likelihoods.append(gather(own).mean())
         scale = len(self.pairs) / len(chosen)
         return EirLosses(scale * torch.stack(bounds).sum(), -torch.stack(likelihoods).mean())
 

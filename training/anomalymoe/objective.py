@@ -5,7 +5,7 @@ Legend: B batch, b pictures that chose an expert, D width, E experts, M componen
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,9 @@ from training.anomalymoe.eir import EirLosses, InformationRepulsion, Pair
 from training.anomalymoe.encoder import EncoderOutput
 from training.anomalymoe.esb import selection_balance
 from training.anomalymoe.router import RouterOutput
+from training.distributed import gather
+
+Precision = Literal["float32", "bfloat16"]
 
 
 class Losses(NamedTuple):
@@ -29,41 +32,79 @@ class Losses(NamedTuple):
     estimation: Tensor
 
 
+class Usage(NamedTuple):
+    """share (E,): of the pictures, who chose an expert; gate (E,): its mean gate, 0 where not chosen.
+
+    chosen_passes, extra_passes: experts run for a picture, because it chose them or for Eq. 4 only.
+    """
+
+    share: Tensor
+    gate: Tensor
+    chosen_passes: Tensor
+    extra_passes: Tensor
+
+
+class Outcome(NamedTuple):
+    """What one batch says."""
+
+    losses: Losses
+    usage: Usage
+
+
 class Objective(nn.Module):
     """A model with what only its training needs: the CLUB estimators and the loss of Eq. 9.
 
     `total` moves the router and the experts, `estimation` the parameters of `repulsion`. Backpropagate both
-    before either optimiser steps.
+    before either optimiser steps. Of several processes each gets its share of the batch, and the value for
+    the whole of it: counts, mean gates and unmatched samples are those of all pictures.
+    precision: that of encoder and experts; router and losses are float32.
     """
 
-    def __init__(self, model: AnomalyMoE) -> None:
+    def __init__(self, model: AnomalyMoE, precision: Precision = "float32") -> None:
         super().__init__()
         self.model = model
+        self.precision: Precision = precision
         self.repulsion = InformationRepulsion(model.encoder.width, model.config.counts, model.config.eir)
 
     def forward(
-        self, image: Tensor, centres_BMD: Tensor, valid_BM: Tensor, encoded: EncoderOutput | None = None
-    ) -> Losses:
+        self,
+        image: Tensor,
+        centres_BMD: Tensor,
+        valid_BM: Tensor,
+        pairs: Sequence[Pair],
+        encoded: EncoderOutput | None = None,
+    ) -> Outcome:
         """image: normalised (B, 3, H, W), normal pictures only. centres_BMD, valid_BM: as for the model.
 
+        pairs: those that repulsion has chosen, the same for all processes.
         encoded: what the encoder says about the pictures, when it is known already.
         """
-        encoded = encoded or self.model.encode(image)
+        encoded = encoded or self._encode(image)
         masks = self.model.component_masks(encoded.features, centres_BMD, valid_BM)
         router: RouterOutput = self.model.router(encoded.cls)
-        pairs = self.repulsion.choose_pairs()
-        scene = Scene(image, encoded.features, masks)
-        reconstruction, pooled = self._run_experts(scene, router, set(chain.from_iterable(pairs)))
+        whole = set(chain.from_iterable(pairs))
+        own_loss_B, pooled = self._run_experts(Scene(image, encoded.features, masks), router, whole)
+        reconstruction = gather(own_loss_B).mean()
+        everyone = RouterOutput(*(gather(part) for part in router))
         config = self.model.config
-        esb = selection_balance(router, self.model.router.even_share, config.esb)
+        esb = selection_balance(everyone, self.model.router.even_share, config.esb)
         eir = self._repel(pairs, pooled, reconstruction)
         total = reconstruction + config.esb.weight * esb.total + config.eir.weight * eir.repulsion
-        return Losses(reconstruction, esb.importance, esb.load, esb.z, eir.repulsion, total, eir.estimation)
+        losses = Losses(reconstruction, esb.importance, esb.load, esb.z, eir.repulsion, total, eir.estimation)
+        return Outcome(losses, _usage(everyone, whole))
+
+    def _encode(self, image: Tensor) -> EncoderOutput:
+        with self._autocast(image):
+            encoded = self.model.encode(image)
+        return EncoderOutput(encoded.features.float(), encoded.cls.float())
+
+    def _autocast(self, image: Tensor) -> torch.autocast:
+        return torch.autocast(image.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def _run_experts(
         self, scene: Scene, router: RouterOutput, needed_whole: set[int]
     ) -> tuple[Tensor, dict[int, Tensor]]:
-        """The first term of Eq. 9 and, of the experts in `needed_whole`, the pooled outputs of the batch.
+        """The first term of Eq. 9 of each picture (B,) and, of `needed_whole`, all pooled outputs (B, D).
 
         Those see all pictures, since the pairs of Eq. 4 are of the same picture; the others only their own.
         """
@@ -71,21 +112,31 @@ class Objective(nn.Module):
         if self.model.config.router.selection == "per_level":
             # Every level is seen anyway: the losses must not teach the router to look away from the harder.
             gates_BE = gates_BE.detach()
-        loss = gates_BE.new_zeros(())
+        loss_B = gates_BE.new_zeros(len(gates_BE))
         pooled: dict[int, Tensor] = {}
         for column in sorted(needed_whole | set(router.experts.unique().tolist())):
+            rows_b = torch.nonzero(router.chosen[:, column]).squeeze(1)
+            with self._autocast(scene.image):
+                seen = scene if column in needed_whole else scene.take(rows_b)
+                output = self.model.run_expert(column, seen)
+            own_loss_b = output.loss.float()
             if column in needed_whole:
-                output = self.model.run_expert(column, scene)
-                pooled[column] = output.pooled
-                loss = loss + (gates_BE[:, column] * output.loss).sum()
-            else:
-                rows_b = torch.nonzero(router.chosen[:, column]).squeeze(1)
-                output = self.model.run_expert(column, scene.take(rows_b))
-                loss = loss + (gates_BE[rows_b, column] * output.loss).sum()
-        return loss / len(gates_BE), pooled
+                pooled[column], own_loss_b = output.pooled.float(), own_loss_b[rows_b]
+            loss_B = loss_B.index_add(0, rows_b, gates_BE[rows_b, column] * own_loss_b)
+        return loss_B, pooled
 
     def _repel(self, pairs: Sequence[Pair], pooled: dict[int, Tensor], like: Tensor) -> EirLosses:
         if not pairs:
             zero = torch.zeros_like(like)
             return EirLosses(zero, zero)
         return self.repulsion(pairs, pooled)
+
+
+def _usage(router: RouterOutput, whole: set[int]) -> Usage:
+    chosen_BE = router.chosen
+    return Usage(
+        share=chosen_BE.mean(0),
+        gate=router.dense_gates.detach().mean(0),
+        chosen_passes=chosen_BE.sum(1).mean(),
+        extra_passes=(1 - chosen_BE[:, sorted(whole)]).sum(1).mean(),
+    )

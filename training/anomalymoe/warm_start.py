@@ -62,10 +62,11 @@ def fit_subspaces(
 
 
 def encode_pictures(detector: AnomalyMoE, pixels: Pictures) -> EncoderOutput:
-    """What the encoder says about uint8 pictures (n, H, W, 3), a batch at a time."""
+    """What the encoder says about uint8 pictures (n, H, W, 3), a batch at a time, kept in main memory."""
     starts = range(0, len(pixels), BATCH)
     batches = (detector.normalise(torch.from_numpy(pixels[start : start + BATCH])) for start in starts)
-    features, cls = zip(*(detector.encode(batch) for batch in batches), strict=True)
+    encoded = ([part.cpu() for part in detector.encode(batch)] for batch in batches)
+    features, cls = zip(*encoded, strict=True)
     return EncoderOutput(torch.cat(features), torch.cat(cls))
 
 

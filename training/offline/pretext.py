@@ -7,12 +7,13 @@ pictures with synthetic defects best. No real defect is seen, and none is needed
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
@@ -21,6 +22,7 @@ from training.anomalymoe.expert import top_mean
 from training.metrics import auroc
 from training.offline.defects import add_noise, corrupt, damage, vary
 from training.offline.encoder import FEATURE_OFFSET, OfflineConfig, OfflineEncoder
+from training.resume import Resume
 
 Pictures = npt.NDArray[np.uint8]
 
@@ -42,6 +44,7 @@ class PretextConfig(BaseModel):
     thumbnail_weight: float = 0.1
     ema_decay: float = 0.99
     checks: int = 8
+    save_every: int = Field(default=100, gt=0)  # steps that a stopped run loses at most
     seed: int = 0
 
 
@@ -99,10 +102,11 @@ def train_backbone(
     encoder: OfflineConfig,
     config: PretextConfig,
     on_step: Callable[[int, float], None],
+    resume: Resume,
 ) -> tuple[OfflineEncoder, list[Check]]:
     """Train on normal pictures (n, H, W, 3) and stop by held-out normal pictures (m, H, W, 3).
 
-    Returns the frozen encoder and the checks that chose it.
+    Goes on from what `resume` holds. Returns the frozen encoder and the checks that chose it.
     """
     torch.manual_seed(config.seed)
     model = PretextModel(encoder)
@@ -111,9 +115,10 @@ def train_backbone(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, config.learning_rate, config.steps, pct_start=0.1
     )
-    check = _HeldOutCheck(pictures, held_out, config)
-    best, checks = deepcopy(average.encoder), list[Check]()
-    for step, (damaged, mask, clean) in enumerate(_batches(pictures, config), start=1):
+    best = _BestEncoder(average.encoder, _HeldOutCheck(pictures, held_out, config))
+    parts = {"model": model, "average": average, "optimiser": optimiser, "schedule": schedule, "best": best}
+    done = resume.load(parts)
+    for step, (damaged, mask, clean) in enumerate(_batches(pictures, config, done), start=done + 1):
         loss = pretext_loss(model.train(), damaged, mask, clean, config)
         optimiser.zero_grad()
         loss.backward()
@@ -123,11 +128,10 @@ def train_backbone(
         _average_weights(average, model, min(config.ema_decay, (1 + step) / (10 + step)))
         on_step(step, loss.item())
         if step % max(1, config.steps // config.checks) == 0 or step == config.steps:
-            checks.append(Check(step, loss.item(), check(average.encoder)))
-            if checks[-1].auroc >= max(past.auroc for past in checks):
-                best = deepcopy(average.encoder)
-    best.standardise(_normalised(pictures))
-    return best.requires_grad_(False).eval(), checks
+            best.consider(step, loss.item(), average.encoder)
+        resume.save(step, parts)
+    best.encoder.standardise(_normalised(pictures))
+    return best.encoder.requires_grad_(False).eval(), best.checks
 
 
 def normalise(pictures: Pictures | Tensor) -> Tensor:
@@ -158,6 +162,26 @@ class _HeldOutCheck:
         return auroc(self.labels, torch.cat(scores).numpy())
 
 
+class _BestEncoder:
+    """The encoder of the best check so far, the later one of equals, and all checks."""
+
+    def __init__(self, encoder: OfflineEncoder, check: _HeldOutCheck) -> None:
+        self.encoder, self.check = deepcopy(encoder), check
+        self.checks: list[Check] = []
+
+    def consider(self, step: int, loss: float, encoder: OfflineEncoder) -> None:
+        self.checks.append(Check(step, loss, self.check(encoder)))
+        if self.checks[-1].auroc >= max(past.auroc for past in self.checks):
+            self.encoder = deepcopy(encoder)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"encoder": self.encoder.state_dict(), "checks": [asdict(check) for check in self.checks]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.encoder.load_state_dict(state_dict["encoder"])
+        self.checks = [Check(**check) for check in state_dict["checks"]]
+
+
 class _DamagedPictures(Dataset[tuple[Tensor, Tensor, Tensor]]):
     """Batch number i of the pretext: the same for the same seed, whoever draws it."""
 
@@ -186,10 +210,11 @@ class _DamagedPictures(Dataset[tuple[Tensor, Tensor, Tensor]]):
         return add_noise(rng, damaged), mask, clean
 
 
-def _batches(pictures: Pictures, config: PretextConfig) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    return iter(
-        DataLoader(_DamagedPictures(pictures, config), batch_size=None, num_workers=1, prefetch_factor=8)
-    )
+def _batches(pictures: Pictures, config: PretextConfig, done: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """The batches after those of the steps done."""
+    left = range(done, config.steps)
+    batches = _DamagedPictures(pictures, config)
+    return iter(DataLoader(batches, batch_size=None, sampler=left, num_workers=1, prefetch_factor=8))
 
 
 def _normalised(pictures: Pictures, size: int = 32) -> Iterator[Tensor]:

@@ -27,7 +27,7 @@ def test_upper_bound_equals_the_sum_over_all_pairs():
     unmatched = sum(log_q(TOLD[j], GIVEN[i]) for i in range(3) for j in range(3)) / 9
     estimator = Identity(2, 4)
     assert float(estimator.upper_bound(GIVEN, TOLD)) == pytest.approx(matched - unmatched, rel=1e-5)
-    assert float(estimator.log_likelihood(GIVEN, TOLD)) == pytest.approx(matched, rel=1e-5)
+    assert float(estimator.log_likelihood(GIVEN, TOLD).mean()) == pytest.approx(matched, rel=1e-5)
 
 
 def test_bound_is_positive_for_dependent_and_near_zero_for_independent_samples_after_training():
@@ -38,7 +38,7 @@ def test_bound_is_positive_for_dependent_and_near_zero_for_independent_samples_a
         optimiser = torch.optim.Adam(estimator.parameters(), lr=0.02)
         for _ in range(60):
             optimiser.zero_grad()
-            (-estimator.log_likelihood(given, told)).backward()
+            (-estimator.log_likelihood(given, told).mean()).backward()
             optimiser.step()
         bound = float(estimator.upper_bound(given, told))
         assert bound > 1.0 if is_dependent else abs(bound) < 0.5
@@ -89,3 +89,34 @@ def test_growing_outputs_do_not_change_the_bound():
     pooled = torch.randn(3, 8)
     torch.testing.assert_close(direction(pooled), direction(100 * pooled))
     torch.testing.assert_close(direction(pooled).square().mean(1), torch.ones(3))
+
+
+def test_the_estimator_learns_and_equal_experts_move_apart():
+    """Two experts that begin as one: the estimator sees it, and the bound pulls them apart."""
+    torch.manual_seed(0)
+    given = torch.randn(64, 6)
+    experts = [torch.nn.Linear(6, 4), torch.nn.Linear(6, 4)]
+    experts[1].load_state_dict(experts[0].state_dict())
+    repulsion = InformationRepulsion(4, (2, 0, 0), EirConfig(hidden=16))
+    first = torch.optim.Adam([one for expert in experts for one in expert.parameters()], lr=0.01)
+    second = torch.optim.Adam(repulsion.parameters(), lr=0.01)
+
+    def step(moves_experts: bool) -> tuple[float, float, float]:
+        told = [expert(given) for expert in experts]
+        losses = repulsion(repulsion.pairs, dict(enumerate(told)))
+        first.zero_grad()
+        second.zero_grad()
+        (losses.repulsion + losses.estimation).backward()
+        second.step()
+        if moves_experts:
+            first.step()
+        likeness = torch.nn.functional.cosine_similarity(*told).abs().mean()
+        return losses.repulsion.item(), losses.estimation.item(), likeness.item()
+
+    learning = [step(moves_experts=False) for _ in range(60)]
+    assert learning[-1][1] < learning[0][1] - 1
+    assert learning[-1][0] > 1
+    moving = [step(moves_experts=True) for _ in range(60)]
+    assert moving[-1][0] < learning[-1][0] / 2
+    assert moving[0][2] > 0.99
+    assert moving[-1][2] < 0.7

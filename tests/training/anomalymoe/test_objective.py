@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.training.anomalymoe.tiny import centres, pictures, scene_of, tiny_model
+from tests.training.anomalymoe.tiny import centres, pictures, record_outputs, scene_of, tiny_model
 from training.anomalymoe.config import EirConfig, EsbConfig
-from training.anomalymoe.objective import Losses, Objective
+from training.anomalymoe.objective import Losses, Objective, Outcome
 
 BATCH = 6
 
@@ -18,8 +18,12 @@ def objective(**changes: Any) -> Objective:
     return Objective(tiny_model(**settings)).train()
 
 
+def outcome_of(built: Objective) -> Outcome:
+    return built(pictures(BATCH), *centres(BATCH), built.repulsion.choose_pairs())
+
+
 def losses_of(built: Objective) -> Losses:
-    return built(pictures(BATCH), *centres(BATCH))
+    return outcome_of(built).losses
 
 
 def moved(built: Objective, term: Tensor) -> set[str]:
@@ -108,3 +112,57 @@ def test_a_training_step_lowers_the_loss():
         estimator_optimiser.step()
         values.append(losses.reconstruction.item())
     assert values[-1] < 0.9 * values[0]
+
+
+def test_load_spreads_a_collapsed_router():
+    """Its slope comes from probabilities, its value from counts: those must fall."""
+    built = objective(esb=EsbConfig(weight=1.0, importance=0.0, z=0.0))
+    gate = built.model.router.gate
+    assert isinstance(gate, torch.nn.Sequential)
+    with torch.no_grad():
+        gate.get_parameter("2.bias")[:3] += 3.0
+    optimiser = torch.optim.Adam(gate.parameters(), lr=0.05)
+    shares: list[Tensor] = []
+    for _ in range(30):
+        outcome = outcome_of(built)
+        optimiser.zero_grad()
+        outcome.losses.load.backward()
+        optimiser.step()
+        shares.append(outcome.usage.share)
+    assert shares[0].tolist() == [1, 1, 1, 0, 0, 0, 0]
+    assert (shares[-1] > 0).sum() > 3
+
+
+def test_usage_counts_the_experts_run_for_the_repulsion_alone():
+    built = objective()
+    usage = outcome_of(built).usage
+    torch.testing.assert_close(usage.share.sum(), torch.tensor(3.0))
+    torch.testing.assert_close(usage.gate.sum(), torch.tensor(1.0))
+    assert (usage.gate[usage.share == 0] == 0).all()
+    # All pairs need all seven experts on every picture, of which it chose three.
+    assert (usage.chosen_passes, usage.extra_passes) == (3, 4)
+    without = outcome_of(objective(eir=EirConfig(weight=0.0))).usage
+    assert (without.chosen_passes, without.extra_passes) == (3, 0)
+
+
+def test_a_sampled_pair_costs_what_did_not_choose_it():
+    built = objective(eir=EirConfig(hidden=8, pairs="sampled"))
+    usage = built(pictures(BATCH), *centres(BATCH), [(0, 2)]).usage
+    torch.testing.assert_close(usage.extra_passes, 2 - usage.share[0] - usage.share[2])
+
+
+def test_bfloat16_is_for_encoder_and_experts_the_rest_stays_float32():
+    torch.manual_seed(0)
+    built = Objective(tiny_model(eir=EirConfig(hidden=8)), "bfloat16").eval()
+    exact = objective(esb=EsbConfig()).eval()
+    inside = record_outputs([built.model.get_submodule("experts.0.bottleneck.fc1")])
+    routed = record_outputs([built.model.get_submodule("router.gate.2")])
+    losses, expected = losses_of(built), losses_of(exact)
+    assert {one.dtype for one in inside} == {torch.bfloat16}
+    assert {one.dtype for one in (*routed, *losses)} == {torch.float32}
+    assert losses.reconstruction != expected.reconstruction
+    torch.testing.assert_close(losses.reconstruction, expected.reconstruction, rtol=0.05, atol=0)
+    (losses.total + losses.estimation).backward()
+    gradients = [one.grad for one in built.parameters() if one.grad is not None]
+    assert len(gradients) > 50
+    assert {one.dtype for one in gradients} == {torch.float32}

@@ -1,11 +1,13 @@
 """The pretext: the loss reaches every part, learning lowers it, and the best check chooses the encoder."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from tests.training.tiny_run import ENCODER, SIZE, WIDTH, normal_pictures
+from tests.training.tiny_run import ENCODER, SIZE, WIDTH, no_resume, normal_pictures
 from training.offline import pretext
 from training.offline.encoder import FEATURE_OFFSET, LEAST_STD, OfflineEncoder
 from training.offline.pretext import (
@@ -17,13 +19,16 @@ from training.offline.pretext import (
     pretext_loss,
     train_backbone,
 )
+from training.resume import Resume
 
 KEPT, HELD_OUT = normal_pictures("disc", 8), normal_pictures("disc", 4, first_seed=20)
 
 
 def trained(config: PretextConfig) -> tuple[OfflineEncoder, list[Check], list[float]]:
     losses: list[float] = []
-    encoder, checks = train_backbone(KEPT, HELD_OUT, ENCODER, config, lambda _, loss: losses.append(loss))
+    encoder, checks = train_backbone(
+        KEPT, HELD_OUT, ENCODER, config, lambda _, loss: losses.append(loss), no_resume()
+    )
     return encoder, checks, losses
 
 
@@ -78,6 +83,27 @@ def test_the_same_seed_trains_the_same_encoder() -> None:
     assert first[2] == second[2] != other[2]
     for name, tensor in first[0].state_dict().items():
         assert torch.equal(tensor, second[0].state_dict()[name]), name
+
+
+def test_a_stopped_training_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    config = PretextConfig(steps=8, batch_size=2, checks=4)
+    resume = Resume(tmp_path / "state", key="", every=3)
+    expected, checks, losses = trained(config)
+    seen: list[float] = []
+
+    def stop_at_seven(step: int, _loss: float) -> None:
+        if step == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_backbone(KEPT, HELD_OUT, ENCODER, config, stop_at_seven, resume)
+    encoder, checks_again = train_backbone(
+        KEPT, HELD_OUT, ENCODER, config, lambda _, loss: seen.append(loss), resume
+    )
+    assert checks_again == checks
+    assert seen == losses[6:]
+    for name, tensor in encoder.state_dict().items():
+        assert torch.equal(tensor, expected.state_dict()[name]), name
 
 
 def test_the_encoder_of_the_best_check_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
