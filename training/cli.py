@@ -17,6 +17,8 @@ from rich.progress import (
 )
 
 from export.contract.manifest import LEVELS, Level
+from training.ablation import ablate as ablate_config
+from training.ablation import results_table
 from training.analysis.report import analyse as analyse_checkpoint
 from training.analysis.report import summary_table
 from training.checkpoint import CheckpointError, load_checkpoint, read_config, write_text
@@ -218,3 +220,33 @@ def macs(
     except (CheckpointError, OSError) as error:
         fail(str(error))
     console.print(macs_table(counts))
+
+
+@app.command()
+def ablate(
+    data: DataPath,
+    output: Annotated[Path, typer.Option(file_okay=False, help="Folder of the runs.")],
+    backbone: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(BackboneName))}.")] = "offline",
+    config: Annotated[
+        Path | None, typer.Option(exists=True, help="JSON settings in place of a preset.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(exists=True, help="Local file of a trained backbone.")
+    ] = None,
+) -> None:
+    """Train and measure the model without some of its levels, and without its balancing losses.
+
+    Stopped and started again, it goes on after the variants that are finished.
+
+    \b
+    Examples:
+      anomoe-train ablate --data pictures/tile --output runs/tile-ablation
+    """
+    try:
+        with progress_bar() as progress:
+            results = ablate_config(data, output, read_settings(backbone, config), weights, progress)
+    except KeyboardInterrupt:
+        fail(f"stopped; the same command goes on from what {output} holds")
+    except (DataError, WeightsError, CheckpointError, OSError) as error:
+        fail(str(error))
+    console.print(results_table(results))

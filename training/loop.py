@@ -35,12 +35,17 @@ class NormalPictures:
 
 
 def train_experts(detector: AnomalyMoE, data: NormalPictures, config: TrainConfig, on_step: OnStep) -> None:
-    """Minimise Eq. 9 on random batches; the encoder is frozen, so each picture is encoded only once."""
+    """Minimise Eq. 9 on random batches; the encoder is frozen, so each picture is encoded only once.
+
+    Without steps when all is decided before them: a clustered router over subspaces alone.
+    """
     torch.manual_seed(config.seed)
     detector.eval()
     products, encoded = torch.from_numpy(data.products), encode_pictures(detector, data.pixels)
     start_router(detector, encoded.cls, products, config.seed)
     fit_subspaces(detector, data.pixels, products, encoded, config.seed)
+    if not any(parameter.requires_grad for parameter in detector.parameters()):
+        return
     objective = Objective(detector).train()
     optimisers = _optimisers(objective, config)
     schedules = [
@@ -71,13 +76,12 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return floor + (1 - floor) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
 
 
-def _optimisers(objective: Objective, config: TrainConfig) -> tuple[StableAdamW, StableAdamW]:
-    """One for router and experts, one for the CLUB estimators, which follow their own likelihood."""
+def _optimisers(objective: Objective, config: TrainConfig) -> list[StableAdamW]:
+    """One for router and experts, one for the CLUB estimators, if any, which follow their own likelihood."""
     learned = [parameter for parameter in objective.model.parameters() if parameter.requires_grad]
     groups = (learned, list(objective.repulsion.parameters()))
     rate, decay = config.learning_rate, config.weight_decay
-    first, second = (StableAdamW(group, lr=rate, weight_decay=decay) for group in groups)
-    return first, second
+    return [StableAdamW(group, lr=rate, weight_decay=decay) for group in groups if group]
 
 
 def _choices(count: int, config: TrainConfig) -> Iterator[npt.NDArray[np.int64]]:

@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from export.contract.category import Category
 from export.contract.decision import conformal_threshold, display_score
-from export.contract.manifest import LEVELS, InputSpec
+from export.contract.manifest import LEVELS
 from training.analysis.lettering import LINE, text_width, write
 from training.analysis.looks import look
 from training.anomalymoe.head import Head
@@ -50,7 +50,7 @@ def draw_columns(checkpoint: Checkpoint, samples: Sequence[Sample], progress: Pr
     before they are shown. A level that was not chosen is empty.
     """
     chosen = one_of_each(samples)
-    maps = _all_maps(checkpoint, chosen, progress)
+    maps = raw_level_maps(checkpoint, chosen, progress)
     return [_column(checkpoint, one, levels) for one, levels in zip(chosen, maps, strict=True)]
 
 
@@ -67,7 +67,7 @@ def draw_sheet(columns: Sequence[Column], rows: Sequence[str]) -> Image.Image:
     """The given rows of all columns, with their names, the kinds of defects and a legend."""
     height, width = columns[0].tiles[rows[0]].shape[:2]
     headings = [text_width(text) for one in columns for text in (one.category, one.kind)]
-    left, top, step = max(map(text_width, rows)) + 2 * GAP, 2 * LINE, max(width, *headings) + GAP
+    left, top, step = max(map(text_width, rows)) + 2 * GAP, 2 * LINE, max(width, *headings) + 2 * GAP
     size = (
         max(left + len(columns) * step, text_width(LEGEND) + 2 * GAP),
         top + len(rows) * (height + GAP) + LINE,
@@ -93,17 +93,14 @@ def _column(checkpoint: Checkpoint, sample: Sample, maps_LHW: npt.NDArray[np.flo
     tiles = {
         "picture": picture,
         "truth": picture if truth is None else _blend(picture, truth.astype(np.float32), _TRUTH),
-        **{
-            level: _overlay(picture, one, threshold, spec)
-            for level, one in zip(LEVELS, maps_LHW, strict=True)
-        },
-        "sum": _overlay(picture, maps_LHW.sum(0), threshold, spec),
+        **{level: overlay(picture, one, threshold) for level, one in zip(LEVELS, maps_LHW, strict=True)},
+        "sum": overlay(picture, maps_LHW.sum(0), threshold),
     }
     return Column(sample.category, sample.kind, tiles)
 
 
 @torch.no_grad()
-def _all_maps(
+def raw_level_maps(
     checkpoint: Checkpoint, samples: Sequence[Sample], progress: Progress
 ) -> list[npt.NDArray[np.float32]]:
     """The raw maps (L, Hm, Wm) of every picture, smoothed as their sum is."""
@@ -128,9 +125,11 @@ def pixel_threshold(category: Category, checkpoint: Checkpoint) -> float:
     return conformal_threshold(category.peaks, checkpoint.config.calibration.alpha)
 
 
-def _overlay(picture: Tile, raw: npt.NDArray[np.float32], threshold: float, spec: InputSpec) -> Tile:
+def overlay(picture: Tile, raw: npt.NDArray[np.float32], threshold: float) -> Tile:
+    """The picture, the more orange the higher the raw map: unmoved below a third of the threshold."""
+    height, width = picture.shape[:2]
     shown = Image.fromarray(display_score(raw, threshold))
-    heat = np.asarray(shown.resize((spec.width, spec.height), Image.Resampling.BILINEAR))
+    heat = np.asarray(shown.resize((width, height), Image.Resampling.BILINEAR))
     return _blend(picture, np.clip(2 * heat - 0.5, 0, 1), _HOT)
 
 
