@@ -78,7 +78,7 @@ def tiny_checkpoint(seed: int = 0) -> Checkpoint:
     assert isinstance(detector.router.gate, torch.nn.Linear)
     mean_cls = detector.encode(torch.cat(pictures)).cls.mean(0)
     with torch.no_grad():
-        detector.router.gate.weight.normal_(std=10.0)
+        detector.router.gate.weight.normal_(std=0.02)
         detector.router.gate.bias.copy_(-detector.router.gate.weight @ mean_cls)
     categories = {name: tiny_category(detector, name) for name in PRODUCTS}
     return Checkpoint(config, detector, categories)

@@ -3,7 +3,7 @@
 Shape legend: B batch, C channels, H W pixels, h w patch grid, N = h * w patches, T = 1 + N tokens, D width.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -36,10 +36,10 @@ class OfflineConfig(BaseModel):
 class OfflineEncoder(nn.Module):
     """A convolutional stem of stride 8, then blocks that mix tokens by convolution or attention.
 
-    F_target is the mean of the outputs of `fused_blocks` beside the plain `appearance` of each patch,
-    standardised per channel over the patches of normal pictures and then moved by FEATURE_OFFSET. Around
-    that common offset the cosine error of the experts grows with the square of a deviation; around zero it
-    would see the direction of the noise alone.
+    F_target is the mean of the outputs of `fused_blocks` beside the plain `appearance` of each patch. It and
+    cls are standardised per channel over normal pictures and then moved by FEATURE_OFFSET. Around that common
+    offset a cosine distance grows with the square of a deviation; around zero it would see the direction of
+    the noise alone, and far from zero nothing but what all pictures share.
     """
 
     mean = (0.5, 0.5, 0.5)
@@ -61,14 +61,18 @@ class OfflineEncoder(nn.Module):
         self.feature_std: Tensor
         self.register_buffer("feature_mean", torch.zeros(self.width))
         self.register_buffer("feature_std", torch.ones(self.width))
+        self.cls_mean: Tensor
+        self.cls_std: Tensor
+        self.register_buffer("cls_mean", torch.zeros(self.width))
+        self.register_buffer("cls_std", torch.ones(self.width))
 
     def forward(self, image_BCHW: Tensor) -> EncoderOutput:
         """Normalised pictures (B, 3, H, W) -> F_target of all tokens (B, 1 + N, D) and cls (B, D)."""
-        outputs = self.block_outputs(image_BCHW)
-        seen_BNC = appearance(image_BCHW)
-        standardised = (self._fuse(outputs, seen_BNC) - self.feature_mean) / self.feature_std
-        cls_BD = torch.cat([outputs[-1][:, 0], seen_BNC.mean(1)], dim=1)
-        return EncoderOutput(standardised + FEATURE_OFFSET, cls_BD)
+        features, cls = self._plain_outputs(image_BCHW)
+        return EncoderOutput(
+            (features - self.feature_mean) / self.feature_std + FEATURE_OFFSET,
+            (cls - self.cls_mean) / self.cls_std + FEATURE_OFFSET,
+        )
 
     def block_outputs(self, image_BCHW: Tensor) -> list[Tensor]:
         """The tokens (B, 1 + N, D) after each block."""
@@ -82,19 +86,25 @@ class OfflineEncoder(nn.Module):
 
     @torch.no_grad()
     def standardise(self, batches: Iterable[Tensor]) -> None:
-        """Measure `feature_mean` and `feature_std` on batches of normalised normal pictures."""
-        fused = [
-            self._fuse(self.block_outputs(batch), appearance(batch))[:, 1:].flatten(0, 1) for batch in batches
-        ]
-        std, mean = torch.std_mean(torch.cat(fused), dim=0)
-        self.feature_mean.copy_(mean)
-        self.feature_std.copy_(std.clamp_min(LEAST_STD))
+        """Measure mean and deviation of patches and cls on batches of normalised normal pictures."""
+        outputs = [self._plain_outputs(batch) for batch in batches]
+        patches = torch.cat([output.features[:, 1:].flatten(0, 1) for output in outputs])
+        cls = torch.cat([output.cls for output in outputs])
+        for values, mean, std in (
+            (patches, self.feature_mean, self.feature_std),
+            (cls, self.cls_mean, self.cls_std),
+        ):
+            mean.copy_(values.mean(0))
+            std.copy_(values.std(0, correction=0).clamp_min(LEAST_STD))
 
-    def _fuse(self, outputs: Sequence[Tensor], seen_BNC: Tensor) -> Tensor:
-        """Learned and plain features side by side; the cls token takes the mean of the plain ones."""
-        learned = torch.stack([outputs[block] for block in self.config.fused_blocks]).mean(0)
-        plain = torch.cat([seen_BNC.mean(1, keepdim=True), seen_BNC], dim=1)
-        return torch.cat([learned, plain], dim=2)
+    def _plain_outputs(self, image_BCHW: Tensor) -> EncoderOutput:
+        """Learned and plain features side by side, not standardised; cls takes the mean of the plain ones."""
+        outputs = self.block_outputs(image_BCHW)
+        seen_BNC = appearance(image_BCHW)
+        mean_B1C = seen_BNC.mean(1, keepdim=True)
+        learned_BTD = torch.stack([outputs[block] for block in self.config.fused_blocks]).mean(0)
+        features = torch.cat([learned_BTD, torch.cat([mean_B1C, seen_BNC], dim=1)], dim=2)
+        return EncoderOutput(features, torch.cat([outputs[-1][:, 0], mean_B1C[:, 0]], dim=1))
 
 
 def appearance(image_BCHW: Tensor) -> Tensor:

@@ -51,14 +51,14 @@ def test_features_are_the_mean_of_the_fused_blocks(images: Tensor) -> None:
     encoder = OfflineEncoder(ENCODER.model_copy(update={"fused_blocks": (1,)})).eval()
     last = encoder.block_outputs(images)[1]
     torch.testing.assert_close(encoder(images).features[..., :LEARNED], last + FEATURE_OFFSET)
-    torch.testing.assert_close(encoder(images).cls[:, :LEARNED], last[:, 0])
+    torch.testing.assert_close(encoder(images).cls[:, :LEARNED], last[:, 0] + FEATURE_OFFSET)
 
 
 def test_beside_the_learned_features_stands_the_appearance(encoder: OfflineEncoder, images: Tensor) -> None:
     seen = appearance(images)
     assert seen.shape == (5, PATCHES, APPEARANCE_CHANNELS)
     torch.testing.assert_close(encoder(images).features[:, 1:, LEARNED:], seen + FEATURE_OFFSET)
-    torch.testing.assert_close(encoder(images).cls[:, LEARNED:], seen.mean(1))
+    torch.testing.assert_close(encoder(images).cls[:, LEARNED:], seen.mean(1) + FEATURE_OFFSET)
 
 
 def test_appearance_is_that_of_the_patch_and_blind_to_the_light_on_the_whole(images: Tensor) -> None:
@@ -78,13 +78,22 @@ def test_standardised_patches_have_the_offset_as_mean_and_unit_deviation(
     varied = encoder.feature_std > LEAST_STD
     assert varied[:LEARNED].any()
     torch.testing.assert_close(patches.mean(0), torch.full((WIDTH,), FEATURE_OFFSET), rtol=0, atol=1e-3)
-    torch.testing.assert_close(patches.std(0)[varied], torch.ones(int(varied.sum())), rtol=0, atol=1e-3)
+    torch.testing.assert_close(
+        patches.std(0, correction=0)[varied], torch.ones(int(varied.sum())), rtol=0, atol=1e-3
+    )
 
 
-def test_standardising_leaves_the_cls_token_alone(encoder: OfflineEncoder, images: Tensor) -> None:
-    before = encoder(images).cls
-    encoder.standardise([images])
-    assert torch.equal(encoder(images).cls, before)
+def test_standardised_cls_tokens_have_the_offset_as_mean_and_unit_deviation(
+    encoder: OfflineEncoder, images: Tensor
+) -> None:
+    encoder.standardise([images[:2], images[2:]])
+    cls = encoder(images).cls
+    varied = encoder.cls_std > LEAST_STD
+    assert varied.any()
+    torch.testing.assert_close(cls.mean(0), torch.full((WIDTH,), FEATURE_OFFSET), rtol=0, atol=1e-3)
+    torch.testing.assert_close(
+        cls.std(0, correction=0)[varied], torch.ones(int(varied.sum())), rtol=0, atol=1e-3
+    )
 
 
 def test_channels_that_never_vary_stay_finite() -> None:

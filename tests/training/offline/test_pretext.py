@@ -67,7 +67,9 @@ def assert_standardised(encoder: OfflineEncoder) -> None:
     torch.testing.assert_close(patches.mean(0), torch.full((WIDTH,), FEATURE_OFFSET), rtol=0, atol=1e-4)
     varied = encoder.feature_std > LEAST_STD
     assert varied.sum() > 16
-    torch.testing.assert_close(patches.std(0)[varied], torch.ones(WIDTH)[varied], rtol=0, atol=1e-4)
+    torch.testing.assert_close(
+        patches.std(0, correction=0)[varied], torch.ones(WIDTH)[varied], rtol=0, atol=1e-4
+    )
 
 
 def test_the_same_seed_trains_the_same_encoder() -> None:
