@@ -105,8 +105,9 @@ def ablate(
 
 
 def variants(config: FitConfig) -> list[Variant]:
-    """Every choice of levels, fewest first, and every choice of balancing losses."""
-    chosen = [levels for count in range(1, len(LEVELS) + 1) for levels in combinations(LEVELS, count)]
+    """Every choice of the levels that have experts, fewest first, and every choice of balancing losses."""
+    used = [level for level, count in zip(LEVELS, config.detector.counts, strict=True) if count]
+    chosen = [levels for count in range(1, len(used) + 1) for levels in combinations(used, count)]
     by_levels = [Variant("levels", " + ".join(levels), with_levels(config, levels)) for levels in chosen]
     learned = with_learned_router(config)
     by_losses = [

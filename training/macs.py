@@ -73,7 +73,7 @@ def macs_on_average(macs: Macs, levels: Sequence[Level], shares_E: Sequence[floa
 
 def macs_table(macs: Macs) -> Table:
     """One row a part, then what the parts of a whole pass come to."""
-    table = Table("part", "MACs a picture", caption="multiply-accumulates; one expert of each kind")
+    table = Table("part (one expert of a kind)", "MACs a picture")
     table.columns[1].justify = "right"
     parts = {"encoder": macs.encoder, "router": macs.router, "component masks": macs.masks}
     parts |= {f"{level} expert": count for level, count in macs.experts.items()}

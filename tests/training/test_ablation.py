@@ -89,6 +89,11 @@ def test_every_choice_of_levels_and_losses_is_a_variant() -> None:
     }
 
 
+def test_levels_without_experts_are_no_variants() -> None:
+    found = variants(with_levels(preset("dinov2-base"), ("patch", "global")))
+    assert [one.name for one in found if one.table == "levels"] == ["patch", "global", "patch + global"]
+
+
 def test_the_balancing_variants_have_a_router_that_losses_can_move() -> None:
     for one in variants(preset("offline"))[7:]:
         assert one.config.detector.router.selection == "top_k"

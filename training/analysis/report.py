@@ -77,7 +77,7 @@ def analysis_json(found: Analysis) -> str:
 
 def summary_table(found: Analysis) -> Table:
     """What is worth knowing first: dead experts, the least used one, redundancy, and the MACs in use."""
-    table = Table("", "value", caption="redundancy: mean linear CKA of two experts of a level, 0 to 1")
+    table = Table("", "value", caption="redundancy: mean linear CKA of two experts")
     table.add_row("experts that no picture chose", ", ".join(found.routing.dead) or "none")
     table.add_row("share of the least used expert", f"{found.routing.least_share:.2f}")
     for level, cka_EE in found.redundancy.items():
