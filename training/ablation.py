@@ -106,7 +106,7 @@ def ablate(
 
 def variants(config: FitConfig) -> list[Variant]:
     """Every choice of the levels that have experts, fewest first, and every choice of balancing losses."""
-    used = [level for level, count in zip(LEVELS, config.detector.counts, strict=True) if count]
+    used: list[Level] = [level for level, count in zip(LEVELS, config.detector.counts, strict=True) if count]
     chosen = [levels for count in range(1, len(used) + 1) for levels in combinations(used, count)]
     by_levels = [Variant("levels", " + ".join(levels), with_levels(config, levels)) for levels in chosen]
     learned = with_learned_router(config)

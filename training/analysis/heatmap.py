@@ -79,7 +79,7 @@ class HeatMap:
     def _draw_cell(self, canvas: ImageDraw.ImageDraw, box: Box, value: float) -> None:
         ground = self.colour(value)
         canvas.rectangle(box, fill=ground, outline=GRID)
-        text = "-" if math.isnan(value) else f"{value:.2f}"
+        text = "-" if math.isnan(value) else f"{round(value, 2) + 0.0:.2f}"  # never -0.00
         ink = "black" if sum(ground) > 3 * 128 else "white"
         write(canvas, ((box[0] + box[2]) // 2, (box[1] + box[3]) // 2), text, anchor="mm", fill=ink)
 
