@@ -1,5 +1,6 @@
 """The `anomoe-train` command: demo data, training and measurement."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn, get_args
@@ -16,7 +17,10 @@ from rich.progress import (
 )
 
 from export.contract.manifest import LEVELS, Level
-from training.analysis import draw_maps
+from training.ablation import ablate as ablate_config
+from training.ablation import results_table
+from training.analysis.report import analyse as analyse_checkpoint
+from training.analysis.report import summary_table
 from training.checkpoint import CheckpointError, load_checkpoint, read_config, write_text
 from training.config import BackboneName, FitConfig, preset, with_levels
 from training.data import DataError
@@ -26,6 +30,7 @@ from training.evaluation import Requirement, evaluate_checkpoint, rows_json, row
 from training.fit import fit as fit_checkpoint
 from training.importing import import_file
 from training.loop import ParallelError
+from training.macs import count_macs, macs_json, macs_table
 from training.products import add_products
 from training.protocol import Normalisation, Protocol, View
 from training.resume import ResumeError
@@ -129,26 +134,6 @@ def evaluate(
     missed = [complaint for one in requirements if (complaint := one.complaint(rows))]
     if missed:
         fail("; ".join(missed))
-
-
-@app.command()
-def analyse(
-    checkpoint: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder written by fit.")],
-    data: DataPath,
-    output: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("maps.png"),
-) -> None:
-    """Draw test pictures, their true defects and the anomaly maps side by side.
-
-    \b
-    Examples:
-      anomoe-train analyse runs/tile --data pictures/tile --output tile.png
-    """
-    try:
-        with progress_bar() as progress:
-            draw_maps(load_checkpoint(checkpoint), data, output, progress)
-    except (DataError, CheckpointError, OSError) as error:
-        fail(str(error))
-    console.print(f"{output}: written")
 
 
 @app.command("demo-data")
@@ -275,6 +260,84 @@ def fail(reason: str) -> NoReturn:
     """End with exit code 1 and one line on the error stream."""
     Console(stderr=True).print(f"anomoe-train: {reason}", style="red", highlight=False, soft_wrap=True)
     raise typer.Exit(1)
+
+
+@app.command()
+def analyse(
+    checkpoint: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder written by fit.")],
+    data: DataPath,
+    output: Annotated[Path, typer.Option(file_okay=False, help="Folder to write.")],
+) -> None:
+    """Show what a checkpoint has learnt: router use, maps of each level, redundant and dead experts, MACs.
+
+    Writes maps.png, levels.png, routing.png, redundancy.png and analysis.json.
+
+    \b
+    Examples:
+      anomoe-train analyse runs/tile --data pictures/tile --output runs/tile/analysis
+    """
+    try:
+        with progress_bar() as progress:
+            found = analyse_checkpoint(load_checkpoint(checkpoint), data, output, progress)
+    except (DataError, CheckpointError, OSError) as error:
+        fail(str(error))
+    console.print(macs_table(found.macs))
+    console.print(summary_table(found))
+    console.print(f"{output}: written")
+
+
+@app.command()
+def macs(
+    backbone: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(BackboneName))}.")] = "offline",
+    config: Annotated[
+        Path | None, typer.Option(exists=True, help="JSON settings in place of a preset.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Write the counts as JSON too.")] = None,
+) -> None:
+    """Count the multiply-accumulates of one picture, part by part; needs no weights.
+
+    \b
+    Examples:
+      anomoe-train macs --backbone dinov2-reg-base
+      anomoe-train macs --config runs/tile/config.json --output macs.json
+    """
+    try:
+        counts = count_macs(read_settings(backbone, config))
+        if output:
+            write_text(output, json.dumps(macs_json(counts), indent=2) + "\n")
+    except (CheckpointError, OSError) as error:
+        fail(str(error))
+    console.print(macs_table(counts))
+
+
+@app.command()
+def ablate(
+    data: DataPath,
+    output: Annotated[Path, typer.Option(file_okay=False, help="Folder of the runs.")],
+    backbone: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(BackboneName))}.")] = "offline",
+    config: Annotated[
+        Path | None, typer.Option(exists=True, help="JSON settings in place of a preset.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(exists=True, help="Local file of a trained backbone.")
+    ] = None,
+) -> None:
+    """Train and measure the model without some of its levels, and without its balancing losses.
+
+    Stopped and started again, it goes on after the variants that are finished.
+
+    \b
+    Examples:
+      anomoe-train ablate --data pictures/tile --output runs/tile-ablation
+    """
+    try:
+        with progress_bar() as progress:
+            results = ablate_config(data, output, read_settings(backbone, config), weights, progress)
+    except KeyboardInterrupt:
+        fail(f"stopped; the same command goes on from what {output} holds")
+    except (DataError, WeightsError, CheckpointError, OSError) as error:
+        fail(str(error))
+    console.print(results_table(results))
 
 
 if __name__ == "__main__":

@@ -56,7 +56,8 @@ def train_experts(
 ) -> None:
     """Minimise Eq. 9 on random batches, going on from what `resume` holds; the encoder is frozen.
 
-    What is random in a step follows from the seed and its number. The detector is left on the CPU.
+    What is random in a step follows from the seed and its number. There are no steps when nothing is left to
+    learn: a clustered router over subspaces alone. The detector is left on the CPU.
     Raises ParallelError when a batch cannot be shared evenly, ResumeError for a state that cannot be used.
     """
     torch.manual_seed(config.seed)
@@ -65,6 +66,9 @@ def train_experts(
     if encoded is not None:
         _warm_start(detector.cpu(), data, encoded, config)
     share_weights(detector)
+    if not any(one.requires_grad for one in detector.parameters()):
+        detector.cpu()
+        return
     trainer = Trainer(Objective(detector, config.precision).to(device).train(), data, encoded, config)
     parts = trainer.parts
     done = resume.load(parts)
@@ -87,25 +91,26 @@ class Trainer:
         self, objective: Objective, data: NormalPictures, encoded: EncoderOutput | None, config: TrainConfig
     ) -> None:
         self.objective, self.data, self.encoded, self.config = objective, data, encoded, config
-        self.learned = [one for one in objective.model.parameters() if one.requires_grad]
-        self.estimators = list(objective.repulsion.parameters())
-        # One for router and experts, one for the CLUB estimators, which follow their own likelihood.
-        self.optimisers = [
-            StableAdamW(group, lr=config.learning_rate, weight_decay=config.weight_decay)
-            for group in (self.learned, self.estimators)
-        ]
+        # One for router and experts, one for the CLUB estimators, if any, which follow their own likelihood.
+        groups = {
+            "optimiser": [one for one in objective.model.parameters() if one.requires_grad],
+            "estimator_optimiser": list(objective.repulsion.parameters()),
+        }
+        self.groups = {name: group for name, group in groups.items() if group}
+        self.optimisers = {
+            name: StableAdamW(group, lr=config.learning_rate, weight_decay=config.weight_decay)
+            for name, group in self.groups.items()
+        }
 
     @property
     def parts(self) -> dict[str, nn.Module | StableAdamW]:
         """All that steps change; the encoder is not among it."""
-        model, (first, second) = self.objective.model, self.optimisers
-        repulsion = self.objective.repulsion
+        model, repulsion = self.objective.model, self.objective.repulsion
         return {
             "router": model.router,
             "experts": model.experts,
             "estimators": repulsion,
-            "optimiser": first,
-            "estimator_optimiser": second,
+            **self.optimisers,
         }
 
     def step(self, step: int, chosen: Rows) -> Outcome:
@@ -125,7 +130,8 @@ class Trainer:
 
     def _update(self, step: int) -> None:
         rate = self.config.learning_rate * learning_rate(step - 1, self.config)
-        for optimiser, group in zip(self.optimisers, (self.learned, self.estimators), strict=True):
+        for name, optimiser in self.optimisers.items():
+            group = self.groups[name]
             sum_gradients(group)
             nn.utils.clip_grad_norm_(group, self.config.gradient_clip)
             optimiser.param_groups[0]["lr"] = rate

@@ -9,9 +9,11 @@ from typer.testing import CliRunner, Result
 
 from tests.training.conftest import Fitted
 from tests.training.tiny_run import tiny_config, vit_run_config
-from training import cli
+from training import ablation, cli
 from training.checkpoint import WEIGHTS, CheckpointError, load_checkpoint
+from training.config import FitConfig
 from training.data import DataError
+from training.macs import in_words
 from training.weights import WeightsError
 
 runner = CliRunner()
@@ -100,6 +102,9 @@ def test_stopping_says_how_to_go_on(fitted: Fitted, tmp_path: Path, monkeypatch:
         ["evaluate", ".", "--data", ".", "--masks", "."],
         ["import-weights", "nowhere.pth", "--output", "run"],
         ["calibrate", "nowhere", "--data", "."],
+        ["analyse", ".", "--data", "."],
+        ["macs", "--backbone", "resnet"],
+        ["ablate", "--data", "."],
         ["unknown"],
     ],
 )
@@ -196,8 +201,72 @@ def test_calibrate_without_pictures_fails(fitted: Fitted, tmp_path: Path) -> Non
     assert "no pictures found" in reason(result)
 
 
-@pytest.mark.parametrize("command", ["fit", "evaluate", "demo-data", "import-weights", "calibrate"])
+@pytest.mark.parametrize(
+    "command", ["fit", "evaluate", "demo-data", "import-weights", "calibrate", "analyse", "macs", "ablate"]
+)
 def test_help_shows_an_example(command: str) -> None:
     result = runner.invoke(cli.app, [command, "--help"])
     assert result.exit_code == 0
     assert f"anomoe-train {command} " in result.stdout
+
+
+def test_analyse_writes_a_folder_and_sums_up(fitted: Fitted, tmp_path: Path) -> None:
+    output = tmp_path / "analysis"
+    arguments = ["analyse", str(fitted.folder), "--data", str(fitted.data), "--output", str(output)]
+    result = runner.invoke(cli.app, arguments)
+    assert result.exit_code == 0, result.output
+    for word in ("patch expert", "dense, all experts", "experts that no picture chose", f"{output}: written"):
+        assert word in result.stdout
+    assert (output / "levels.png").is_file()
+
+
+def test_analyse_names_what_is_missing(fitted: Fitted, tmp_path: Path) -> None:
+    data = str(fitted.data / "disc" / "train" / "good")
+    arguments = ["analyse", str(fitted.folder), "--data", data, "--output", str(tmp_path / "analysis")]
+    assert "no test pictures" in reason(runner.invoke(cli.app, arguments))
+
+
+def test_macs_prints_and_writes_the_counts(settings: Path, tmp_path: Path) -> None:
+    output = tmp_path / "macs.json"
+    result = runner.invoke(cli.app, ["macs", "--config", str(settings), "--output", str(output)])
+    assert result.exit_code == 0, result.output
+    written = json.loads(output.read_text())
+    assert written["experts"].keys() == {"patch", "component", "global"}
+    assert in_words(written["dense"]) in result.stdout
+
+
+def test_macs_names_a_wrong_setting(settings: Path) -> None:
+    settings.write_text(settings.read_text().replace('"batch_size":4', '"batch_size":-4'))
+    assert "batch_size" in reason(runner.invoke(cli.app, ["macs", "--config", str(settings)]))
+
+
+def test_ablate_prints_the_table(
+    fitted: Fitted, settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_variant(data: Path, output: Path, config: FitConfig, *_: object) -> list[ablation.Result]:
+        assert (data, output, config) == (fitted.data, tmp_path / "runs", tiny_config())
+        found = ablation.Findings(
+            key="k", image_auroc={"all": 0.75}, least_share=0.5, dead_experts=[], redundancy={}
+        )
+        return [ablation.Result(ablation.Variant("levels", "patch", config), found)]
+
+    monkeypatch.setattr(cli, "ablate_config", one_variant)
+    arguments = ["--data", str(fitted.data), "--output", str(tmp_path / "runs"), "--config", str(settings)]
+    result = runner.invoke(cli.app, ["ablate", *arguments])
+    assert result.exit_code == 0, result.output
+    assert "75.0" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [(DataError("some.file: bad"), "some.file: bad"), (KeyboardInterrupt(), "goes on from")],
+)
+def test_ablate_says_what_stopped_it(
+    fitted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, says: str
+) -> None:
+    def stop(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "ablate_config", stop)
+    arguments = ["ablate", "--data", str(fitted.data), "--output", str(tmp_path)]
+    assert says in reason(runner.invoke(cli.app, arguments))

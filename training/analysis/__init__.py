@@ -1,0 +1,1 @@
+"""What a trained AnomalyMoE has learnt: who is chosen, what each level sees, who repeats whom."""
