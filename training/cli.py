@@ -1,47 +1,37 @@
 """The `anomoe-train` command: demo data, training and measurement."""
 
-import json
-import sys
 from pathlib import Path
-from typing import Annotated, NoReturn, get_args
+from typing import Annotated, get_args
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
-from export.contract.manifest import LEVELS, Level
-from training.ablation import ablate as ablate_config
-from training.ablation import results_table
-from training.analysis.report import analyse as analyse_checkpoint
-from training.analysis.report import summary_table
+from export.contract.manifest import LEVELS
 from training.checkpoint import CheckpointError, load_checkpoint, read_config, write_text
-from training.config import BackboneName, FitConfig, preset, with_levels
+from training.cli_insight import add_insight
+from training.cli_options import (
+    DataPath,
+    console,
+    fail,
+    progress_bar,
+    read_levels,
+    read_protocol,
+    read_requirement,
+    read_settings,
+)
+from training.config import BackboneName, with_levels
 from training.data import DataError
 from training.demo.factory import make_demo_data
-from training.distributed import is_main, process_group
-from training.evaluation import Requirement, evaluate_checkpoint, rows_json, rows_table
+from training.distributed import process_group
+from training.evaluation import evaluate_checkpoint, rows_json, rows_table
 from training.fit import fit as fit_checkpoint
 from training.importing import import_file
 from training.loop import ParallelError
-from training.macs import count_macs, macs_json, macs_table
 from training.products import add_products
-from training.protocol import Normalisation, Protocol, View
+from training.protocol import Normalisation, View
 from training.resume import ResumeError
 from training.weights import WeightsError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
-console = Console(width=None if sys.stdout.isatty() else 160)  # a table in a file needs no wrapping
-
-DataPath = Annotated[
-    Path, typer.Option(exists=True, help="Category folder, folder of categories, or JSONL list.")
-]
 
 
 @app.callback()
@@ -214,130 +204,7 @@ def calibrate(
     console.print(f"{checkpoint}: calibrated for {', '.join(added)}")
 
 
-def read_settings(backbone: str, config: Path | None) -> FitConfig:
-    """The settings of a file, or the preset of a backbone. Raises CheckpointError or BadParameter."""
-    if config is not None:
-        return read_config(config)
-    for name in get_args(BackboneName):
-        if name == backbone:
-            return preset(name)
-    raise typer.BadParameter(f"--backbone: {backbone!r} is none of {', '.join(get_args(BackboneName))}")
-
-
-def read_requirement(text: str) -> Requirement:
-    """`GROUP:METRIC=LEAST`. Raises BadParameter for anything else."""
-    try:
-        return Requirement.parse(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"--require: {error}") from error
-
-
-def read_protocol(view: View, masks: Path | None, normalise: Normalisation) -> Protocol:
-    """How test pictures are prepared and scaled. Raises BadParameter for what does not go together."""
-    try:
-        return Protocol(view, masks, normalise)
-    except ValueError as error:
-        raise typer.BadParameter(f"--masks: {error}") from error
-
-
-def read_levels(text: str) -> tuple[Level, ...]:
-    """Level names separated by commas. Raises BadParameter for an unknown one."""
-    names = text.split(",")
-    unknown = [name for name in names if name not in LEVELS]
-    if unknown:
-        raise typer.BadParameter(f"--levels: {unknown[0]!r} is none of {', '.join(LEVELS)}")
-    return tuple(level for level in LEVELS if level in names)
-
-
-def progress_bar() -> Progress:
-    """Progress with counts, elapsed and remaining time, on the error stream."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    times = (TimeElapsedColumn(), TimeRemainingColumn())
-    return Progress(*columns, *times, console=Console(stderr=True), disable=not is_main())
-
-
-def fail(reason: str) -> NoReturn:
-    """End with exit code 1 and one line on the error stream."""
-    Console(stderr=True).print(f"anomoe-train: {reason}", style="red", highlight=False, soft_wrap=True)
-    raise typer.Exit(1)
-
-
-@app.command()
-def analyse(
-    checkpoint: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder written by fit.")],
-    data: DataPath,
-    output: Annotated[Path, typer.Option(file_okay=False, help="Folder to write.")],
-) -> None:
-    """Show what a checkpoint has learnt: router use, maps of each level, redundant and dead experts, MACs.
-
-    Writes maps.png, levels.png, routing.png, redundancy.png and analysis.json.
-
-    \b
-    Examples:
-      anomoe-train analyse runs/tile --data pictures/tile --output runs/tile/analysis
-    """
-    try:
-        with progress_bar() as progress:
-            found = analyse_checkpoint(load_checkpoint(checkpoint), data, output, progress)
-    except (DataError, CheckpointError, OSError) as error:
-        fail(str(error))
-    console.print(macs_table(found.macs))
-    console.print(summary_table(found))
-    console.print(f"{output}: written")
-
-
-@app.command()
-def macs(
-    backbone: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(BackboneName))}.")] = "offline",
-    config: Annotated[
-        Path | None, typer.Option(exists=True, help="JSON settings in place of a preset.")
-    ] = None,
-    output: Annotated[Path | None, typer.Option(help="Write the counts as JSON too.")] = None,
-) -> None:
-    """Count the multiply-accumulates of one picture, part by part; needs no weights.
-
-    \b
-    Examples:
-      anomoe-train macs --backbone dinov2-reg-base
-      anomoe-train macs --config runs/tile/config.json --output macs.json
-    """
-    try:
-        counts = count_macs(read_settings(backbone, config))
-        if output:
-            write_text(output, json.dumps(macs_json(counts), indent=2) + "\n")
-    except (CheckpointError, OSError) as error:
-        fail(str(error))
-    console.print(macs_table(counts))
-
-
-@app.command()
-def ablate(
-    data: DataPath,
-    output: Annotated[Path, typer.Option(file_okay=False, help="Folder of the runs.")],
-    backbone: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(BackboneName))}.")] = "offline",
-    config: Annotated[
-        Path | None, typer.Option(exists=True, help="JSON settings in place of a preset.")
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(exists=True, help="Local file of a trained backbone.")
-    ] = None,
-) -> None:
-    """Train and measure the model without some of its levels, and without its balancing losses.
-
-    Stopped and started again, it goes on after the variants that are finished.
-
-    \b
-    Examples:
-      anomoe-train ablate --data pictures/tile --output runs/tile-ablation
-    """
-    try:
-        with progress_bar() as progress:
-            results = ablate_config(data, output, read_settings(backbone, config), weights, progress)
-    except KeyboardInterrupt:
-        fail(f"stopped; the same command goes on from what {output} holds")
-    except (DataError, WeightsError, CheckpointError, OSError) as error:
-        fail(str(error))
-    console.print(results_table(results))
+add_insight(app)
 
 
 if __name__ == "__main__":

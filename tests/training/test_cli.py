@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 from tests.training.conftest import Fitted
 from tests.training.tiny_run import tiny_config, vit_run_config
-from training import ablation, cli
+from training import ablation, cli, cli_insight
 from training.checkpoint import WEIGHTS, CheckpointError, load_checkpoint
 from training.config import FitConfig
 from training.data import DataError
@@ -250,7 +250,7 @@ def test_ablate_prints_the_table(
         )
         return [ablation.Result(ablation.Variant("levels", "patch", config), found)]
 
-    monkeypatch.setattr(cli, "ablate_config", one_variant)
+    monkeypatch.setattr(cli_insight, "ablate_config", one_variant)
     arguments = ["--data", str(fitted.data), "--output", str(tmp_path / "runs"), "--config", str(settings)]
     result = runner.invoke(cli.app, ["ablate", *arguments])
     assert result.exit_code == 0, result.output
@@ -267,6 +267,6 @@ def test_ablate_says_what_stopped_it(
     def stop(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "ablate_config", stop)
+    monkeypatch.setattr(cli_insight, "ablate_config", stop)
     arguments = ["ablate", "--data", str(fitted.data), "--output", str(tmp_path)]
     assert says in reason(runner.invoke(cli.app, arguments))

@@ -1,0 +1,99 @@
+"""The commands of `anomoe-train` that look into a model: analyse, macs, ablate."""
+
+import json
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+
+from training.ablation import ablate as ablate_config
+from training.ablation import results_table
+from training.analysis.report import analyse as analyse_checkpoint
+from training.analysis.report import summary_table
+from training.checkpoint import CheckpointError, load_checkpoint, write_text
+from training.cli_options import DataPath, console, fail, progress_bar, read_settings
+from training.config import BackboneName
+from training.data import DataError
+from training.macs import count_macs, macs_json, macs_table
+from training.weights import WeightsError
+
+
+def add_insight(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    for command in (analyse, macs, ablate):
+        app.command()(command)
+
+
+def analyse(
+    checkpoint: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder written by fit.")],
+    data: DataPath,
+    output: Annotated[Path, typer.Option(file_okay=False, help="Folder to write.")],
+) -> None:
+    """Show what a checkpoint has learnt: router use, maps of each level, redundant and dead experts, MACs.
+
+    Writes maps.png, levels.png, routing.png, redundancy.png and analysis.json.
+
+    \b
+    Examples:
+      anomoe-train analyse runs/tile --data pictures/tile --output runs/tile/analysis
+    """
+    try:
+        with progress_bar() as progress:
+            found = analyse_checkpoint(load_checkpoint(checkpoint), data, output, progress)
+    except (DataError, CheckpointError, OSError) as error:
+        fail(str(error))
+    console.print(macs_table(found.macs))
+    console.print(summary_table(found))
+    console.print(f"{output}: written")
+
+
+def macs(
+    backbone: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(BackboneName))}.")] = "offline",
+    config: Annotated[
+        Path | None, typer.Option(exists=True, help="JSON settings in place of a preset.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Write the counts as JSON too.")] = None,
+) -> None:
+    """Count the multiply-accumulates of one picture, part by part; needs no weights.
+
+    \b
+    Examples:
+      anomoe-train macs --backbone dinov2-reg-base
+      anomoe-train macs --config runs/tile/config.json --output macs.json
+    """
+    try:
+        counts = count_macs(read_settings(backbone, config))
+        if output:
+            write_text(output, json.dumps(macs_json(counts), indent=2) + "\n")
+    except (CheckpointError, OSError) as error:
+        fail(str(error))
+    console.print(macs_table(counts))
+
+
+def ablate(
+    data: DataPath,
+    output: Annotated[Path, typer.Option(file_okay=False, help="Folder of the runs.")],
+    backbone: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(BackboneName))}.")] = "offline",
+    config: Annotated[
+        Path | None, typer.Option(exists=True, help="JSON settings in place of a preset.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(exists=True, help="Local file of a trained backbone.")
+    ] = None,
+) -> None:
+    """Train and measure the model without some of its levels, and without its balancing losses.
+
+    Stopped and started again, it goes on after the variants that are finished.
+
+    \b
+    Examples:
+      anomoe-train ablate --data pictures/tile --output runs/tile-ablation
+    """
+    try:
+        with progress_bar() as progress:
+            results = ablate_config(data, output, read_settings(backbone, config), weights, progress)
+    except KeyboardInterrupt:
+        fail(f"stopped; the same command goes on from what {output} holds")
+    except (DataError, WeightsError, CheckpointError, OSError) as error:
+        fail(str(error))
+    console.print(results_table(results))

@@ -1,0 +1,77 @@
+"""What the commands of `anomoe-train` share: options, progress, and how they fail."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn, get_args
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from export.contract.manifest import LEVELS, Level
+from training.checkpoint import read_config
+from training.config import BackboneName, FitConfig, preset
+from training.distributed import is_main
+from training.evaluation import Requirement
+from training.protocol import Normalisation, Protocol, View
+
+console = Console(width=None if sys.stdout.isatty() else 160)  # a table in a file needs no wrapping
+
+DataPath = Annotated[
+    Path, typer.Option(exists=True, help="Category folder, folder of categories, or JSONL list.")
+]
+
+
+def read_settings(backbone: str, config: Path | None) -> FitConfig:
+    """The settings of a file, or the preset of a backbone. Raises CheckpointError or BadParameter."""
+    if config is not None:
+        return read_config(config)
+    for name in get_args(BackboneName):
+        if name == backbone:
+            return preset(name)
+    raise typer.BadParameter(f"--backbone: {backbone!r} is none of {', '.join(get_args(BackboneName))}")
+
+
+def read_requirement(text: str) -> Requirement:
+    """`GROUP:METRIC=LEAST`. Raises BadParameter for anything else."""
+    try:
+        return Requirement.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"--require: {error}") from error
+
+
+def read_protocol(view: View, masks: Path | None, normalise: Normalisation) -> Protocol:
+    """How test pictures are prepared and scaled. Raises BadParameter for what does not go together."""
+    try:
+        return Protocol(view, masks, normalise)
+    except ValueError as error:
+        raise typer.BadParameter(f"--masks: {error}") from error
+
+
+def read_levels(text: str) -> tuple[Level, ...]:
+    """Level names separated by commas. Raises BadParameter for an unknown one."""
+    names = text.split(",")
+    unknown = [name for name in names if name not in LEVELS]
+    if unknown:
+        raise typer.BadParameter(f"--levels: {unknown[0]!r} is none of {', '.join(LEVELS)}")
+    return tuple(level for level in LEVELS if level in names)
+
+
+def progress_bar() -> Progress:
+    """Progress with counts, elapsed and remaining time, on the error stream."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    times = (TimeElapsedColumn(), TimeRemainingColumn())
+    return Progress(*columns, *times, console=Console(stderr=True), disable=not is_main())
+
+
+def fail(reason: str) -> NoReturn:
+    """End with exit code 1 and one line on the error stream."""
+    Console(stderr=True).print(f"anomoe-train: {reason}", style="red", highlight=False, soft_wrap=True)
+    raise typer.Exit(1)
