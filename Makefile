@@ -9,7 +9,7 @@ AS_GOOD := --require structural:image_auroc=0.97 --require component:image_auroc
 	--require logical:image_auroc=0.95 --require all:pixel_auroc=0.95
 PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve setup test check format demo bench clean
+.PHONY: serve setup test check format demo clean
 
 serve:
 	@start=$$(date +%s); $(MAKE) --no-print-directory .venv-serve/.ready; \

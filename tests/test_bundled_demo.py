@@ -20,9 +20,6 @@ FOLDER = ROOT / "bundles" / "demo"
 RELATIVE = 1e-4
 SEED = 987_654
 
-NOT_YET = pytest.mark.xfail(
-    reason="the demo model does not see every product and structural defect yet", strict=False
-)
 pytestmark = pytest.mark.skipif(not FOLDER.exists(), reason="bundles/demo has not been built")
 
 # Prints the raw score of each product's first picture, computed alone.
@@ -103,7 +100,6 @@ def test_a_picture_scores_the_same_in_another_process(together: list[Outcome]) -
     assert found == pytest.approx(expected, rel=RELATIVE)
 
 
-@NOT_YET
 def test_each_product_is_recognised(together: list[Outcome]) -> None:
     names = (list(PRODUCTS) * 3)[:8]
     assert [outcome.category.name for outcome in together] == names
@@ -124,7 +120,6 @@ def test_a_hole_scores_higher_than_the_whole(
             assert one.raw_score > other.raw_score, f"{other.category.name}, colour {colour}"
 
 
-@NOT_YET
 @pytest.mark.parametrize("product", PRODUCTS)
 def test_damaged_pictures_score_higher_than_their_twins(engine: Engine, product: str) -> None:
     """Four twins of each structural kind, which differ by the defect alone; some are hard to see."""
