@@ -19,7 +19,7 @@ serve:
 setup: .venv/.ready
 
 test: check
-	$(DEV)/pytest --cov --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(DEV)/pytest --cov --cov-report=term:skip-covered
 
 check: .venv/.ready
 	$(DEV)/ruff check .
