@@ -55,10 +55,11 @@ def fit_subspaces(
     for column, expert in enumerate(detector.experts):
         if isinstance(expert, SubspaceExpert):
             rows = _rows_of_products(chosen_nE[:, column], products_n)
-            is_unseen = torch.arange(len(rows)) % UNSEEN == 0
-            normal, unseen = encoded.features[rows[~is_unseen]], encoded.features[rows[is_unseen]]
-            damaged = encode_pictures(detector, damage(rng, pixels[rows[is_unseen].numpy()])).features
-            expert.fit(normal, unseen, damaged, detector.encoder.views)
+            unseen = rows[::UNSEEN]
+            normal = rows[~torch.isin(rows, unseen)] if len(rows) > 1 else rows
+            damaged = encode_pictures(detector, damage(rng, pixels[unseen.numpy()])).features
+            features = encoded.features
+            expert.fit(features[normal], features[unseen], damaged, detector.encoder.views)
 
 
 def encode_pictures(detector: AnomalyMoE, pixels: Pictures) -> EncoderOutput:
@@ -97,8 +98,9 @@ def _nearest_centre(cls_nD: Tensor, count: int, seed: int) -> tuple[Tensor, Tens
 
     |x - c|^2 = |x|^2 - 2 (c.x - |c|^2 / 2): the first term is the same for all.
     """
-    means = KMeans(count, random_state=seed, n_init="auto").fit(cls_nD.numpy())
+    means = KMeans(min(count, len(cls_nD)), random_state=seed, n_init="auto").fit(cls_nD.numpy())
     weight = torch.from_numpy(means.cluster_centers_).to(cls_nD.dtype)
+    weight = torch.cat([weight, weight[-1:].expand(count - len(weight), -1)])  # fewer pictures than experts
     bias = -weight.square().sum(1) / 2
     # Logits are compared within a level only; what all of them share is taken away to keep them small.
     weight, bias = weight - weight.mean(0), bias - bias.mean()

@@ -36,7 +36,7 @@ class PretextConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = 2000
+    steps: int = Field(default=2000, gt=0)
     batch_size: int = 8
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.02
@@ -113,7 +113,7 @@ def train_backbone(
     average = deepcopy(model).eval()
     optimiser = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, config.learning_rate, config.steps, pct_start=0.1
+        optimiser, config.learning_rate, config.steps, pct_start=min(0.9, max(0.1, 2 / config.steps))
     )
     best = _BestEncoder(average.encoder, _HeldOutCheck(pictures, held_out, config))
     parts = {"model": model, "average": average, "optimiser": optimiser, "schedule": schedule, "best": best}

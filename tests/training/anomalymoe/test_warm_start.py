@@ -1,10 +1,12 @@
 """The router's beginning: pictures that look alike go to the same expert, on every level."""
 
+import numpy as np
 import torch
 
 from tests.training.anomalymoe.tiny import tiny_model
-from training.anomalymoe.config import PatchConfig, RouterConfig
-from training.anomalymoe.warm_start import start_router
+from training.anomalymoe.config import GlobalConfig, PatchConfig, RouterConfig, SubspaceConfig
+from training.anomalymoe.subspace import SubspaceExpert
+from training.anomalymoe.warm_start import encode_pictures, fit_subspaces, start_router
 
 
 def clusters(width: int) -> torch.Tensor:
@@ -35,3 +37,19 @@ def test_other_routers_are_left_alone() -> None:
     before = {name: tensor.clone() for name, tensor in model.router.state_dict().items()}
     start_router(model, clusters(model.encoder.width), torch.zeros(20))
     assert all(torch.equal(before[name], tensor) for name, tensor in model.router.state_dict().items())
+
+
+def test_a_single_picture_decides_a_router_and_its_subspaces() -> None:
+    model = tiny_model(
+        router=RouterConfig(hidden=None, top_k=3, selection="per_level"),
+        global_=GlobalConfig(count=2, subspace=SubspaceConfig(channels=4, code=3)),
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+    encoded, products = encode_pictures(model, pixels), torch.zeros(1, dtype=torch.int64)
+    start_router(model, encoded.cls, products)
+    fit_subspaces(model, pixels, products, encoded)
+    choice = model.router(encoded.cls)
+    assert choice.gates.isfinite().all()
+    subspace = model.experts[int(choice.experts[0, 2])]
+    assert isinstance(subspace, SubspaceExpert)
+    assert float(subspace(encoded.features).error.max()) < 1e-6

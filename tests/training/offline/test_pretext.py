@@ -184,3 +184,10 @@ def test_a_weight_of_zero_silences_the_thumbnail(model: PretextModel) -> None:
 def test_normalising_centres_the_pixel_range() -> None:
     pixels = np.array([0, 255], np.uint8).reshape(2, 1, 1, 1).repeat(3, axis=-1)
     assert normalise(pixels).flatten(1).tolist() == [[-2, -2, -2], [2, 2, 2]]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 10])
+def test_any_number_of_steps_has_a_schedule(steps: int) -> None:
+    losses = trained(PretextConfig(steps=steps, batch_size=1, checks=1))[2]
+    assert len(losses) == steps
+    assert np.isfinite(losses).all()
