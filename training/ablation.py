@@ -138,8 +138,9 @@ def with_balancing(config: FitConfig, *, esb: bool, eir: bool) -> FitConfig:
 
 
 def results_table(results: Sequence[Result]) -> Table:
-    """One row a variant, in percent."""
-    groups = list(dict.fromkeys(group for one in results for group in one.findings.image_auroc))
+    """One row a variant, in percent; kinds of defects that belong to a family are left to the JSON."""
+    known = dict.fromkeys(group for one in results for group in one.findings.image_auroc)
+    groups = [group for group in known if (family := group.split("_")[0]) == group or family not in known]
     headings = [group.replace("_", " ") for group in groups]  # a heading may break between words
     headings += ["least used", *(f"{level} redundancy" for level in LEVELS)]
     table = Table("", "variant", *headings, caption=CAPTION)
