@@ -5,7 +5,7 @@ pictures that took no part in training.
 Legend: n pictures, E experts, h w patch grid, D width, M components.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -158,5 +158,5 @@ def _cross_scored(detector: AnomalyMoE, head: Head, seen: _Seen, trust_E: Tensor
     return HeadOutput(*(torch.cat(column) for column in zip(*outputs, strict=True)))
 
 
-def _batches(pictures: Pictures | Sequence[Tensor]) -> Iterator[Tensor]:
-    return (torch.as_tensor(pictures[start : start + BATCH]) for start in range(0, len(pictures), BATCH))
+def _batches(pictures: Pictures) -> Iterator[Tensor]:
+    return (torch.from_numpy(pictures[start : start + BATCH]) for start in range(0, len(pictures), BATCH))

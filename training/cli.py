@@ -1,7 +1,7 @@
 """The `anomoe-train` command: demo data, training and measurement."""
 
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 
@@ -9,7 +9,10 @@ from export.contract.manifest import LEVELS
 from training.checkpoint import CheckpointError, load_checkpoint, read_config, write_text
 from training.cli_insight import add_insight
 from training.cli_options import (
+    BackboneOption,
+    ConfigOption,
     DataPath,
+    WeightsOption,
     console,
     fail,
     progress_bar,
@@ -18,7 +21,7 @@ from training.cli_options import (
     read_requirement,
     read_settings,
 )
-from training.config import BackboneName, with_levels
+from training.config import with_levels
 from training.data import DataError
 from training.demo.factory import make_demo_data
 from training.distributed import process_group
@@ -43,13 +46,9 @@ def main() -> None:
 def fit(
     data: DataPath,
     output: Annotated[Path, typer.Option(help="Folder of the run; `runs/<data>` by default.")] = Path(),
-    backbone: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(BackboneName))}.")] = "offline",
-    config: Annotated[
-        Path | None, typer.Option(exists=True, help="JSON settings in place of a preset.")
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(exists=True, help="Local file of a trained backbone.")
-    ] = None,
+    backbone: BackboneOption = "offline",
+    config: ConfigOption = None,
+    weights: WeightsOption = None,
     levels: Annotated[str, typer.Option(help="Levels in use, for ablations.")] = ",".join(LEVELS),
 ) -> None:
     """Train on the normal pictures (train/good) and calibrate on a quarter of them held out.

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 
@@ -11,8 +11,16 @@ from training.ablation import results_table
 from training.analysis.report import analyse as analyse_checkpoint
 from training.analysis.report import summary_table
 from training.checkpoint import CheckpointError, load_checkpoint, write_text
-from training.cli_options import DataPath, console, fail, progress_bar, read_settings
-from training.config import BackboneName
+from training.cli_options import (
+    BackboneOption,
+    ConfigOption,
+    DataPath,
+    WeightsOption,
+    console,
+    fail,
+    progress_bar,
+    read_settings,
+)
 from training.data import DataError
 from training.macs import count_macs, macs_json, macs_table
 from training.weights import WeightsError
@@ -48,10 +56,8 @@ def analyse(
 
 
 def macs(
-    backbone: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(BackboneName))}.")] = "offline",
-    config: Annotated[
-        Path | None, typer.Option(exists=True, help="JSON settings in place of a preset.")
-    ] = None,
+    backbone: BackboneOption = "offline",
+    config: ConfigOption = None,
     output: Annotated[Path | None, typer.Option(help="Write the counts as JSON too.")] = None,
 ) -> None:
     """Count the multiply-accumulates of one picture, part by part; needs no weights.
@@ -73,13 +79,9 @@ def macs(
 def ablate(
     data: DataPath,
     output: Annotated[Path, typer.Option(file_okay=False, help="Folder of the runs.")],
-    backbone: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(BackboneName))}.")] = "offline",
-    config: Annotated[
-        Path | None, typer.Option(exists=True, help="JSON settings in place of a preset.")
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(exists=True, help="Local file of a trained backbone.")
-    ] = None,
+    backbone: BackboneOption = "offline",
+    config: ConfigOption = None,
+    weights: WeightsOption = None,
 ) -> None:
     """Train and measure the model without some of its levels, and without its balancing losses.
 

@@ -27,6 +27,9 @@ console = Console(width=None if sys.stdout.isatty() else 160)  # a table in a fi
 DataPath = Annotated[
     Path, typer.Option(exists=True, help="Category folder, folder of categories, or JSONL list.")
 ]
+BackboneOption = Annotated[str, typer.Option(help=f"One of {', '.join(get_args(BackboneName))}.")]
+ConfigOption = Annotated[Path | None, typer.Option(exists=True, help="JSON settings in place of a preset.")]
+WeightsOption = Annotated[Path | None, typer.Option(exists=True, help="Local file of a trained backbone.")]
 
 
 def read_settings(backbone: str, config: Path | None) -> FitConfig:
