@@ -6,20 +6,14 @@ from typing import Annotated, NoReturn, get_args
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress
 
 from export.contract.manifest import LEVELS, Level
 from training.checkpoint import read_config
 from training.config import BackboneName, FitConfig, preset
 from training.distributed import is_main
 from training.evaluation import Requirement
+from training.progress import progress_on
 from training.protocol import Normalisation, Protocol, View
 from training.reference import published_figure, reference_figures
 
@@ -77,10 +71,8 @@ def read_levels(text: str) -> tuple[Level, ...]:
 
 
 def progress_bar() -> Progress:
-    """Progress with counts, elapsed and remaining time, on the error stream."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    times = (TimeElapsedColumn(), TimeRemainingColumn())
-    return Progress(*columns, *times, console=Console(stderr=True), disable=not is_main())
+    """Progress of the first process, on the error stream."""
+    return progress_on(Console(stderr=True), is_shown=is_main())
 
 
 def fail(reason: str) -> NoReturn:

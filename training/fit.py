@@ -153,9 +153,17 @@ def _train(
     task = progress.add_task("experts", total=config.train.steps)
 
     def on_step(step: int, outcome: Outcome) -> None:
-        if record.add(step, outcome):
-            loss = record.losses[-1]["total"]
-            progress.update(task, completed=step, description=f"experts, loss {loss:.3f}")
+        if not record.add(step, outcome):
+            progress.update(task, completed=step)
+            return
+        latest = record.losses[-1]
+        progress.update(task, completed=step, description=f"experts, loss {latest['total']:.3f}")
+        if len(record.losses) == 1 and is_main():
+            pairs = config.detector.eir.pairs
+            progress.console.print(
+                f"experts run for a picture: {latest['passes_chosen']:.1f} that it chose, "
+                f"{latest['passes_extra']:.1f} more for repulsion ({pairs})"
+            )
 
     train_experts(detector, normal, config.train, on_step, resume)
     record.close()

@@ -33,7 +33,9 @@ class Record:
             return False
         means = dict(zip(self._names(), torch.stack(self._recent).mean(0).tolist(), strict=True))
         self._recent.clear()
-        self.losses.append({"step": float(step), **{term: means[f"loss/{term}"] for term in Losses._fields}})
+        terms = {term: means[f"loss/{term}"] for term in Losses._fields}
+        passes = {f"passes_{kind}": means[f"passes/{kind}"] for kind in ("chosen", "extra")}
+        self.losses.append({"step": float(step), **terms, **passes})
         self._draw(step, means)
         return True
 
