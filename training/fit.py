@@ -57,7 +57,7 @@ def fit(
     detector = build_detector(config)
     checks = _fill_encoder(detector, split, output, config, weights, progress) if is_main() else []
     share_weights(detector)
-    known = learn_products(detector, split, config)
+    known = learn_products(detector, split, config, progress)
     products = split.by_category(split.kept)
     normal = NormalPictures(
         pixels=np.concatenate(list(products.values())),
