@@ -55,7 +55,7 @@ def fit(data: Path, output: Path, config: MoECLIPFitConfig, backbone: Backbone, 
     steps = config.train.total_steps(len(samples))
     record = Record(output / CURVES, steps)
     resume = Resume(
-        output / STATE, _key(config, samples, detector), config.train.save_every, {"record": record}
+        output / STATE, state_key(config, samples, detector), config.train.save_every, {"record": record}
     )
     task = progress.add_task("adapters", total=steps)
 
@@ -72,7 +72,7 @@ def fit(data: Path, output: Path, config: MoECLIPFitConfig, backbone: Backbone, 
     return report
 
 
-def _key(config: MoECLIPFitConfig, samples: Sequence[Sample], detector: MoECLIP) -> str:
+def state_key(config: MoECLIPFitConfig, samples: Sequence[Sample], detector: MoECLIP) -> str:
     """Tells settings, pictures (by name and size of their files) and CLIP apart."""
     files = [f"{one.category}/{one.split}/{one.kind}/{one.path.name} {_sizes(one)}" for one in samples]
     settings = config.model_dump_json(exclude={"train": {"save_every"}})

@@ -73,8 +73,8 @@ class Trainer:
 
     def step(self, step: int, rows: Rows) -> Curves:
         """One step on the chosen pictures; returns the losses and the use of the experts, by curve."""
-        image, truth = self._look_up(step, rows)
-        losses, seen = self._losses(image, [self.data.names[row] for row in rows], truth)
+        image, truth = self.look_up(step, rows)
+        losses, seen = self.losses(image, [self.data.names[row] for row in rows], truth)
         if not losses.total.isfinite():
             raise DivergedError(
                 f"the loss is {losses.total.item()} at step {step}; a lower train.learning_rate may help"
@@ -87,7 +87,7 @@ class Trainer:
             self.detector, seen
         )
 
-    def _look_up(self, step: int, rows: Rows) -> tuple[Tensor, Supervision]:
+    def look_up(self, step: int, rows: Rows) -> tuple[Tensor, Supervision]:
         """Normalised pictures (B, 3, H, W), augmented, and what is known of them."""
         rng = np.random.default_rng((self.config.seed, step))
         torch.manual_seed(int(rng.integers(2**62)))  # of the dropout
@@ -98,7 +98,7 @@ class Trainer:
         image = (picture - self.detector.mean) / self.detector.std
         return image, Supervision(mask, is_anomalous.float())
 
-    def _losses(self, image: Tensor, names: list[str], truth: Supervision) -> tuple[Losses, Seen]:
+    def losses(self, image: Tensor, names: list[str], truth: Supervision) -> tuple[Losses, Seen]:
         is_half = self.config.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=is_half):
             seen = self.detector(image, by_expert=True)
