@@ -45,8 +45,11 @@ class Checkpoint:
 
 
 def build_detector(config: FitConfig) -> AnomalyMoE:
-    """A detector of the configured size with fresh weights."""
-    return AnomalyMoE(config.detector, build_encoder(config.encoder))
+    """A detector of the configured size with fresh weights. Raises CheckpointError for impossible ones."""
+    try:
+        return AnomalyMoE(config.detector, build_encoder(config.encoder))
+    except ValueError as error:
+        raise CheckpointError(f"settings: {error}") from error
 
 
 def save_checkpoint(

@@ -248,6 +248,14 @@ def test_macs_prints_and_writes_the_counts(settings: Path, tmp_path: Path) -> No
     assert in_words(written["dense"]) in result.stdout
 
 
+def test_settings_that_no_model_has_are_named(settings: Path) -> None:
+    settings.write_text(
+        settings.read_text().replace('"heads":2,"mlp_ratio":4.0', '"heads":5,"mlp_ratio":4.0')
+    )
+    found = reason(runner.invoke(cli.app, ["macs", "--config", str(settings)]))
+    assert "settings: width must be a multiple of heads, got 36 and 5" in found
+
+
 def test_macs_names_a_wrong_setting(settings: Path) -> None:
     settings.write_text(settings.read_text().replace('"batch_size":4', '"batch_size":-4'))
     assert "batch_size" in reason(runner.invoke(cli.app, ["macs", "--config", str(settings)]))
