@@ -13,9 +13,9 @@ from export.contract.manifest import LEVELS, Level
 from training.anomalymoe.component import ComponentExpert, assign
 from training.anomalymoe.config import AnomalyMoEConfig, GlobalConfig
 from training.anomalymoe.encoder import Encoder, EncoderOutput
-from training.anomalymoe.expert import ExpertOutput, target_patches
+from training.anomalymoe.expert import ExpertOutput, init_linear, target_patches
 from training.anomalymoe.global_ import GlobalExpert, check_network
-from training.anomalymoe.patch import PatchExpert, init_linear
+from training.anomalymoe.patch import PatchExpert
 from training.anomalymoe.router import Router, RouterOutput
 from training.anomalymoe.subspace import SubspaceExpert
 
