@@ -105,6 +105,7 @@ class VisionTower(nn.Module):
     def __init__(self, config: VisionConfig, embedding: int, activation: Activation) -> None:
         super().__init__()
         width, std = config.width, config.width**-0.5
+        self.grid = config.grid
         tokens = 1 + config.grid[0] * config.grid[1]
         self.conv1 = nn.Conv2d(3, width, config.patch_size, config.patch_size, bias=False)
         self.class_embedding = nn.Parameter(std * torch.randn(width))
