@@ -20,6 +20,7 @@ class Category:
     radius: largest cosine distance of a cls token to the prototype that still is this product.
     error_offset, error_scale (E, h, w): calibration of each expert's error; the scale is positive.
     scores, peaks (n,): raw image scores and map maxima of the calibration pictures, ascending.
+    chosen (E,): how many of the calibration pictures chose each expert; None where that was not counted.
     Raises ValueError when an array has the wrong shape, order or sign.
     """
 
@@ -31,10 +32,13 @@ class Category:
     error_scale: FloatArray
     scores: FloatArray
     peaks: FloatArray
+    chosen: FloatArray | None = None
 
     def __post_init__(self) -> None:
         for field, rank in _RANKS.items():
-            array: FloatArray = getattr(self, field)
+            array: FloatArray | None = getattr(self, field)
+            if array is None:  # `chosen` alone may be
+                continue
             if array.ndim != rank or array.size == 0 or not np.isfinite(array).all():
                 raise ValueError(
                     f"category {self.name!r}: {field} {array.shape} is not {rank}-d, full and finite"
@@ -50,14 +54,30 @@ class Category:
             "scores must ascend": bool((np.diff(self.scores) >= 0).all()),
             "peaks must ascend": bool((np.diff(self.peaks) >= 0).all()),
             f"peaks must have length {pictures}": len(self.peaks) == pictures,
+            f"chosen must have length {len(self.error_offset)} and count up to {pictures}": self._counts(),
         }
         for rule, kept in rules.items():
             if not kept:
                 raise ValueError(f"category {self.name!r}: {rule}")
 
+    def _counts(self) -> bool:
+        if self.chosen is None:
+            return True
+        possible = np.isin(self.chosen, np.arange(len(self.scores) + 1))
+        return len(self.chosen) == len(self.error_offset) and bool(possible.all())
 
-_RANKS = {"centres": 2, "prototype": 1, "error_offset": 3, "error_scale": 3, "scores": 1, "peaks": 1}
+
+_RANKS = {
+    "centres": 2,
+    "prototype": 1,
+    "error_offset": 3,
+    "error_scale": 3,
+    "scores": 1,
+    "peaks": 1,
+    "chosen": 1,
+}
 _TENSORS = tuple(field.name for field in fields(Category) if field.name != "name")
+_OPTIONAL = ("chosen",)
 
 
 def dump_categories(categories: Iterable[Category]) -> bytes:
@@ -66,6 +86,7 @@ def dump_categories(categories: Iterable[Category]) -> bytes:
         f"{category.name}/{field}": np.atleast_1d(np.ascontiguousarray(getattr(category, field), np.float32))
         for category in categories
         for field in _TENSORS
+        if getattr(category, field) is not None
     }
     return save(tensors)
 
@@ -79,7 +100,11 @@ def parse_categories(data: bytes) -> dict[str, Category]:
 
 def _category(name: str, tensors: dict[str, npt.NDArray[np.float32]]) -> Category:
     try:
-        values = {field: tensors[f"{name}/{field}"] for field in _TENSORS}
+        values = {
+            field: tensors[f"{name}/{field}"]
+            for field in _TENSORS
+            if field not in _OPTIONAL or f"{name}/{field}" in tensors
+        }
     except KeyError as error:
         raise ValueError(f"category {name!r}: tensor {error} is missing") from error
     radius = float(values.pop("radius")[0])

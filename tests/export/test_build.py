@@ -5,7 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from export.build import expert_specs
+from export.active import expert_specs
 from export.contract.manifest import LEVELS
 from service.backends.onnx import OnnxGraph
 from service.engine import Engine, Outcome, Picture

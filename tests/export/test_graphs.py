@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from export.build import expert_specs
+from export.active import expert_specs
 from export.contract.manifest import REQUIRED_GRAPHS
 from export.graphs import Part, detector_parts, dynamic_axes, example_tensors
 from tests.training.tiny_run import GRID, SIZE, WIDTH, tiny_checkpoint
