@@ -144,8 +144,8 @@ def test_the_hand_made_head_of_the_services_tests_is_ours(tmp_path: Path) -> Non
     }
     found = open_graph(bundle, "head", "cpu").run({name: one.numpy() for name, one in feeds.items()})
     maps, scores = head(*feeds.values())
-    np.testing.assert_allclose(found["map"], maps.numpy(), atol=1e-4)
-    np.testing.assert_allclose(found["score"], scores.numpy(), atol=1e-4)
+    torch.testing.assert_close(torch.from_numpy(found["map"]), maps, atol=1e-4, rtol=0)
+    torch.testing.assert_close(torch.from_numpy(found["score"]), scores, atol=1e-4, rtol=0)
 
 
 def test_what_cannot_be_had_is_refused(folder: Path, exported: Path, tmp_path: Path) -> None:
