@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from export.contract.bundle import Bundle, BundleError, store_verification
+from export.contract.bundle import Bundle, BundleError
+from export.contract.manifest_file import store_verification
 from export.contract.provenance import Format, Precision
 from service.backends.base import GraphError
 
@@ -182,8 +183,9 @@ def pull(
 
 
 def shown_progress() -> Progress:
-    """Progress on the error stream, gone when it is done."""
-    return Progress(console=Console(stderr=True), transient=True)
+    """Progress on the error stream, gone when it is done; none where that is no terminal."""
+    errors = Console(stderr=True)
+    return Progress(console=errors, transient=True, disable=not errors.is_terminal)
 
 
 def fail(reason: str) -> NoReturn:

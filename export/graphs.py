@@ -118,9 +118,9 @@ _ERRORS = {"patch": PatchError, "component": ComponentError, "global": GlobalErr
 def detector_parts(detector: AnomalyMoE, head: Head, experts: tuple[ExpertSpec, ...]) -> Iterator[Part]:
     """Backbone, router, the given experts and the head, all in evaluation mode.
 
-    Exact are those that cost little and lose much: the router, where near ties between logits decide who runs,
-    the head, component experts, whose nearest centres are differences of large numbers, and closed-form
-    global experts, whose error is what is left of a picture when nearly all of it is taken away.
+    Exact are those that cost little and lose much: the router, where near ties between logits decide who
+    runs, the head, component experts, whose nearest centres are differences of large numbers, and
+    closed-form global experts, whose error is what is left of a picture when nearly all is taken away.
     """
     detector.eval()
     yield Part("backbone", Backbone(detector), ("image",), ("features", "cls"))

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -16,14 +17,8 @@ from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from rich.progress import Progress
 
-from export.contract.bundle import (
-    MANIFEST,
-    Bundle,
-    inside,
-    manifest_digest,
-    parse_manifest,
-    replace_folder,
-)
+from export.contract.bundle import Bundle, inside, replace_folder
+from export.contract.manifest_file import MANIFEST, manifest_digest, parse_manifest
 
 HUB = "hf://"
 WEB = "https://"
@@ -149,7 +144,7 @@ def _pull(source: Source, folder: Path, digest: str | None, progress: Progress) 
             source.fetch(path, target, spec.bytes)
         bundle = Bundle.read(fresh)
         replace_folder(folder, fresh, scratch / "old")
-    return Bundle(folder, bundle.manifest, bundle.digest, bundle.categories)
+    return replace(bundle, folder=folder)
 
 
 def _upload(bundle: Bundle, repository: str) -> None:

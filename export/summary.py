@@ -51,7 +51,9 @@ def _verified(manifest: Manifest) -> str:
 
 
 def _graphs(manifest: Manifest) -> Table:
-    table = Table("graph", "inputs", "outputs", "opset", "MMACs", "kB")
+    table = Table()
+    for column in ("graph", "inputs", "outputs", "opset", "MMACs", "kB"):
+        table.add_column(column, overflow="fold", no_wrap=column in ("graph", "opset", "MMACs", "kB"))
     for key, graph in manifest.graphs.items():
         table.add_row(
             key,

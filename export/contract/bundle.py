@@ -1,41 +1,49 @@
 """A bundle on disk: written at once or not at all, and checked whole before anything of it is used."""
 
 import hashlib
-import json
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TypeVar
 
-from pydantic import ValidationError
 from safetensors import SafetensorError
 
-from export.contract.category import Category, dump_categories, parse_categories
-from export.contract.manifest import SCHEMA_VERSION, FileSpec, Manifest
-from export.contract.provenance import Verification
-from export.contract.signature import check_signatures
+from export.contract.category import (
+    Category,
+    NormalScores,
+    dump_categories,
+    parse_categories,
+    parse_normal_scores,
+)
+from export.contract.manifest import TOKENIZER, FileSpec, Manifest
+from export.contract.manifest_file import (
+    MANIFEST,
+    BundleError,
+    dump_manifest,
+    manifest_digest,
+    parse_manifest,
+    read_bytes,
+)
 
-MANIFEST = "manifest.json"
 CATEGORIES = "categories.safetensors"
-_NOT_IN_DIGEST = ("created", "verified")
 
-
-class BundleError(ValueError):
-    """A bundle that must not be served; the message names the file."""
+AnyCategory = TypeVar("AnyCategory", bound=NormalScores)
 
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
     """A bundle whose every file had the size and SHA-256 of its manifest when it was read.
 
-    digest: see `manifest_digest`.
+    digest: see `manifest_digest`. categories: the products of an anomalymoe bundle. class_scores: of a
+    moeclip bundle, the class names that normal pictures have calibrated. The other one is empty.
     """
 
     folder: Path
     manifest: Manifest
     digest: str
     categories: dict[str, Category]
+    class_scores: dict[str, NormalScores]
 
     @classmethod
     def read(cls, folder: Path) -> "Bundle":
@@ -45,12 +53,12 @@ class Bundle:
 
         Raises BundleError naming the file at fault.
         """
-        data = _read(folder / MANIFEST)
+        data = read_bytes(folder / MANIFEST)
         manifest = _read_manifest(folder, data)
         for path, spec in manifest.files.items():
             _verified(folder, path, spec)
-        categories = _read_categories(folder, manifest)
-        return cls(folder, manifest, manifest_digest(data), categories)
+        categories, class_scores = _read_categories(folder, manifest)
+        return cls(folder, manifest, manifest_digest(data), categories, class_scores)
 
     def graph_bytes(self, key: str) -> bytes:
         """The bytes of one graph. Raises BundleError as `file_bytes`, KeyError when it does not exist."""
@@ -71,53 +79,8 @@ class Bundle:
         return _verified(self.folder, path, self.manifest.files[path])
 
 
-def manifest_digest(data: bytes) -> str:
-    """SHA-256 of a manifest less when it was made and what was verified later: `sha256:...`.
-
-    It covers the hashes of all files. Fields in another order and other white space do not change it.
-    Raises ValueError for what is no JSON object.
-    """
-    manifest = _json_object(data)
-    kept = {field: value for field, value in manifest.items() if field not in _NOT_IN_DIGEST}
-    return f"sha256:{_sha256(json.dumps(kept, sort_keys=True, separators=(',', ':')).encode())}"
-
-
-def parse_manifest(data: bytes, where: Path | str) -> Manifest:
-    """Read a manifest and check what it says of itself. Raises BundleError that begins with `where`."""
-    try:
-        version = _json_object(data).get("schema_version")
-        if isinstance(version, int) and version > SCHEMA_VERSION:
-            raise BundleError(
-                f"{where}: made by a newer version: schema_version is {version}, "
-                f"this one reads up to {SCHEMA_VERSION}"
-            )
-        manifest = Manifest.model_validate_json(data)
-        check_signatures(manifest)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "manifest"
-        raise BundleError(f"{where}: {field}: {first['msg']}") from error
-    except BundleError:
-        raise
-    except ValueError as error:
-        raise BundleError(f"{where}: {error}") from error
-    return manifest
-
-
-def store_verification(folder: Path, verified: Verification) -> None:
-    """Write a verification into the manifest, at once or not at all; the digest stays as it is.
-
-    Raises BundleError when there is no readable manifest.
-    """
-    where = folder / MANIFEST
-    manifest = parse_manifest(_read(where), where).model_copy(update={"verified": verified})
-    part = where.with_name(f".{MANIFEST}.part")
-    part.write_bytes(_dump(manifest))
-    part.replace(where)
-
-
 def write_bundle(
-    folder: Path, manifest: Manifest, graphs: Mapping[str, bytes], categories: Iterable[Category] = ()
+    folder: Path, manifest: Manifest, graphs: Mapping[str, bytes], categories: Iterable[NormalScores] = ()
 ) -> Bundle:
     """Write a bundle beside `folder`, then move it there; an older bundle of that name is replaced.
 
@@ -129,7 +92,7 @@ def write_bundle(
     if known:
         contents[CATEGORIES] = dump_categories(known)
     manifest = manifest.model_copy(update={"files": {path: _spec(data) for path, data in contents.items()}})
-    contents[MANIFEST] = _dump(manifest)
+    contents[MANIFEST] = dump_manifest(manifest)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
         fresh = Path(scratch) / "fresh"
@@ -164,26 +127,34 @@ def _read_manifest(folder: Path, data: bytes) -> Manifest:
     used = {path for spec in manifest.graphs.values() for path in (spec.path, *spec.external)}
     if manifest.categories:
         used.add(CATEGORIES)
+    if manifest.zero_shot:
+        used.add(TOKENIZER)
     unlisted = sorted(used - set(manifest.files))
     if unlisted:
         raise BundleError(f"{folder / unlisted[0]}: not listed under files in {MANIFEST}")
     return manifest
 
 
-def _read_categories(folder: Path, manifest: Manifest) -> dict[str, Category]:
+def _read_categories(folder: Path, manifest: Manifest) -> tuple[dict[str, Category], dict[str, NormalScores]]:
     if not manifest.categories:
-        return {}
+        return {}, {}
     where = folder / CATEGORIES
     data = _verified(folder, CATEGORIES, manifest.files[CATEGORIES])
     try:
-        categories = parse_categories(data)
+        categories = parse_categories(data) if manifest.kind == "anomalymoe" else {}
+        class_scores = parse_normal_scores(data) if manifest.kind == "moeclip" else {}
     except (ValueError, SafetensorError) as error:
         raise BundleError(f"{where}: {error}") from error
-    if set(categories) != set(manifest.categories):
-        raise BundleError(f"{where}: holds {sorted(categories)}, not {sorted(manifest.categories)}")
+    found = {*categories, *class_scores}
+    if found != set(manifest.categories):
+        raise BundleError(f"{where}: holds {sorted(found)}, not {sorted(manifest.categories)}")
     for category in categories.values():
         _check_fit(category, manifest, where)
-    return {name: categories[name] for name in manifest.categories}
+    return _in_order(categories, manifest), _in_order(class_scores, manifest)
+
+
+def _in_order(categories: dict[str, AnyCategory], manifest: Manifest) -> dict[str, AnyCategory]:
+    return {name: categories[name] for name in manifest.categories if name in categories}
 
 
 def _check_fit(category: Category, manifest: Manifest, where: Path) -> None:
@@ -208,27 +179,6 @@ def _check_fit(category: Category, manifest: Manifest, where: Path) -> None:
         raise BundleError(
             f"{where}: category {category.name!r} has width {len(category.prototype)}, not {width}"
         )
-
-
-def _json_object(data: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(data)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"is no JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError("is no JSON object")
-    return value  # pyright: ignore[reportUnknownVariableType] (JSON has string keys)
-
-
-def _dump(manifest: Manifest) -> bytes:
-    return (manifest.model_dump_json(indent=2) + "\n").encode()
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BundleError(f"{path}: {error.strerror}") from error
 
 
 def _spec(data: bytes) -> FileSpec:

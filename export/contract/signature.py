@@ -6,8 +6,9 @@ from export.contract.manifest import LEVELS, GraphSpec, Manifest, TensorSpec
 
 # By graph, or by level for an expert: inputs, then outputs. A small letter is a dynamic axis of any name, a
 # number itself; capital letters are sizes, equal in all graphs: H W picture, T tokens, F features, D width,
-# K chosen experts, L levels, P Q patch grid, Y X map.
+# K chosen experts, L levels, P Q patch grid, N patches, E embedding, C context, Y X map.
 _FEATURES, _ROWS, _ERROR = "features float32 bTF", "rows int64 b", "error float32 bPQ"
+_TOKENS, _SUMMARY = "tokens float32 bNE", "summary float32 bE"
 _IMAGE, _CLS = "image uint8 bHW3", "cls float32 bD"
 _SIGNATURES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "backbone": ((_IMAGE,), (_FEATURES, _CLS)),
@@ -16,6 +17,12 @@ _SIGNATURES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "component": ((_FEATURES, _ROWS, "centres float32 bmD", "valid bool bm"), (_ERROR,)),
     "global": ((_IMAGE, _FEATURES, _ROWS), (_ERROR,)),
     "head": (("levels float32 bLPQ",), ("map float32 bYX", "score float32 b", "level_scores float32 bL")),
+    "vision": ((_IMAGE,), (_TOKENS, _SUMMARY, "embedding float32 bE")),
+    "text": (("tokens int64 bC",), ("features float32 bE", "embedding float32 bE")),
+    "zero-shot head": (
+        (_TOKENS, _SUMMARY, _ROWS, "text float32 b2E", "medical bool b"),
+        ("map float32 bYX", "score float32 b"),
+    ),
 }
 
 
@@ -32,17 +39,30 @@ def check_signatures(manifest: Manifest) -> None:
 
 
 def _graphs(manifest: Manifest) -> Iterator[tuple[str, GraphSpec]]:
-    """The graphs that have a fixed signature, in the order of the forward pass."""
+    """What is to be found and where, in the order of the forward pass."""
     if manifest.kind == "anomalymoe":
         yield from ((key, manifest.graphs[key]) for key in ("backbone", "router"))
         yield from ((expert.level, manifest.graphs[expert.graph]) for expert in manifest.experts)
         yield "head", manifest.graphs["head"]
+    else:
+        yield from ((key, manifest.graphs[key]) for key in ("vision", "text"))
+        yield "zero-shot head", manifest.graphs["head"]
 
 
 def _known_sizes(manifest: Manifest) -> dict[str, int]:
     (rows, columns), (height, width) = manifest.grid, manifest.map_size
     picture = {"H": manifest.input.height, "W": manifest.input.width}
-    return picture | {"K": manifest.top_k, "L": len(LEVELS), "P": rows, "Q": columns, "Y": height, "X": width}
+    sizes = picture | {
+        "L": len(LEVELS),
+        "P": rows,
+        "Q": columns,
+        "N": rows * columns,
+        "Y": height,
+        "X": width,
+    }
+    if manifest.zero_shot is not None:
+        return sizes | {"C": manifest.zero_shot.context_length}
+    return sizes | {"K": manifest.top_k}
 
 
 def _check_tensor(where: str, found: TensorSpec, dtype: str, letters: str, sizes: dict[str, int]) -> None:
