@@ -160,7 +160,7 @@ def _compare_whole(engine: Engine, checkpoint: Checkpoint, batches: Batches) -> 
     head = Head(checkpoint.config.map_size)
     for pictures, group in batches.items():
         for batch in group:
-            categories = [engine.category(str(picture.category)) for picture in batch]
+            categories = [checkpoint.categories[str(picture.category)] for picture in batch]
             expected = score_pictures(checkpoint.detector, head, _pixels(batch), categories)
             found = outcomes(engine, batch)
             maps, scores = np.stack([one.map for one in found]), np.array([one.raw_score for one in found])
