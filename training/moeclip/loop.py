@@ -1,6 +1,6 @@
 """Train the adapters: pictures -> augment -> CLIP with experts -> maps -> losses -> step.
 
-Legend: B batch, T tokens, K experts, E embedding, H W pixels.
+Legend: B batch, S maps (layers times scales), N patches, E embedding, H W pixels.
 """
 
 from collections.abc import Callable
@@ -84,9 +84,8 @@ class Trainer:
         losses.total.backward()
         self.optimiser.param_groups[0]["lr"] = self.config.rate(step)
         self.optimiser.step()
-        return {f"loss/{name}": term.detach() for name, term in losses._asdict().items()} | use(
-            self.detector, seen
-        )
+        terms = {f"loss/{name}": term.detach() for name, term in losses._asdict().items()}
+        return terms | use(self.detector, seen)
 
     def look_up(self, step: int, rows: Rows) -> tuple[Tensor, Supervision]:
         """Normalised pictures (B, 3, H, W), augmented, and what is known of them."""
@@ -100,6 +99,7 @@ class Trainer:
         return image, Supervision(mask, is_anomalous.float())
 
     def losses(self, image: Tensor, names: list[str], truth: Supervision) -> tuple[Losses, Seen]:
+        """What a batch costs, and what the model makes of it; names: the class of each picture."""
         is_half = self.config.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=is_half):
             seen = self.detector(image, by_expert=True)
