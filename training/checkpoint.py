@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
@@ -15,13 +15,13 @@ from export.contract.category import Category, NormalScores, load_categories, sa
 from training.anomalymoe.detector import AnomalyMoE
 from training.backbones import build_encoder
 from training.config import FitConfig
+from training.reference import Method
 
 CONFIG = "config.json"
 WEIGHTS = "weights.safetensors"
 CATEGORIES = "categories.safetensors"
 REPORT = "report.json"
 
-Method = Literal["anomalymoe", "moeclip"]
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
@@ -29,7 +29,9 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be used; the message names the file."""
 
 
-class _MethodOnly(BaseModel):
+class MethodOnly(BaseModel):
+    """What the settings of a run of any method tell first."""
+
     model_config = ConfigDict(extra="ignore")
 
     method: Method = "anomalymoe"
@@ -110,7 +112,7 @@ def read_settings(path: Path, kind: type[Settings]) -> Settings:
 
 def read_method(folder: Path) -> Method:
     """Which method a run is of; settings that name none are AnomalyMoE's. Raises CheckpointError."""
-    return read_settings(folder / CONFIG, _MethodOnly).method
+    return read_settings(folder / CONFIG, MethodOnly).method
 
 
 def save_weights(path: Path, module: nn.Module) -> None:

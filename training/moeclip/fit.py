@@ -16,7 +16,6 @@ from training.moeclip.checkpoint import save_run
 from training.moeclip.detector import MoECLIP
 from training.moeclip.fit_config import MoECLIPFitConfig
 from training.moeclip.loop import Curves, train_adapters
-from training.moeclip.texts import tokeniser
 from training.record import Record
 from training.resume import Resume, fingerprint
 
@@ -64,7 +63,7 @@ def fit(data: Path, output: Path, config: MoECLIPFitConfig, backbone: Backbone, 
             progress.update(task, description=f"adapters, loss {record.losses[-1]['total']:.3f}")
         progress.update(task, completed=step)
 
-    train_adapters(detector, tokeniser(backbone.tokenizer), auxiliary, config.train, on_step, resume)
+    train_adapters(detector, backbone.tokenizer, auxiliary, config.train, on_step, resume)
     record.close()
     report = _report(auxiliary, steps, record)
     save_run(output, config, detector, backbone.tokenizer, report=report.model_dump())

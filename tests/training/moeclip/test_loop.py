@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.training.moeclip.tiny import MODEL, UNCHANGED, auxiliary, tiny_config, tiny_detector, tokenise
+from tests.training.moeclip.tiny import (
+    MODEL,
+    UNCHANGED,
+    auxiliary,
+    tiny_config,
+    tiny_detector,
+    tiny_tokenizer,
+)
 from tests.training.tiny_run import no_resume
 from training.moeclip.config import MoECLIPConfig
 from training.moeclip.detector import MoECLIP
@@ -19,7 +26,7 @@ ADAPTED = MoECLIPConfig.model_validate(MODEL.model_dump() | {"text_adapter": Tru
 
 
 def trainer(data: Path, model: MoECLIPConfig = MODEL, **train: Any) -> Trainer:
-    return Trainer(tiny_detector(model), tokenise, auxiliary(data), tiny_config(**train).train)
+    return Trainer(tiny_detector(model), tiny_tokenizer(), auxiliary(data), tiny_config(**train).train)
 
 
 def state(detector: MoECLIP) -> dict[str, Tensor]:
@@ -153,7 +160,7 @@ def test_losses_fall(pictures: Path) -> None:
     config = tiny_config(steps=60, augment=UNCHANGED).train
     train_adapters(
         tiny_detector(),
-        tokenise,
+        tiny_tokenizer(),
         auxiliary(pictures),
         config,
         lambda _, curves: totals.append(curves["loss/total"].item()),
@@ -195,7 +202,7 @@ def test_evaluation_evidence_equals_training_evidence_but_for_dropout(pictures: 
     """What the losses see is what the served model computes: maps of the fused pass are those by expert."""
     one = trainer(pictures)
     image, _ = one.look_up(1, ROWS)
-    text = one.texts.of(one.detector, [one.data.names[row] for row in ROWS])
+    text = one.texts.of([one.data.names[row] for row in ROWS])
     with torch.no_grad():
         one.detector.eval()
         fused, by_expert = (
