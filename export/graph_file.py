@@ -7,7 +7,7 @@ from torch import Tensor
 
 from export.contract.manifest import GraphSpec, TensorSpec
 from export.contract.provenance import SUFFIXES, Format
-from export.graphs import Part, dynamic_axes
+from export.graphs import Part
 from training.macs import counted
 
 _DTYPES = {torch.uint8: "uint8", torch.int64: "int64", torch.float32: "float32", torch.bool: "bool"}
@@ -29,16 +29,15 @@ def part_spec(part: Part, examples: dict[str, Tensor], form: Format) -> GraphSpe
     pictures = min(len(feed) for feed in feeds)  # an expert runs on the rows that chose it
     return GraphSpec(
         path=f"graphs/{part.key}{SUFFIXES[form]}",
-        inputs=_specs(part.inputs, feeds),
-        outputs=_specs(part.outputs, outputs),
+        inputs=_specs(part, part.inputs, feeds),
+        outputs=_specs(part, part.outputs, outputs),
         macs=macs // pictures,
     )
 
 
-def _specs(names: tuple[str, ...], tensors: tuple[Tensor, ...]) -> dict[str, TensorSpec]:
-    return {name: _spec(name, tensor) for name, tensor in zip(names, tensors, strict=True)}
+def _specs(part: Part, names: tuple[str, ...], tensors: tuple[Tensor, ...]) -> dict[str, TensorSpec]:
+    return {name: _spec(part.axes[name], tensor) for name, tensor in zip(names, tensors, strict=True)}
 
 
-def _spec(name: str, tensor: Tensor) -> TensorSpec:
-    axes = dynamic_axes(name)
+def _spec(axes: tuple[str, ...], tensor: Tensor) -> TensorSpec:
     return TensorSpec(dtype=_DTYPES[tensor.dtype], shape=(*axes, *tensor.shape[len(axes) :]))

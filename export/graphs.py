@@ -3,8 +3,8 @@
 Legend: B batch, b pictures that chose an expert, T tokens, F features, D width, M components, K top-k.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -37,13 +37,15 @@ _AXES = {
 class Part:
     """One graph to be: its key, the module that computes it, and the names of what goes in and comes out.
 
-    exact: whether it stays float32 in every precision.
+    axes: of each of them, the names of the leading axes that may have any size. exact: whether it stays
+    float32 in every precision.
     """
 
     key: str
     module: nn.Module
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    axes: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _AXES)
     exact: bool = False
 
 
@@ -127,7 +129,7 @@ def detector_parts(detector: AnomalyMoE, head: Head, experts: tuple[ExpertSpec, 
     yield Part("router", Routing(detector), ("cls",), ("experts", "gates"), exact=True)
     for expert in experts:
         module = _ERRORS[expert.level](detector, expert.column)
-        yield Part(expert.graph, module, module.inputs, ("error",), _is_exact(detector, expert))
+        yield Part(expert.graph, module, module.inputs, ("error",), exact=_is_exact(detector, expert))
     yield Part("head", head.eval(), ("levels",), ("map", "score", "level_scores"), exact=True)
 
 
@@ -165,8 +167,3 @@ def part_inputs(
         "valid": torch.arange(components).expand(len(rows), -1) < components - 1,
         "levels": torch.rand(batch, len(LEVELS), *encoder.grid, generator=random),
     }
-
-
-def dynamic_axes(name: str) -> tuple[str, ...]:
-    """The names of the leading axes of a graph input or output that may have any size."""
-    return _AXES[name]

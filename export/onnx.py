@@ -11,7 +11,7 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from export.graph_file import GraphFile, part_spec
-from export.graphs import Part, dynamic_axes
+from export.graphs import Part
 
 OPSET = 18
 EXTERNAL_ABOVE = 2_000_000_000  # bytes of weights; a protocol buffer holds less than 2 GiB in all
@@ -73,7 +73,7 @@ def _trace(part: Part, examples: dict[str, Tensor]) -> onnx.ModelProto:
             opset_version=OPSET,
             input_names=part.inputs,
             output_names=part.outputs,
-            dynamic_shapes=tuple(dict(enumerate(dynamic_axes(name))) for name in part.inputs),
+            dynamic_shapes=tuple(dict(enumerate(part.axes[name])) for name in part.inputs),
             verbose=False,
         )
     if program is None:
