@@ -40,7 +40,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
 
 @app.callback()
 def main() -> None:
-    """Train AnomalyMoE on normal pictures and measure it."""
+    """Train AnomalyMoE on normal pictures, or MoECLIP on marked defects of other things, and measure them."""
 
 
 @app.command()

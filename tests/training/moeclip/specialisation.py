@@ -1,12 +1,13 @@
 """What the ETF and the balance loss do: `python -m tests.training.moeclip.specialisation STEPS WEIGHT`.
 
-The tiny model on pictures of two classes, once without both losses, once with each, once with both; the same
-seed and steps.
+The tiny model on pictures of two classes, once without both losses, once with each, once with both; from the
+same seeds, for as many steps.
 """
 
 import sys
 import tempfile
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 import torch
@@ -31,10 +32,12 @@ class Specialisation(NamedTuple):
     imbalance: float
 
 
-def specialisation(data: Path, etf_weight: float, balance_weight: float, steps: int) -> Specialisation:
+def specialisation(
+    data: Path, etf_weight: float, balance_weight: float, steps: int, seed: int = 0
+) -> Specialisation:
     """Train for so many steps and look at the experts."""
-    config = tiny_config(steps=steps, etf_weight=etf_weight, balance_weight=balance_weight)
-    model = tiny_detector(config.model)
+    config = tiny_config(steps=steps, etf_weight=etf_weight, balance_weight=balance_weight, seed=seed)
+    model = tiny_detector(config.model, seed)
     train_adapters(model, tiny_tokenizer(), auxiliary(data), config.train, lambda *_: None, no_resume())
     run = Checkpoint[RunConfig](config, model, tiny_tokenizer(), {})
     test = [one for one in find_samples(data) if one.split == "test"]
@@ -45,14 +48,15 @@ def specialisation(data: Path, etf_weight: float, balance_weight: float, steps: 
     return Specialisation(sum(found.mean_similarity) / len(found.layers), imbalance)
 
 
-def main(steps: int, weight: float) -> None:
-    """Print a row for each choice of losses."""
+def main(steps: int, weight: float, seeds: int = 1) -> None:
+    """Print a row for each choice of losses: means over some seeds."""
     with tempfile.TemporaryDirectory() as folder:
         data = write_data(Path(folder))
         for etf, balance in ((0.0, 0.0), (weight, 0.0), (0.0, weight), (weight, weight)):
-            found = specialisation(data, etf, balance, steps)
-            print(f"etf {etf:<5} balance {balance:<5} {found.similarity:+.3f} {found.imbalance:.3f}")
+            found = [specialisation(data, etf, balance, steps, seed) for seed in range(seeds)]
+            similarity, imbalance = (fmean(column) for column in zip(*found, strict=True))
+            print(f"ETF {etf:<5} balance {balance:<5} similarity {similarity:+.3f} imbalance {imbalance:.3f}")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), float(sys.argv[2]))
+    main(int(sys.argv[1]), float(sys.argv[2]), *map(int, sys.argv[3:]))

@@ -75,6 +75,13 @@ def test_rows_by_class_name_and_their_mean(run: Checkpoint[RunConfig], pictures:
     assert rows[2].metrics.aupro is not None
 
 
+def test_a_run_without_experts_is_measured_too(pictures: Path) -> None:
+    config = tiny_config({"moe": None})
+    bare = Checkpoint[RunConfig](config, tiny_detector(config.model), tiny_tokenizer(), {})
+    (row,) = evaluate_run(bare, pictures / "disc", "industrial", quiet_progress())
+    assert row.metrics.pixel_auroc is not None
+
+
 def test_json_says_how_it_was_measured(run: Checkpoint[RunConfig], pictures: Path) -> None:
     rows = evaluate_run(run, pictures / "disc", "medical", quiet_progress())
     written = json.loads(rows_json(rows, run, "medical"))
