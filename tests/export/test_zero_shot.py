@@ -103,8 +103,8 @@ def test_other_weights_are_found(exported: Path, folder: Path, tmp_path: Path, n
     assert f"differs by more than 0.0001 in {graph}" in result.stderr
 
 
-def test_torchscript_equals_the_model_too(folder: Path, tmp_path: Path) -> None:
-    form = ("--format", "torchscript")
+@pytest.mark.parametrize("form", [("--format", "torchscript"), ("--precision", "fp16")])
+def test_other_forms_equal_the_model_too(folder: Path, tmp_path: Path, form: tuple[str, str]) -> None:
     assert run("build", folder, tmp_path / "bundle", *form).exit_code == 0
     result = run("verify", tmp_path / "bundle", "--checkpoint", folder)
     assert result.exit_code == 0, result.output
