@@ -1,10 +1,12 @@
-"""What `anomoe-export build` does: read the run, export it, and measure what was lost on the way."""
+"""What `anomoe-export build` and `verify` do with a run of either method: export it, measure what is lost."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from export.accuracy import Accuracy, measure_accuracy, read_test_samples
 from export.build import Choice, build_bundle
@@ -13,9 +15,12 @@ from export.contract.manifest import InputSpec
 from export.contract.preprocess import Pixels
 from export.contract.provenance import Format, Precision
 from export.forms import Form
+from export.moeclip_build import build_zero_shot, compare_zero_shot
+from export.verify import Comparison, compare
 from service.engine import Engine
-from training.checkpoint import Checkpoint, load_checkpoint
+from training.checkpoint import Checkpoint, load_checkpoint, read_method
 from training.data import DataError, Sample, find_samples, load_picture
+from training.moeclip.checkpoint import load_run
 
 MOST_NORMAL = 64  # pictures that activation ranges are taken from
 
@@ -41,9 +46,11 @@ def assemble(run: Path, output: Path, request: Request, progress: Progress) -> t
     """
     form = Form(request.format, request.precision)
     task = progress.add_task("read", total=None)
+    on_graph = partial(_show, progress, task)
+    if read_method(run) == "moeclip":
+        return _assemble_zero_shot(run, output, request, form, on_graph), []
     checkpoint = load_checkpoint(run)
-    is_static = request.precision == "int8-static"
-    normal = _normal(request.data, checkpoint.config.input) if is_static and request.data else None
+    normal = _normal(request, checkpoint.config.input)
     samples = [] if request.data is None else _test_samples(request, request.data, checkpoint)
     choice = Choice(form, request.categories, request.keep_unused, normal)
     bundle = build_bundle(
@@ -52,7 +59,7 @@ def assemble(run: Path, output: Path, request: Request, progress: Progress) -> t
         request.name,
         request.version,
         choice,
-        lambda key: progress.update(task, description=f"exported {key}"),
+        on_graph,
     )
     if not samples:
         return bundle, []
@@ -66,8 +73,33 @@ def _test_samples(request: Request, data: Path, checkpoint: Checkpoint) -> list[
     return read_test_samples(data, request.categories or tuple(checkpoint.categories))
 
 
-def _normal(data: Path, spec: InputSpec) -> Pixels:
-    """Normal training pictures (n, H, W, 3) from all over a data set."""
+def compare_run(bundle: Bundle, run: Path, data: Path | None, progress: Progress) -> Comparison:
+    """Compare a bundle with a run of either method. Raises what `load_checkpoint` and `compare` raise."""
+    if read_method(run) == "moeclip":
+        return compare_zero_shot(bundle, load_run(run))
+    return compare(bundle, load_checkpoint(run), data, progress)
+
+
+def _assemble_zero_shot(
+    run: Path, output: Path, request: Request, form: Form, on_graph: Callable[[str], None]
+) -> Bundle:
+    checkpoint = load_run(run)
+    if request.categories is not None:
+        raise ValueError("categories: a MoECLIP bundle carries all class names")
+    normal = _normal(request, checkpoint.config.input)
+    names = (request.name, request.version)
+    return build_zero_shot(checkpoint, output, names, form, normal, on_graph)
+
+
+def _show(progress: Progress, task: TaskID, key: str) -> None:
+    progress.update(task, description=f"exported {key}")
+
+
+def _normal(request: Request, spec: InputSpec) -> Pixels | None:
+    """Normal training pictures (n, H, W, 3) from all over the data set, for activation ranges."""
+    data = request.data
+    if data is None or request.precision != "int8-static":
+        return None
     normal = [one for one in find_samples(data) if one.split == "train" and not one.is_anomalous]
     if not normal:
         raise DataError(f"{data}: no normal training pictures (train/good) found")
