@@ -152,7 +152,9 @@ def _compare_graphs(
     for part in progress.track(parts, description="compare graphs"):
         graph = open_graph(bundle, part.key, "cpu")
         for pictures, tensors in inputs:
-            yield Difference(part.key, pictures, len(tensors["image"]), _largest(part, graph, tensors))
+            yield Difference(
+                part.key, pictures, len(tensors["image"]), largest_difference(part, graph, tensors)
+            )
 
 
 def _compare_whole(engine: Engine, checkpoint: Checkpoint, batches: Batches) -> Iterator[Difference]:
@@ -168,7 +170,8 @@ def _compare_whole(engine: Engine, checkpoint: Checkpoint, batches: Batches) -> 
             yield Difference("score", pictures, len(batch), relative(scores, expected.score.numpy()))
 
 
-def _largest(part: Part, graph: Graph, tensors: dict[str, Tensor]) -> float:
+def largest_difference(part: Part, graph: Graph, tensors: dict[str, Tensor]) -> float:
+    """The largest relative difference of any output of a graph to that of its part."""
     with torch.no_grad():
         expected = part.module(*(tensors[name] for name in part.inputs))
     expected = expected if isinstance(expected, tuple) else (expected,)
