@@ -178,3 +178,7 @@ def fail(reason: str) -> NoReturn:
     """End the command with code 1 and a one-line reason."""
     typer.echo(f"anomoe: {' '.join(reason.split())}", err=True)
     raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()
