@@ -19,6 +19,7 @@ from tests.tiny_bundle import plain_picture
 NORMAL = encoded(plain_picture("brick"))
 PNG = {"Content-Type": "image/png"}
 STOPS = 3
+WAIT_S = 60
 
 
 class Askers:
@@ -41,7 +42,7 @@ class Askers:
 
     def join(self) -> None:
         for thread in self.threads:
-            thread.join(30)
+            thread.join(WAIT_S)
 
 
 def answered(log: Path) -> list[int]:
@@ -61,7 +62,7 @@ def test_sigterm_under_load_loses_nothing_that_was_accepted(
             time.sleep(0.01)
         assert service.children() == []
         service.terminate()
-        assert service.popen.wait(20) == 0
+        assert service.popen.wait(WAIT_S) == 0
         askers.join()
     assert set(askers.statuses) <= {200, 429, 503}
     logged = answered(tmp_path / "log")
@@ -181,22 +182,22 @@ def test_a_second_signal_ends_at_once(bundle_folder: Path, tmp_path: Path) -> No
         assert httpx.get(f"{running.url}/readyz").status_code == 503
         assert httpx.get(f"{running.url}/healthz").status_code == 200
         running.terminate()
-        assert running.popen.wait(10) == 1
+        assert running.popen.wait(WAIT_S) == 1
 
 
 def test_what_is_not_drained_in_time_is_an_error(bundle_folder: Path, tmp_path: Path) -> None:
     with service_process(bundle_folder, tmp_path / "log", drain_s=0.2) as running, held_upload(running):
         running.terminate()
-        assert running.popen.wait(10) == 1
+        assert running.popen.wait(WAIT_S) == 1
     assert '"dropped": 1' in (tmp_path / "log").read_text()
 
 
 def test_a_stage_that_is_lost_ends_the_process_with_code_1(bundle_folder: Path, tmp_path: Path) -> None:
-    """Every batch counts as hung, the probe of the new thread too."""
+    """Nearly every call counts as hung, in new threads too."""
     with service_process(bundle_folder, tmp_path / "log", watchdog_s=1e-6) as running:
-        answer = httpx.post(f"{running.url}/detect", content=NORMAL, headers=PNG)
-        assert answer.status_code == 503
-        assert running.popen.wait(10) == 1
+        askers = Askers(running.url, 1)
+        assert running.popen.wait(WAIT_S) == 1
+        askers.join()
     assert "giving up" in (tmp_path / "log").read_text()
 
 

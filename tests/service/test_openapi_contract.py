@@ -1,0 +1,57 @@
+"""The service keeps to its own OpenAPI description, whatever is sent to it."""
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import Case
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi import checks
+
+CHECKS = (
+    not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_headers_conformance,
+    checks.response_schema_conformance,
+    checks.unsupported_method,
+)
+OPERATIONS = (
+    "POST /detect",
+    "POST /detect/batch",
+    "GET /categories",
+    "GET /models",
+    "POST /models/reload",
+    "GET /healthz",
+    "GET /readyz",
+    "GET /metrics",
+)
+
+
+@pytest.fixture(scope="module")
+def described(service_url: str) -> dict[str, schemathesis.schemas.APIOperation]:
+    """Every operation that the running service describes, by method and path."""
+    schema = schemathesis.openapi.from_url(f"{service_url}/openapi.json")
+    operations = [found.ok() for found in schema.get_all_operations()]
+    return {f"{operation.method.upper()} {operation.path}": operation for operation in operations}
+
+
+def test_every_operation_is_tried(described: dict[str, object]) -> None:
+    assert set(described) == set(OPERATIONS)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_answers_are_those_described(
+    described: dict[str, schemathesis.schemas.APIOperation], name: str
+) -> None:
+    @settings(
+        max_examples=20,
+        deadline=None,
+        database=None,
+        phases=(Phase.explicit, Phase.generate),
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=described[name].as_strategy())
+    def answered_as_described(case: Case) -> None:
+        case.call_and_validate(checks=CHECKS, timeout=60)
+
+    answered_as_described()
