@@ -1,6 +1,7 @@
 """The process: signals, exit codes, and clients that take their time."""
 
 import json
+import os
 import signal
 import socket
 import threading
@@ -18,7 +19,7 @@ from tests.tiny_bundle import plain_picture
 
 NORMAL = encoded(plain_picture("brick"))
 PNG = {"Content-Type": "image/png"}
-STOPS = 3
+STOPS = int(os.environ.get("SOAK_STOPS", "3"))
 WAIT_S = 60
 
 
