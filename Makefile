@@ -9,7 +9,7 @@ AS_GOOD := --require structural:image_auroc=0.97 --require component:image_auroc
 	--require logical:image_auroc=0.95 --require all:pixel_auroc=0.95
 PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve setup test check format demo clean
+.PHONY: serve setup test check format demo bench soak clean
 
 serve:
 	@start=$$(date +%s); $(MAKE) --no-print-directory .venv-serve/.ready; \
@@ -36,6 +36,12 @@ demo: .venv/.ready
 	$(DEV)/anomoe-train evaluate runs/demo --data runs/demo-data --output runs/demo/figures.json $(AS_GOOD)
 	$(DEV)/anomoe-export build runs/demo bundles/demo --name demo
 	$(DEV)/anomoe-export verify bundles/demo --checkpoint runs/demo
+
+bench: .venv/.ready
+	$(DEV)/python -m benchmarks.serving
+
+soak: .venv/.ready
+	SOAK_UPLOADS=10000 SOAK_STOPS=20 SOAK_RELOADS=100 $(DEV)/pytest tests/service/test_fuzz.py tests/service/test_server.py tests/service/test_reload.py
 
 clean:
 	rm -rf .venv .venv-serve runs build *.egg-info

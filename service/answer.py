@@ -7,6 +7,7 @@ from time import perf_counter
 
 from export.contract.manifest import InputSpec
 from service.batcher import Batched
+from service.caller import ANYONE, Caller
 from service.decide import Decision
 from service.engine import Outcome
 from service.image import Opened
@@ -25,10 +26,11 @@ from service.schemas import (
 
 @dataclass(frozen=True)
 class Trace:
-    """Which request a picture belongs to, and when it began (seconds, `perf_counter`)."""
+    """Which request a picture belongs to, when it began (seconds, `perf_counter`) and who asks."""
 
     request_id: str
     started: float
+    caller: Caller = ANYONE
 
 
 def draw(
@@ -48,12 +50,17 @@ def draw(
     return MapAnswer(encoding=parameters.map, width=width, height=height, data=data), regions
 
 
-def timings(clock: Sequence[float], batched: Batched[Outcome], started: float) -> dict[str, float]:
-    """Milliseconds of each stage and of the request so far; clock: decode's begin and end, encode's begin."""
+def timings(
+    clock: Sequence[float], waited_s: float, batched: Batched[Outcome], started: float
+) -> dict[str, float]:
+    """Milliseconds of each stage and of the request so far.
+
+    clock: decode's begin and end, encode's begin. waited_s: before decoding; `queue` has all waiting.
+    """
     now = perf_counter()
     stages = {
         "decode": (clock[1] - clock[0]) * 1000,
-        "queue": batched.queue_s * 1000,
+        "queue": (waited_s + batched.queue_s) * 1000,
         **batched.result.timings_ms,
         "encode": (now - clock[2]) * 1000,
         "total": (now - started) * 1000,

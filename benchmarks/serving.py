@@ -1,0 +1,190 @@
+"""The service under load: `make bench`, or python -m benchmarks.serving [--quick].
+
+Writes benchmarks/results/serving.json and serving.md. Load comes from a second process. What is compared is
+measured in rounds that follow each other, and told as medians over the rounds.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from time import sleep
+
+from benchmarks.life import reload_figures, stop_figures
+from benchmarks.load import LOST, Load
+from benchmarks.processes import ROOT, Served, plain, put_load, service
+
+RESULTS = ROOT / "benchmarks" / "results"
+PICTURE = ROOT / "docs" / "board.png"
+DECODED_MIB = 256 * 256 * 3 / 2**20  # of PICTURE
+BUSY_CLIENTS = 16
+
+Figures = dict[str, float]
+
+
+class Budget:
+    """How long and how often everything is measured."""
+
+    def __init__(self, is_quick: bool) -> None:
+        self.rounds = 2 if is_quick else 5
+        self.seconds = 3.0 if is_quick else 10.0
+        self.overload_s = 8.0 if is_quick else 60.0
+        self.stops = 2 if is_quick else 20
+        self.reloads = 5 if is_quick else 100
+
+
+def quantile_ms(durations: list[float], share: float) -> float:
+    """A quantile in milliseconds; nan of nothing."""
+    ordered = sorted(durations)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000 if ordered else float("nan")
+
+
+def of_status(load: Load, *statuses: int) -> list[float]:
+    """How long the answers of some statuses took (seconds)."""
+    return [took for took, status in zip(load.durations, load.statuses, strict=True) if status in statuses]
+
+
+def rate(load: Load) -> float:
+    """Pictures answered a second."""
+    return load.statuses.count(200) / load.seconds
+
+
+def one_client(budget: Budget, folder: Path) -> Figures:
+    """Latency of one client: plain FastAPI, batching, no batching, in turn."""
+    laps: dict[str, list[float]] = {"plain": [], "batching": [], "single": []}
+    with ExitStack() as stack:
+        servers: dict[str, Served] = {
+            "plain": stack.enter_context(plain(folder / "plain.log")),
+            "batching": stack.enter_context(service(folder / "batching.log")),
+            "single": stack.enter_context(service(folder / "single.log", max_batch=1)),
+        }
+        for _ in range(budget.rounds):
+            for name, served in servers.items():
+                load = put_load(f"{served.url}/detect", PICTURE, seconds=budget.seconds / 2)
+                laps[name].append(quantile_ms(of_status(load, 200), 0.5))
+    figures = {f"{name}_p50_ms": median(values) for name, values in laps.items()}
+    figures["ratio_to_plain"] = _ratio(laps["batching"], laps["plain"])
+    figures["ratio_batching_on_to_off"] = _ratio(laps["batching"], laps["single"])
+    return figures
+
+
+def saturation(budget: Budget, folder: Path) -> Figures:
+    """Pictures a second: the same work without HTTP, plain FastAPI, the service, in turn."""
+    laps: dict[str, list[float]] = {"pipeline": [], "plain": [], "service": [], "single": []}
+    with ExitStack() as stack:
+        servers = {
+            "plain": stack.enter_context(plain(folder / "plain.log")),
+            "service": stack.enter_context(service(folder / "service.log")),
+            "single": stack.enter_context(service(folder / "single.log", max_batch=1)),
+        }
+        for _ in range(budget.rounds):
+            laps["pipeline"].append(_pipeline_rate(budget.seconds))
+            for name, served in servers.items():
+                load = put_load(f"{served.url}/detect", PICTURE, clients=BUSY_CLIENTS, seconds=budget.seconds)
+                laps[name].append(rate(load))
+    figures = {f"{name}_per_s": median(values) for name, values in laps.items()}
+    for name in ("pipeline", "plain", "single"):
+        figures[f"ratio_to_{name}"] = _ratio(laps["service"], laps[name])
+    return figures
+
+
+def overload(budget: Budget, folder: Path) -> Figures:
+    """Three times what it can do, for a minute; memory and latency before, during and after."""
+    with service(folder / "overload.log") as served:
+        url = f"{served.url}/detect"
+        sleep(1)
+        cpu_s = served.cpu_s()
+        sleep(budget.seconds)
+        idle_cpu = (served.cpu_s() - cpu_s) / budget.seconds
+        before = put_load(url, PICTURE, seconds=budget.seconds / 2)
+        full = put_load(url, PICTURE, clients=BUSY_CLIENTS, seconds=budget.seconds)
+        idle_mib = served.memory_mib()
+        served.forget_peak()
+        load = put_load(url, PICTURE, rate=3 * rate(full), seconds=budget.overload_s)
+        peak_mib = served.memory_mib("VmHWM")
+        sleep(1)
+        after = put_load(url, PICTURE, seconds=budget.seconds / 2)
+        after_mib = served.memory_mib()
+    refused = [has for has, status in zip(load.retry_after, load.statuses, strict=True) if status == 429]
+    bound_s = 64 / rate(full)
+    slots_mib = 64 * (PICTURE.stat().st_size / 2**20 + DECODED_MIB)
+    return {
+        "idle_cpu_percent": 100 * idle_cpu,
+        "saturation_per_s": rate(full),
+        "offered_per_s": len(load.statuses) / budget.overload_s,
+        "goodput_ratio": rate(load) / rate(full),
+        "accepted_p99_ms": quantile_ms(of_status(load, 200), 0.99),
+        "accepted_p99_to_queue_bound": quantile_ms(of_status(load, 200), 0.99) / 1000 / bound_s,
+        "refused_share": len(refused) / len(load.statuses),
+        "refused_p99_ms": quantile_ms(of_status(load, 429), 0.99),
+        "refused_with_retry_after": sum(refused) / max(1, len(refused)),
+        "lost": load.statuses.count(LOST),
+        "idle_mib": idle_mib,
+        "peak_mib": peak_mib,
+        "peak_allowed_mib": (idle_mib + slots_mib) * 1.15,
+        "after_mib": after_mib,
+        "p50_before_ms": quantile_ms(of_status(before, 200), 0.5),
+        "p50_after_ms": quantile_ms(of_status(after, 200), 0.5),
+    }
+
+
+def _pipeline_rate(seconds: float) -> float:
+    command = [sys.executable, "-m", "benchmarks.plain", "pipeline", str(seconds)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return max(json.loads(result.stdout).values())
+
+
+def _ratio(ours: list[float], theirs: list[float]) -> float:
+    """The median of the ratios of each round."""
+    return median(one / other for one, other in zip(ours, theirs, strict=True))
+
+
+def table(report: dict[str, Figures]) -> str:
+    """The figures as Markdown."""
+    lines = [
+        f"Machine: {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}.",
+        "",
+    ]
+    for title, figures in report.items():
+        lines += [f"## {title}", "", "| figure | value |", "|---|---|"]
+        lines += [f"| {name} | {value:.4g} |" for name, value in figures.items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure everything, or the sections that are named."""
+    sections: dict[str, Callable[[Budget, Path], Figures]] = {
+        "one client": one_client,
+        "saturation": saturation,
+        "overload": overload,
+        "reload": lambda budget, folder: reload_figures(budget.reloads, folder),
+        "stop": lambda budget, folder: stop_figures(budget.stops, folder),
+    }
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="a minute or two, with figures to match")
+    parser.add_argument("--only", choices=sections, action="append", help="a section; may be repeated")
+    options = parser.parse_args()
+    budget = Budget(options.quick)
+    report: dict[str, Figures] = {}
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for title in options.only or sections:
+            print(f"measuring: {title}", file=sys.stderr, flush=True)
+            report[title] = sections[title](budget, Path(folder))
+            (RESULTS / "serving.json").write_text(json.dumps(report, indent=2) + "\n")
+            (RESULTS / "serving.md").write_text(table(report))
+    print(table(report))
+
+
+if __name__ == "__main__":
+    main()
