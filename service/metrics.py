@@ -45,6 +45,8 @@ class Metrics:
         self.images = counter("images_total", "Pictures answered", "category")
         self.calibration_size = gauge("calibration_size", "Normal pictures behind the threshold", "category")
         self.model_info = gauge("model_info", "1 per served model", "name", "version", "kind", "digest")
+        self.text_cache = counter("text_cache_total", "Class names by whether their text was known", "result")
+        self.text_cache_size = gauge("text_cache_size", "Class names whose text is kept")
         self.ready = gauge("ready", "1 when pictures can be answered")
 
     def render(self) -> bytes:

@@ -11,12 +11,13 @@ from service.detect import Detector
 from service.errors import Kind, Problem
 from service.hangup import until_hangup
 from service.models import Model
-from service.openapi import DETECT_BATCH_BODY, DETECT_BODY, PROBLEMS
+from service.openapi import PROBLEMS, picture_body, pictures_body
 from service.schemas import (
     BatchAnswer,
     CategoriesAnswer,
     CategoryInfo,
     DetectAnswer,
+    DetectParameters,
     ExpertInfo,
     HealthAnswer,
     ModelInfo,
@@ -37,19 +38,19 @@ def detector_of(request: Request) -> Detector:
 Detecting = Annotated[Detector, Depends(detector_of)]
 
 
-@router.post("/detect", openapi_extra=DETECT_BODY)
+@router.post("/detect", openapi_extra=picture_body(DetectParameters))
 async def detect(request: Request, detector: Detecting) -> DetectAnswer:
     """Judge one picture."""
-    upload = await read_upload(request)
+    upload = await read_upload(request, DetectParameters)
     answer = await until_hangup(request, detector.detect(upload.one(), upload.parameters, trace_of(request)))
     request.state.timings_ms.update(answer.timings_ms)
     return answer
 
 
-@router.post("/detect/batch", openapi_extra=DETECT_BATCH_BODY)
+@router.post("/detect/batch", openapi_extra=pictures_body(DetectParameters))
 async def detect_batch(request: Request, detector: Detecting) -> BatchAnswer:
     """Judge several pictures; each gets a result or an error of its own, in order."""
-    upload = await read_form(request)
+    upload = await read_form(request, DetectParameters)
     if not upload.pictures:
         raise Problem(Kind.INVALID_PARAMETER, "file: at least one picture is expected, got 0")
     trace = trace_of(request)
