@@ -19,6 +19,8 @@ from service.middleware import BodyLimit, RequestContext
 from service.models import Models, load_models
 from service.routes import router
 from service.settings import Settings
+from service.zero_shot.detector import ZeroShotDetector
+from service.zero_shot.routes import router as zero_shot_router
 
 log = structlog.stdlib.get_logger("anomoe.app")
 
@@ -37,7 +39,9 @@ def create_app(settings: Settings, models: Models, metrics: Metrics) -> FastAPI:
 
     app = FastAPI(title="anomoe", version=version("anomoe"), description=DESCRIPTION, lifespan=lifespan)
     app.state.detector = detector
+    app.state.zero_shot = ZeroShotDetector(detector)
     app.include_router(router)
+    app.include_router(zero_shot_router)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(RequestContext, metrics=metrics)  # added last, so outermost
 

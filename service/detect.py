@@ -1,27 +1,32 @@
 """One picture's way: bytes -> permit -> decode -> batcher -> decide -> encode -> answer."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from time import perf_counter
+from typing import TypeVar
 
 import structlog
 
+from export.contract.manifest import InputSpec
 from service.answer import Trace, answer_of, draw, timings
 from service.backends.base import GraphError
-from service.batcher import Batched
+from service.batcher import Batched, Batcher
 from service.decide import decide
-from service.engine import Outcome, Picture
+from service.engine import Picture
 from service.errors import Kind, Problem, ProblemAnswer, problem_answer
-from service.image import open_picture
+from service.image import Opened, open_picture
 from service.metrics import Metrics
-from service.models import Model, Models
+from service.models import Models
 from service.permits import Permits
-from service.schemas import DetectAnswer, DetectParameters
+from service.schemas import DetectAnswer, DetectParameters, MapParameters
 from service.settings import Settings
 
 HOST_THREADS = 4  # Pillow and numpy let other threads run while they decode, resize and encode
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 log = structlog.stdlib.get_logger("anomoe.detect")
 
@@ -57,21 +62,17 @@ class Detector:
         """
         model = self.models.choose(parameters.category)
         manifest = model.bundle.manifest
-        loop = asyncio.get_running_loop()
         with self.permits.hold():
             clock = [perf_counter()]
-            needs_image = parameters.map == "overlay"
-            opened = await loop.run_in_executor(
-                self._threads, open_picture, data, manifest.input, self.settings.max_pixels, needs_image
-            )
+            opened = await self.open(data, manifest.input, parameters)
             clock.append(perf_counter())
-            batched = await self._compute(model, Picture(opened.pixels, parameters.category))
+            batched = await compute(model.batcher, Picture(opened.pixels, parameters.category))
             decision = decide(batched.result, parameters.alpha or manifest.calibration.alpha)
             clock.append(perf_counter())
-            drawn = await loop.run_in_executor(
-                self._threads, draw, opened, batched.result, decision, parameters, manifest.input
+            drawn = await self.on_host(
+                lambda: draw(opened, batched.result, decision, parameters, manifest.input)
             )
-        timings_ms = timings(clock, batched, trace.started)
+        timings_ms = timings(clock, batched.queue_s, batched.result.timings_ms, trace.started)
         self.metrics.count_picture(decision, batched.result, timings_ms)
         return answer_of(model, trace, decision, batched, drawn, timings_ms)
 
@@ -95,13 +96,30 @@ class Detector:
 
         return await asyncio.gather(*map(one, pictures))
 
-    async def _compute(self, model: Model, picture: Picture) -> Batched[Outcome]:
-        try:
-            return await model.batcher.submit(picture)
-        except GraphError as error:
-            log.exception("model failed")
-            raise Problem(Kind.INTERNAL, "the model failed on this picture, the log has more") from error
+    async def open(self, data: bytes, spec: InputSpec, parameters: MapParameters) -> Opened:
+        """Decode a picture for a model, off the event loop; an overlay needs the whole of it later.
+
+        Raises: Problem as `open_picture`.
+        """
+        keep_image = parameters.map == "overlay"
+        return await self.on_host(lambda: open_picture(data, spec, self.settings.max_pixels, keep_image))
+
+    async def on_host(self, work: Callable[[], Result]) -> Result:
+        """Do work of the processor in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def _set_ready(self, is_ready: bool) -> None:
         self.is_ready = is_ready
         self.metrics.ready.set(is_ready)
+
+
+async def compute(batcher: Batcher[Item, Result], item: Item) -> Batched[Result]:
+    """One item's way through a model.
+
+    Raises: Problem (500 when the model fails, 503); what else the model's batcher gives for it.
+    """
+    try:
+        return await batcher.submit(item)
+    except GraphError as error:
+        log.exception("model failed")
+        raise Problem(Kind.INTERNAL, "the model failed on this picture, the log has more") from error

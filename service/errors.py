@@ -16,6 +16,7 @@ class Kind(Enum):
     MALFORMED = (400, "The request is malformed")
     NOT_FOUND = (404, "There is nothing at this path")
     UNKNOWN_CATEGORY = (404, "No such category")
+    UNKNOWN_MODEL = (404, "No such model")
     METHOD_NOT_ALLOWED = (405, "The path does not take this method")
     TOO_LARGE = (413, "Too many bytes or pixels")
     NOT_A_PICTURE = (415, "Not a picture type")

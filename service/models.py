@@ -4,22 +4,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import structlog
 
-from export.contract.bundle import Bundle, BundleError
+from export.contract.bundle import Bundle
 from service.batcher import Batcher
 from service.engine import Engine, Outcome, Picture
 from service.errors import Kind, Problem
 from service.metrics import Metrics
 from service.settings import Settings
+from service.zero_shot.engine import ZeroShotEngine
+from service.zero_shot.model import ZeroShotModel, serve_zero_shot
 
 log = structlog.stdlib.get_logger("anomoe.models")
 
 
 @dataclass(frozen=True)
 class Model:
-    """One bundle in service."""
+    """One anomalymoe bundle in service."""
 
     bundle: Bundle
     batcher: Batcher[Picture, Outcome]
@@ -28,21 +31,36 @@ class Model:
 class Models:
     """Every model in service, in the order of the settings; at least one."""
 
-    def __init__(self, models: Sequence[Model]) -> None:
+    def __init__(self, models: Sequence[Model | ZeroShotModel]) -> None:
         self.all = tuple(models)
+        self._trained = [model for model in models if isinstance(model, Model)]
+        self._zero_shot = [model for model in models if isinstance(model, ZeroShotModel)]
 
     def choose(self, category: str | None) -> Model:
-        """The first model that knows the category; the first of all when none is named.
+        """The first model that knows the category; the first of its kind when none is named.
 
-        Raises: Problem (404) when no model knows the category.
+        Raises: Problem (404) when no model knows the category, or none was trained on products.
         """
+        if not self._trained:
+            raise Problem(
+                Kind.UNKNOWN_MODEL, "no bundle of kind anomalymoe is served, only /zero-shot answers"
+            )
         if category is None:
-            return self.all[0]
-        for model in self.all:
+            return self._trained[0]
+        for model in self._trained:
             if category in model.bundle.categories:
                 return model
-        known = sorted({name for model in self.all for name in model.bundle.categories})
+        known = sorted({name for model in self._trained for name in model.bundle.categories})
         raise Problem(Kind.UNKNOWN_CATEGORY, f"category: {category!r} is none of {', '.join(known)}")
+
+    def zero_shot(self) -> ZeroShotModel:
+        """The first model that takes class names.
+
+        Raises: Problem (404) when there is none.
+        """
+        if not self._zero_shot:
+            raise Problem(Kind.UNKNOWN_MODEL, "no bundle of kind moeclip is served, only /detect answers")
+        return self._zero_shot[0]
 
     def queue_depth(self) -> int:
         """Pictures that wait for a device."""
@@ -50,13 +68,16 @@ class Models:
 
     def start(self) -> None:
         """Begin to compute; needs a running event loop."""
-        for model in self.all:
-            model.batcher.start()
+        for batcher in self._batchers():
+            batcher.start()
 
     async def stop(self) -> None:
         """Finish what waits, then stop computing."""
-        for model in self.all:
-            await model.batcher.stop()
+        for batcher in self._batchers():
+            await batcher.stop()
+
+    def _batchers(self) -> list[Batcher[Any, Any]]:
+        return [*(model.batcher for model in self.all), *(model.names for model in self._zero_shot)]
 
 
 def load_models(settings: Settings, metrics: Metrics) -> Models:
@@ -70,13 +91,12 @@ def load_models(settings: Settings, metrics: Metrics) -> Models:
     return models
 
 
-def _load(folder: Path, settings: Settings, metrics: Metrics) -> Model:
+def _load(folder: Path, settings: Settings, metrics: Metrics) -> Model | ZeroShotModel:
     started = perf_counter()
     bundle = Bundle.read(folder)
     manifest = bundle.manifest
-    if manifest.kind != "anomalymoe":
-        raise BundleError(f"{folder}: kind {manifest.kind!r} cannot be served, only 'anomalymoe'")
-    engine = Engine(bundle, device=settings.device, threads=settings.threads, max_batch=settings.max_batch)
+    kind = ZeroShotEngine if manifest.kind == "moeclip" else Engine
+    engine = kind(bundle, device=settings.device, threads=settings.threads, max_batch=settings.max_batch)
     loaded = perf_counter()
     engine.warm_up()
     log.info(
@@ -88,6 +108,12 @@ def _load(folder: Path, settings: Settings, metrics: Metrics) -> Model:
         warm_up_s=_since(loaded),
     )
     metrics.model_info.labels(manifest.name, manifest.version, manifest.kind, bundle.digest).set(1)
+    if isinstance(engine, ZeroShotEngine):
+        return serve_zero_shot(bundle, engine, settings, metrics)
+    return _serve(bundle, engine, settings, metrics)
+
+
+def _serve(bundle: Bundle, engine: Engine, settings: Settings, metrics: Metrics) -> Model:
     for name, category in bundle.categories.items():
         metrics.calibration_size.labels(name).set(len(category.scores))
 

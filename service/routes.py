@@ -22,8 +22,10 @@ from service.schemas import (
     HealthAnswer,
     ModelInfo,
     ModelsAnswer,
+    ZeroShotInfo,
 )
 from service.upload import read_form, read_upload
+from service.zero_shot.model import ZeroShotModel
 
 router = APIRouter(responses=PROBLEMS)
 
@@ -60,7 +62,7 @@ async def detect_batch(request: Request, detector: Detecting) -> BatchAnswer:
 
 @router.get("/categories")
 async def categories(detector: Detecting) -> CategoriesAnswer:
-    """Every product and its calibration at the bundle's default alpha."""
+    """Every product and calibrated class name, with its threshold at the bundle's default alpha."""
     return CategoriesAnswer(
         categories=[info for model in detector.models.all for info in category_infos(model)]
     )
@@ -97,24 +99,28 @@ def trace_of(request: Request) -> Trace:
     return Trace(request.state.request_id, request.state.started)
 
 
-def category_infos(model: Model) -> list[CategoryInfo]:
-    """What the API tells about a model's products."""
-    alpha = model.bundle.manifest.calibration.alpha
+def category_infos(model: Model | ZeroShotModel) -> list[CategoryInfo]:
+    """What the API tells about a model's products or calibrated class names."""
+    manifest = model.bundle.manifest
+    alpha = manifest.calibration.alpha
+    calibrations = {**model.bundle.categories, **model.bundle.class_scores}
     return [
         CategoryInfo(
             name=name,
-            model=model.bundle.manifest.name,
-            threshold=conformal_threshold(category.scores, alpha),
-            alpha=effective_alpha(len(category.scores), alpha),
-            calibration_size=len(category.scores),
+            model=manifest.name,
+            kind=manifest.kind,
+            threshold=conformal_threshold(calibration.scores, alpha),
+            alpha=effective_alpha(len(calibration.scores), alpha),
+            calibration_size=len(calibration.scores),
         )
-        for name, category in model.bundle.categories.items()
+        for name, calibration in calibrations.items()
     ]
 
 
-def model_info(model: Model) -> ModelInfo:
+def model_info(model: Model | ZeroShotModel) -> ModelInfo:
     """What the API tells about a model."""
     manifest = model.bundle.manifest
+    spec = manifest.zero_shot
     return ModelInfo(
         name=manifest.name,
         version=manifest.version,
@@ -126,4 +132,5 @@ def model_info(model: Model) -> ModelInfo:
         top_k=manifest.top_k,
         experts=[ExpertInfo(level=expert.level, index=expert.index) for expert in manifest.experts],
         categories=list(manifest.categories),
+        zero_shot=ZeroShotInfo.model_validate(spec.model_dump()) if spec else None,
     )

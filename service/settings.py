@@ -29,6 +29,9 @@ class Settings(BaseSettings):
     queue_size: int = Field(default=64, ge=1, description="most pictures admitted at once, others get 429")
     max_body_bytes: int = Field(default=32 * 2**20, ge=1, description="largest request body, in bytes")
     max_pixels: int = Field(default=100_000_000, ge=1, description="largest picture, in pixels")
+    text_cache_size: int = Field(default=1024, ge=1, description="most class names whose text is kept")
+    max_class_names: int = Field(default=16, ge=1, description="most class names of one request")
+    max_class_name_length: int = Field(default=100, ge=1, description="longest class name, in characters")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least level logged"
     )
@@ -58,7 +61,7 @@ def describe_settings() -> str:
     """One line per setting: variable, default, meaning."""
     defaults = {name: "now" if field.default_factory else field.default for name, field in _fields()}
     return "\n".join(
-        f"{PREFIX}{name.upper():<15} {defaults[name]!s:<10} {field.description}" for name, field in _fields()
+        f"{PREFIX}{name.upper():<21} {defaults[name]!s:<10} {field.description}" for name, field in _fields()
     )
 
 

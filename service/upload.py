@@ -32,7 +32,7 @@ class Upload(Generic[Parameters]):
         Raises: Problem (422) when there is not exactly one.
         """
         if len(self.pictures) != 1:
-            detail = f"file: one picture is expected, got {len(self.pictures)}; several go to /detect/batch"
+            detail = f"file: one picture is expected, got {len(self.pictures)}; /detect/batch takes several"
             raise Problem(Kind.INVALID_PARAMETER, detail)
         return self.pictures[0]
 

@@ -15,7 +15,7 @@ from export.contract.category import FloatArray
 from export.contract.preprocess import Pixels
 from service.backends.base import Array, DeviceTensor, Graph, GraphError
 from service.backends.onnx import Device, OnnxGraph
-from service.zero_shot.text_tower import ClassText
+from service.zero_shot.text_tower import ClassText, TextTower
 
 MAX_ROWS = 32  # pairs in one run of the head: bounds its memory, whatever the batch asks
 
@@ -41,12 +41,13 @@ class Finding:
     """What the graphs say about one picture.
 
     best: the place of the name that fits the picture best. scores: 0..1, one a name. maps: (Hm, Wm) in
-    0..1, by the place of their name. timings_ms: of the batch the picture was in.
+    0..1 by the place of their name, all of them or the best one's. timings_ms: of the picture's batch.
     """
 
     best: int
     scores: tuple[float, ...]
     maps: Mapping[int, FloatArray]
+    has_all_maps: bool
     timings_ms: dict[str, float]
 
 
@@ -62,8 +63,9 @@ class _Judged:
 class ZeroShotEngine:
     """Computes batches of questions with the vision and head graphs of one bundle, from one thread.
 
+    `tower` encodes class names for it, from a thread of its own.
     device, threads: see `OnnxGraph`. max_batch: the largest batch that `warm_up` tries.
-    Raises BundleError or GraphError when the bundle's graphs cannot be loaded.
+    Raises BundleError or GraphError when the bundle's tokenizer or graphs cannot be loaded.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class ZeroShotEngine:
         self.manifest = bundle.manifest
         self._width = bundle.manifest.graphs["vision"].outputs["embedding"].shape[-1]
         self._max_batch = max_batch
+        self.tower = TextTower(bundle, device=device, threads=threads)
         self._graphs: dict[str, Graph] = {
             key: OnnxGraph(bundle.graph_bytes(key), device, threads, key) for key in GRAPHS
         }
@@ -87,13 +90,12 @@ class ZeroShotEngine:
         return [next(findings) if isinstance(item, Question) else item for item in checked]
 
     def warm_up(self) -> None:
-        """Run both graphs with one picture and with a full batch. Raises GraphError when one fails."""
-        size = (self.manifest.input.height, self.manifest.input.width, 3)
-        unit = np.eye(1, int(self._width), dtype=np.float32)
-        text = ClassText(np.repeat(unit, 2, axis=0), unit[0])
-        question = Question(np.zeros(size, np.uint8), (text,))
-        for batch in sorted({1, self._max_batch}):
-            for result in self.run([question] * batch):
+        """Run every graph, with one picture and with a full batch. Raises GraphError when one fails."""
+        height, width = self.manifest.input.height, self.manifest.input.width
+        text = self.tower.warm_up()
+        question = Question(np.zeros((height, width, 3), np.uint8), (text,))
+        for size in sorted({1, self._max_batch}):
+            for result in self.run([question] * size):
                 if isinstance(result, Exception):
                     raise result
 
@@ -174,4 +176,4 @@ def _finding(
     best = int(fits.argmax())
     wanted = range(len(rows)) if question.all_maps else (best,)
     maps = {place: judged.maps[rows.start + place].copy() for place in wanted}
-    return Finding(best, tuple(judged.scores[part].tolist()), maps, timings_ms)
+    return Finding(best, tuple(judged.scores[part].tolist()), maps, question.all_maps, timings_ms)

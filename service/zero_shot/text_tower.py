@@ -12,10 +12,10 @@ from tokenizers import Encoding, Tokenizer
 
 from export.contract.bundle import Bundle, BundleError
 from export.contract.category import FloatArray
+from export.contract.manifest import TOKENIZER
 from service.backends.base import Graph, GraphError
 from service.backends.onnx import Device, OnnxGraph
 
-TOKENIZER = "tokenizer.json"
 MAX_PROMPTS = 256  # in one run of the graph: bounds its memory
 
 
@@ -64,11 +64,12 @@ class TextTower:
             for name, group in zip(names, groups, strict=True)
         ]
 
-    def warm_up(self) -> None:
-        """Encode one name. Raises GraphError when the graph fails or its vectors are not finite."""
-        for result in self.run(["object"]):
-            if isinstance(result, Exception):
-                raise result
+    def warm_up(self) -> ClassText:
+        """The text of some name. Raises GraphError when the graph fails or its vectors are not finite."""
+        (result,) = self.run(["object"])
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     def _encode(self, tokens: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
         """Features and embeddings (P, E) of tokens (P, L)."""
