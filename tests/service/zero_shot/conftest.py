@@ -27,8 +27,8 @@ def zero_shot_service(start_service: ServiceFactory, zero_shot_folder: Path) -> 
 
 
 def picture(colour: str, *, spotted: bool = False, size: tuple[int, int] = (80, 60)) -> Image.Image:
-    """A plain picture, (width, height) = `size`, or one with a white spot in its upper left quarter."""
+    """A plain picture, (width, height) = `size`, or one with a white spot left and above of its middle."""
     image = Image.new("RGB", size, COLOURS[colour])
     if spotted:
-        image.paste((255, 255, 255), (size[0] // 5, size[1] // 5, size[0] * 2 // 5, size[1] * 2 // 5))
+        image.paste((255, 255, 255), (size[0] // 5, size[1] // 5, size[0] * 3 // 5, size[1] * 3 // 5))
     return image

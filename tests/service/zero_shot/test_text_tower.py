@@ -37,7 +37,7 @@ def only_texts(results: list[ClassText | Exception]) -> list[ClassText]:
 
 
 def unit(*vector: float) -> FloatArray:
-    return np.array(vector, np.float32) / np.float32(np.linalg.norm(vector))
+    return (np.array(vector) / np.linalg.norm(vector)).astype(np.float32)
 
 
 def with_tokenizer(folder: Path, change: Callable[[Tokenizer], object]) -> Path:
@@ -84,8 +84,8 @@ def test_braces_in_a_name_are_text(tower: TextTower) -> None:
 
 
 def test_name_with_too_many_tokens_fails_alone(tower: TextTower) -> None:
-    """The longest prompt has two words beside the name, and two tokens are its ends: "a ... with damage"."""
-    longest, too_long = " ".join(["brick"] * (CONTEXT - 5)), " ".join(["brick"] * (CONTEXT - 4))
+    """The longest prompt, "a photo of a {}", has four words beside the name, and two tokens are its ends."""
+    longest, too_long = " ".join(["brick"] * (CONTEXT - 6)), " ".join(["brick"] * (CONTEXT - 5))
     fine, failed, other = tower.run([longest, too_long, "slate"])
     assert isinstance(fine, ClassText)
     assert isinstance(failed, NameTooLongError)
