@@ -72,7 +72,10 @@ class ZeroShotDetector:
             raise Problem(Kind.TOO_LARGE, detail)
 
     async def _texts(self, model: ZeroShotModel, names: list[str]) -> tuple[ClassText, ...]:
+        async def encode(name: str) -> ClassText:
+            return (await compute(model.names, name)).result
+
         try:
-            return tuple(await self._cache.texts(model.bundle.digest, names, model.encode))
+            return tuple(await self._cache.texts(model.bundle.digest, names, encode))
         except NameTooLongError as error:
             raise Problem(Kind.INVALID_PARAMETER, f"class_names: {error}") from error

@@ -18,13 +18,6 @@ class ZeroShotModel:
     batcher: Batcher[Question, Finding]
     names: Batcher[str, ClassText]
 
-    async def encode(self, class_name: str) -> ClassText:
-        """The text of one class name, computed together with others that wait.
-
-        Raises: NameTooLongError, GraphError, Problem (503) after the model has stopped.
-        """
-        return (await self.names.submit(class_name)).result
-
 
 def serve_zero_shot(
     bundle: Bundle, engine: ZeroShotEngine, settings: Settings, metrics: Metrics
@@ -35,8 +28,8 @@ def serve_zero_shot(
         metrics.batch_size.observe(len(questions))
         return engine.run(questions)
 
-    return ZeroShotModel(
-        bundle,
-        Batcher(compute, settings.max_batch),
-        Batcher(engine.tower.run, settings.max_class_names),
-    )
+    def encode(names: list[str]) -> list[ClassText | Exception]:
+        return engine.tower.run(names)
+
+    pictures = Batcher(compute, settings.max_batch)
+    return ZeroShotModel(bundle, pictures, Batcher(encode, settings.max_class_names))

@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -59,9 +59,16 @@ def service(start_service: ServiceFactory) -> TestClient:
 @pytest.fixture(scope="session")
 def service_url(bundle_folder: Path) -> Iterator[str]:
     """The address of a service that listens on a real port."""
-    settings = Settings.model_validate({"bundles": str(bundle_folder), "device": "cpu", "threads": 1})
+    with listening(bundles=str(bundle_folder)) as address:
+        yield address
+
+
+@contextmanager
+def listening(**settings: object) -> Iterator[str]:
+    """The address of a service that listens on a real port while the context lasts."""
+    chosen = Settings.model_validate({"device": "cpu", "threads": 1, **settings})
     metrics = Metrics()
-    app = create_app(settings, load_models(settings, metrics), metrics)
+    app = create_app(chosen, load_models(chosen, metrics), metrics)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, args=([listener],))
