@@ -9,6 +9,7 @@ from export.contract.bundle import Bundle
 from export.contract.category import FloatArray
 from export.contract.manifest import InputSpec
 from service.batcher import Batched
+from service.caller import ANYONE, Caller
 from service.decide import Decision
 from service.engine import Outcome
 from service.image import Opened
@@ -28,10 +29,11 @@ from service.schemas import (
 
 @dataclass(frozen=True)
 class Trace:
-    """Which request a picture belongs to, and when it began (seconds, `perf_counter`)."""
+    """Which request a picture belongs to, when it began (seconds, `perf_counter`) and who asks."""
 
     request_id: str
     started: float
+    caller: Caller = ANYONE
 
 
 def draw(
@@ -61,7 +63,10 @@ def draw_map(
 def timings(
     clock: Sequence[float], queue_s: float, computed_ms: Mapping[str, float], started: float
 ) -> dict[str, float]:
-    """Milliseconds of each stage and of the request so far; clock: decode's begin and end, encode's begin."""
+    """Milliseconds of each stage and of the request so far.
+
+    clock: decode's begin and end, encode's begin. queue_s: all waiting, before decoding too.
+    """
     now = perf_counter()
     stages = {
         "decode": (clock[1] - clock[0]) * 1000,

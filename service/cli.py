@@ -12,6 +12,7 @@ from service.asking import ask_all, fail
 from service.backends.base import GraphError
 from service.report import JsonReport, detect_table, zero_shot_table
 from service.schemas import DetectParameters
+from service.security import ROLES, KeyFileError, add_key, make_key
 from service.settings import Settings, describe_settings
 from service.zero_shot.schemas import ZeroShotParameters
 
@@ -33,6 +34,17 @@ Examples:
   anomoe detect part.png
   anomoe detect pictures/ --category tile --alpha 0.05 --save-maps maps
   anomoe detect part.png --json
+"""
+KEY_HELP = """Make an API key: the key is printed once, the file keeps its hash.
+
+\b
+Examples:
+  anomoe key line-7 --file keys.txt
+  anomoe key operator --role admin --file keys.txt
+  ANOMOE_API_KEYS_FILE=keys.txt anomoe serve
+
+A running service reads the file again when it changes. To replace a key, add a second one of the same
+name, then delete the line of the first.
 """
 ZERO_SHOT_HELP = """Ask a running service about pictures of things it was not trained on, by name.
 
@@ -64,15 +76,37 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
     bundles: Annotated[list[str] | None, typer.Option(help="Bundle folder; may be repeated.")] = None,
 ) -> None:
-    """Load the bundles, warm up, then listen until stopped."""
+    """Load the bundles, warm up, then listen until stopped; what was accepted is answered first."""
     from service.app import run  # noqa: PLC0415 (the client must start without the compute stack)
 
     options = {"host": host, "port": port, "bundles": ",".join(bundles) if bundles else None}
     settings = read_settings({name: value for name, value in options.items() if value is not None})
     try:
-        run(settings)
-    except (BundleError, GraphError, OSError) as error:
+        code = run(settings)
+    except (BundleError, GraphError, KeyFileError, OSError) as error:
         fail(str(error))
+    if code:
+        fail("ended before every accepted request was answered, the log has more")
+
+
+@app.command(help=KEY_HELP)
+def key(
+    name: Annotated[str, typer.Argument(help="Whose key it is, like line-7.")],
+    role: Annotated[str, typer.Option(help="infer, or admin who may also reload bundles.")] = "infer",
+    file: Annotated[Path | None, typer.Option(help="File of keys to add it to; made when not there.")] = None,
+) -> None:
+    """Print a new key, which cannot be shown again, and add its hash to the file."""
+    if role not in ROLES:
+        raise typer.BadParameter(f"role: {' or '.join(ROLES)} is expected, got {role!r}")
+    try:
+        secret, entry = make_key(name, role)
+        if file is None:
+            typer.echo(f"Add this line to the file of ANOMOE_API_KEYS_FILE: {entry.line()}", err=True)
+        else:
+            add_key(file, entry)
+    except (KeyFileError, OSError) as error:
+        fail(str(error))
+    typer.echo(secret)
 
 
 @app.command(help=DETECT_HELP)

@@ -74,6 +74,13 @@ async def models(detector: Detecting) -> ModelsAnswer:
     return ModelsAnswer(models=[model_info(model) for model in detector.models.all])
 
 
+@router.post("/models/reload")
+async def reload(detector: Detecting) -> ModelsAnswer:
+    """Load the bundles anew (admin key); the present ones serve until the new ones are warm."""
+    await detector.reload()
+    return ModelsAnswer(models=[model_info(model) for model in detector.models.all])
+
+
 @router.get("/healthz")
 async def healthz() -> HealthAnswer:
     """Whether the process is alive."""
@@ -83,8 +90,7 @@ async def healthz() -> HealthAnswer:
 @router.get("/readyz")
 async def readyz(detector: Detecting) -> HealthAnswer:
     """Whether pictures can be answered; 503 when not."""
-    if not detector.is_ready:
-        raise Problem(Kind.UNAVAILABLE, "the service is starting or stopping")
+    detector.health.check()
     return HealthAnswer(status="ready")
 
 
@@ -95,8 +101,8 @@ async def metrics(detector: Detecting) -> Response:
 
 
 def trace_of(request: Request) -> Trace:
-    """The id and begin of a request, as the middleware left them."""
-    return Trace(request.state.request_id, request.state.started)
+    """The id, begin and caller of a request, as the middleware left them."""
+    return Trace(request.state.request_id, request.state.started, request.state.caller)
 
 
 def category_infos(model: Model | ZeroShotModel) -> list[CategoryInfo]:

@@ -1,9 +1,10 @@
-"""One picture's way: bytes -> permit -> decode -> texts -> batcher -> judge -> encode -> answer."""
+"""One picture's way: turn -> decode -> texts -> batcher -> judge -> encode -> answer."""
 
+from functools import partial
 from time import perf_counter
 
 from service.answer import Trace, timings
-from service.detect import Detector, compute
+from service.detect import Detector, model_problems
 from service.errors import Kind, Problem
 from service.zero_shot.answer import answer_of, draw_maps
 from service.zero_shot.class_names import clean_names
@@ -26,31 +27,31 @@ class ZeroShotDetector:
     async def detect(self, data: bytes, parameters: ZeroShotParameters, trace: Trace) -> ZeroShotAnswer:
         """The verdict on one encoded picture with each of the class names.
 
-        Raises: Problem (400, 404, 413, 415, 422, 429, 500 when the model fails, 503).
+        Raises: Problem (400, 404, 413, 415, 422, 500 when the model fails, 503, 504).
         """
         model = self._detector.models.zero_shot()
-        bundle, spec = model.bundle, model.bundle.manifest.input
         names = self._names(parameters)
-        with self._detector.permits.hold():
-            clock = [perf_counter()]
-            opened = await self._detector.open(data, spec, parameters)
-            self._check_maps(opened.size, len(names), parameters)
-            clock.append(perf_counter())
-            texts = await self._texts(model, names)
-            text_ms = (perf_counter() - clock[1]) * 1000
-            question = Question(
-                opened.pixels, texts, parameters.domain == "medical", parameters.maps == "all"
-            )
-            batched = await compute(model.batcher, question)
-            verdicts = judge(bundle, names, batched.result, parameters.threshold)
-            clock.append(perf_counter())
-            maps = await self._detector.on_host(
-                lambda: draw_maps(opened, batched.result, verdicts, parameters, spec)
-            )
+        with model_problems():
+            async with model.lane.turn(trace.caller) as waited_s:
+                clock = [perf_counter()]
+                opened = await self._detector.open(model.bundle, data, parameters, trace.caller)
+                self._check_maps(opened.size, len(names), parameters)
+                clock.append(perf_counter())
+                texts = await self._texts(model, names)
+                text_ms = (perf_counter() - clock[1]) * 1000
+                question = Question(
+                    opened.pixels, texts, parameters.domain == "medical", parameters.maps == "all"
+                )
+                batched = await model.batcher.submit(question, trace.caller)
+                verdicts = judge(model.bundle, names, batched.result, parameters.threshold)
+                clock.append(perf_counter())
+                spec = model.bundle.manifest.input
+                draw = partial(draw_maps, opened, batched.result, verdicts, parameters, spec)
+                maps = await self._detector.host.run(draw)
         computed_ms = {"text": text_ms, **batched.result.timings_ms}
-        timings_ms = timings(clock, batched.queue_s, computed_ms, trace.started)
+        timings_ms = timings(clock, waited_s + batched.queue_s, computed_ms, trace.started)
         self._detector.metrics.count_zero_shot(verdicts[batched.result.best], timings_ms)
-        return answer_of(bundle, trace, verdicts, batched, maps, timings_ms)
+        return answer_of(model.bundle, trace, verdicts, batched, maps, timings_ms)
 
     def _names(self, parameters: ZeroShotParameters) -> list[str]:
         settings = self._settings
@@ -73,7 +74,7 @@ class ZeroShotDetector:
 
     async def _texts(self, model: ZeroShotModel, names: list[str]) -> tuple[ClassText, ...]:
         async def encode(name: str) -> ClassText:
-            return (await compute(model.names, name)).result
+            return (await model.names.submit(name)).result
 
         try:
             return tuple(await self._cache.texts(model.bundle.digest, names, encode))

@@ -61,9 +61,9 @@ class _Judged:
 
 
 class ZeroShotEngine:
-    """Computes batches of questions with the vision and head graphs of one bundle, from one thread.
+    """Computes batches of questions with the vision and head graphs of one bundle.
 
-    `tower` encodes class names for it, from a thread of its own.
+    `tower` encodes class names for it. Several threads may use both at once.
     device, threads: see `OnnxGraph`. max_batch: the largest batch that `warm_up` tries.
     Raises BundleError or GraphError when the bundle's tokenizer or graphs cannot be loaded.
     """
@@ -91,13 +91,18 @@ class ZeroShotEngine:
 
     def warm_up(self) -> None:
         """Run every graph, with one picture and with a full batch. Raises GraphError when one fails."""
-        height, width = self.manifest.input.height, self.manifest.input.width
-        text = self.tower.warm_up()
-        question = Question(np.zeros((height, width, 3), np.uint8), (text,))
+        samples = self.samples(self._max_batch)
         for size in sorted({1, self._max_batch}):
-            for result in self.run([question] * size):
+            for result in self.run(samples[:size]):
                 if isinstance(result, Exception):
                     raise result
+
+    def samples(self, count: int) -> list[Question]:
+        """Noise with one class name. Raises GraphError when the text tower fails."""
+        text = self.tower.warm_up()
+        size = (self.manifest.input.height, self.manifest.input.width, 3)
+        rng = np.random.default_rng(0)
+        return [Question(rng.integers(0, 256, size, np.uint8), (text,)) for _ in range(count)]
 
     def _complaint(self, question: Question) -> ValueError | None:
         wanted = (self.manifest.input.height, self.manifest.input.width, 3)

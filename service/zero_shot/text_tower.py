@@ -36,7 +36,7 @@ class ClassText:
 
 
 class TextTower:
-    """Encodes class names with the text graph of one bundle, from one thread.
+    """Encodes class names with the text graph of one bundle; several threads may use it at once.
 
     Raises BundleError or GraphError when tokenizer or graph cannot be loaded or do not fit each other.
     """

@@ -41,7 +41,7 @@ def start_service(bundle_folder: Path) -> Iterator[ServiceFactory]:
 
         def start(**settings: object) -> TestClient:
             chosen = Settings.model_validate(
-                {"bundles": str(bundle_folder), "device": "cpu", "threads": 1, **settings}
+                {"bundles": str(bundle_folder), "device": "cpu", "threads": 1, "tune_s": 0, **settings}
             )
             metrics = Metrics()
             app = create_app(chosen, load_models(chosen, metrics), metrics)
@@ -66,7 +66,7 @@ def service_url(bundle_folder: Path) -> Iterator[str]:
 @contextmanager
 def listening(**settings: object) -> Iterator[str]:
     """The address of a service that listens on a real port while the context lasts."""
-    chosen = Settings.model_validate({"device": "cpu", "threads": 1, **settings})
+    chosen = Settings.model_validate({"device": "cpu", "threads": 1, "tune_s": 0, **settings})
     metrics = Metrics()
     app = create_app(chosen, load_models(chosen, metrics), metrics)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))

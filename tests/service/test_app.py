@@ -228,8 +228,10 @@ def test_failing_model_is_a_problem_for_its_picture(
 
 def test_stopping_service_is_not_ready(start_service: ServiceFactory) -> None:
     service = start_service()
-    detector_in(service).is_ready = False
-    check_problem(service.get("/readyz"), 503, "unavailable")
+    detector_in(service).health.enter("stopping")
+    check_problem(service.get("/readyz"), 503, "unavailable", "stopping")
+    check_problem(service.post("/detect", content=NORMAL, headers=PNG), 503, "unavailable", "stopping")
+    assert service.get("/healthz").status_code == 200
 
 
 def test_request_id_is_the_callers_when_it_is_sane(service: TestClient) -> None:
