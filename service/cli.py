@@ -166,3 +166,7 @@ def first_complaint(error: ValidationError) -> str:
     """The first wrong field, what is wrong and the value."""
     first = error.errors()[0]
     return f"{'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r}"
+
+
+if __name__ == "__main__":
+    app()

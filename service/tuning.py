@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import median
 from threading import Thread
 from time import perf_counter
 
@@ -11,8 +10,8 @@ import numpy as np
 GAIN = 0.95  # a larger batch, or a second one at once, must take at most this much of the time per item
 ROUNDS = 3
 
-Timer = Callable[[int], float]
-"""Seconds that one batch of so many items takes."""
+Case = tuple[int, int]
+"""How many items a batch has, and how many batches are computed at once."""
 
 
 @dataclass(frozen=True)
@@ -37,27 +36,40 @@ class Plan:
 def make_plan(run: Callable[[int], object], max_batch: int, max_parallel: int, budget_s: float) -> Plan:
     """Time batches of 1, 2, 4, ... up to `max_batch`, then `max_parallel` of the best at once.
 
-    run: computes a batch of so many items, from any thread. budget_s: no further size is begun after it.
+    run: computes a batch of so many items, from any thread. budget_s: about how long it may take; the largest
+    sizes are left out first.
     """
     stop = perf_counter() + budget_s
     sizes = sorted({min(2**power, max_batch) for power in range(max_batch.bit_length() + 1)})
-    measured: dict[int, float] = {}
-    for size in sizes:
-        measured[size] = _seconds(run, size, 1)
-        if perf_counter() > stop:
-            break
-    per_item, fixed = fit_line(list(measured), list(measured.values()))
-    batch = best_batch(measured)
+    measured = measure(run, [(size, 1) for size in sizes], stop)
+    seconds = {size: measured[size, 1] for size in sizes if (size, 1) in measured}
+    batch = best_batch(seconds)
     parallel = 1
-    if max_parallel > 1 and perf_counter() < stop:
-        together = _seconds(run, batch, max_parallel) / max_parallel
-        parallel = max_parallel if together < GAIN * measured[batch] else 1
-    return Plan(batch, parallel, per_item, fixed)
+    if max_parallel > 1:
+        both = measure(run, [(batch, 1), (batch, max_parallel)], stop)
+        together = both.get((batch, max_parallel), float("inf")) / max_parallel
+        parallel = max_parallel if together < GAIN * both[batch, 1] else 1
+    return Plan(batch, parallel, *fit_line(list(seconds), list(seconds.values())))
+
+
+def measure(run: Callable[[int], object], cases: Sequence[Case], stop: float) -> dict[Case, float]:
+    """Seconds each case takes: the shortest of some rounds, in which the cases follow each other.
+
+    What else the machine does only ever makes a round longer. After `stop` nothing is measured that need not
+    be: the first case always is.
+    """
+    shortest: dict[Case, float] = {}
+    for _ in range(ROUNDS):
+        for case in cases:
+            if shortest and perf_counter() > stop:
+                return shortest
+            shortest[case] = min(shortest.get(case, float("inf")), _seconds(run, *case))
+    return shortest
 
 
 def best_batch(measured: dict[int, float]) -> int:
     """The smallest batch that no larger one beats by more than GAIN, in seconds per item."""
-    best = 1
+    best = min(measured)
     for size in sorted(measured):
         if measured[size] / size < GAIN * measured[best] / best:
             best = size
@@ -75,14 +87,10 @@ def fit_line(sizes: Sequence[int], seconds: Sequence[float]) -> tuple[float, flo
 
 
 def _seconds(run: Callable[[int], object], size: int, parallel: int) -> float:
-    """Median time of a batch of `size`, as many at once as `parallel`."""
-    laps: list[float] = []
-    for _ in range(ROUNDS):
-        threads = [Thread(target=run, args=(size,)) for _ in range(parallel)]
-        began = perf_counter()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        laps.append(perf_counter() - began)
-    return median(laps)
+    threads = [Thread(target=run, args=(size,)) for _ in range(parallel)]
+    began = perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return perf_counter() - began

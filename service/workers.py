@@ -76,28 +76,24 @@ class Workers:
         return await job.answer
 
     def _work(self, jobs: _Jobs) -> None:
-        is_retired = False
         try:
-            while not is_retired:
-                is_retired = self._work_once(jobs)
-        finally:
-            if not is_retired:
-                self._tell(self._fail, f"{self.name}: a thread died", jobs)
+            while self._work_once(jobs):
+                pass
+        except BaseException as error:  # it ends the thread all the same
+            self._tell(self._fail, f"{self.name}: a thread died of {type(error).__name__}", jobs)
 
     def _work_once(self, jobs: _Jobs) -> bool:
-        """Do the next job; true when there will be none. In a function, so that no thread keeps a result."""
+        """Do the next job; false when there will be none. A function, so that no idle thread keeps a result."""
         job = jobs.get()
         if job is None:
-            return True
-        job.started = perf_counter()
-        if job.answer.cancelled():
-            self._tell(self._settle, job, None, None)
             return False
+        job.started = perf_counter()
         try:
-            self._tell(self._settle, job, job.call(), None)
+            result = None if job.answer.cancelled() else job.call()
+            self._tell(self._settle, job, result, None)
         except Exception as error:  # belongs to the caller
             self._tell(self._settle, job, None, error)
-        return False
+        return True
 
     def _tell(self, callback: Callable[..., None], *arguments: object) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody listens any more

@@ -28,6 +28,12 @@ structlog.configure(
 ServiceFactory = Callable[..., TestClient]
 
 
+def settings_for(bundles: Path, /, **settings: object) -> Settings:
+    """Settings of a small service that starts at once."""
+    quick = {"bundles": str(bundles), "device": "cpu", "threads": 1, "tune_s": 0}
+    return Settings.model_validate({**quick, **settings})
+
+
 @pytest.fixture(scope="session")
 def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny bundle, written once."""
@@ -40,9 +46,7 @@ def start_service(bundle_folder: Path) -> Iterator[ServiceFactory]:
     with ExitStack() as stack:
 
         def start(**settings: object) -> TestClient:
-            chosen = Settings.model_validate(
-                {"bundles": str(bundle_folder), "device": "cpu", "threads": 1, "tune_s": 0, **settings}
-            )
+            chosen = settings_for(bundle_folder, **settings)
             metrics = Metrics()
             app = create_app(chosen, load_models(chosen, metrics), metrics)
             return stack.enter_context(TestClient(app))
@@ -59,14 +63,14 @@ def service(start_service: ServiceFactory) -> TestClient:
 @pytest.fixture(scope="session")
 def service_url(bundle_folder: Path) -> Iterator[str]:
     """The address of a service that listens on a real port."""
-    with listening(bundles=str(bundle_folder)) as address:
+    with listening(bundle_folder) as address:
         yield address
 
 
 @contextmanager
-def listening(**settings: object) -> Iterator[str]:
+def listening(bundles: Path) -> Iterator[str]:
     """The address of a service that listens on a real port while the context lasts."""
-    chosen = Settings.model_validate({"device": "cpu", "threads": 1, "tune_s": 0, **settings})
+    chosen = settings_for(bundles)
     metrics = Metrics()
     app = create_app(chosen, load_models(chosen, metrics), metrics)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))

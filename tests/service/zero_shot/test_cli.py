@@ -19,7 +19,7 @@ runner = CliRunner()
 
 @pytest.fixture(scope="module")
 def url(zero_shot_folder: Path) -> Iterator[str]:
-    with listening(bundles=str(zero_shot_folder)) as address:
+    with listening(zero_shot_folder) as address:
         yield address
 
 
