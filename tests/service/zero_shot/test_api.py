@@ -20,7 +20,14 @@ from service.zero_shot.text_tower import TextTower
 from tests.service.conftest import ServiceFactory, encoded
 from tests.service.test_app import PNG, check_problem, detector_in
 from tests.service.zero_shot.conftest import picture
-from tests.tiny_zero_shot_bundle import ABNORMAL, CONTEXT, NORMAL, SIZE, tiny_normal_scores
+from tests.tiny_zero_shot_bundle import (
+    ABNORMAL,
+    CONTEXT,
+    NORMAL,
+    SIZE,
+    make_tiny_zero_shot_bundle,
+    tiny_normal_scores,
+)
 
 BRICK = encoded(picture("brick"))
 SPOTTED = encoded(picture("brick", spotted=True))
@@ -409,3 +416,25 @@ def test_openapi_describes_body_and_parameters(zero_shot_service: TestClient) ->
         schema = contents[kind]["schema"]
         assert set(schema["properties"]) == {picture_field, *names}
         assert (schema["required"], schema["additionalProperties"]) == ([picture_field], False)
+
+
+def test_reload_takes_the_new_bundle_and_keeps_texts_of_the_same_one(
+    start_service: ServiceFactory, tmp_path: Path
+) -> None:
+    """Texts belong to the digest of their bundle."""
+    folder = make_tiny_zero_shot_bundle(tmp_path / "bundle")
+    service = start_service(bundles=str(folder))
+    assert answered(service, "slate")["calibrated"] is False
+    reload_bundles(service)
+    assert answered(service, "slate")["calibrated"] is False
+    assert text_metrics(service) == (1, 1, 1)
+    make_tiny_zero_shot_bundle(folder, version="2", calibrated=("slate",))
+    reload_bundles(service)
+    answer = answered(service, "slate")
+    assert (answer["model"]["version"], answer["calibrated"]) == ("2", True)
+    assert text_metrics(service) == (1, 2, 2)
+
+
+def reload_bundles(service: TestClient) -> None:
+    assert service.portal is not None
+    service.portal.call(detector_in(service).reload)
