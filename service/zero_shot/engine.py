@@ -4,11 +4,12 @@ Shape letters: B pictures, r rows (pairs), k class names of one picture, E embed
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from time import perf_counter
 
 import numpy as np
+import numpy.typing as npt
 
 from export.contract.bundle import Bundle
 from export.contract.category import FloatArray
@@ -52,12 +53,25 @@ class Finding:
 
 
 @dataclass(frozen=True, eq=False)
+class _Pairs:
+    """All pairs of a batch, picture by picture: rows, medical, is_kept (r,), texts (r, 2, E).
+
+    is_kept: the map is wanted.
+    """
+
+    rows: npt.NDArray[np.int64]
+    texts: FloatArray
+    medical: npt.NDArray[np.bool_]
+    is_kept: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
 class _Judged:
-    """All pairs of a batch, picture by picture: scores (r,), maps (r, Hm, Wm); errors by row."""
+    """What the head says, by pair: scores (r,), maps (Hm, Wm) that are kept, errors."""
 
     scores: FloatArray
-    maps: FloatArray
-    errors: dict[int, GraphError]
+    maps: dict[int, FloatArray] = field(default_factory=dict[int, FloatArray])
+    errors: dict[int, GraphError] = field(default_factory=dict[int, GraphError])
 
 
 class ZeroShotEngine:
@@ -122,63 +136,81 @@ class ZeroShotEngine:
             {"image": np.stack([question.pixels for question in questions])}
         )
         embedding = seen["embedding"].numpy().astype(np.float32)
+        best = [_best(question, unit) for question, unit in zip(questions, embedding, strict=True)]
         clock.append(perf_counter())
-        judged = self._judge(seen, questions)
+        judged = self._judge(seen, _pairs(questions, best))
         clock.append(perf_counter())
         vision_s, head_s = (end - start for start, end in pairwise(clock))
         timings_ms = {"vision": vision_s * 1000, "head": head_s * 1000}
-        ends = np.cumsum([len(question.texts) for question in questions]).tolist()
+        ends: list[int] = np.cumsum([len(question.texts) for question in questions]).tolist()
         return [
-            _finding(question, unit, judged, end, timings_ms)
-            for question, unit, end in zip(questions, embedding, ends, strict=True)
+            _finding(judged, range(end - len(question.texts), end), question, place, timings_ms)
+            for question, place, end in zip(questions, best, ends, strict=True)
         ]
 
-    def _judge(self, seen: Mapping[str, DeviceTensor], questions: Sequence[Question]) -> _Judged:
-        """Run the head on all pairs, some rows at a time; what fails, fails for those rows."""
-        pairs = [(place, question) for place, question in enumerate(questions) for _ in question.texts]
-        texts = np.stack([text.states for question in questions for text in question.texts])
-        rows = np.array([place for place, _ in pairs], np.int64)
-        medical = np.array([question.medical for _, question in pairs], np.bool_)
-        scores = np.zeros(len(pairs), np.float32)
-        maps = np.zeros((len(pairs), *self.manifest.map_size), np.float32)
-        errors: dict[int, GraphError] = {}
-        for start in range(0, len(pairs), MAX_ROWS):
+    def _judge(self, seen: Mapping[str, DeviceTensor], pairs: _Pairs) -> _Judged:
+        """Run the head on all pairs, some at a time; what fails, fails for those."""
+        count = len(pairs.rows)
+        judged = _Judged(np.zeros(count, np.float32))
+        for start in range(0, count, MAX_ROWS):
             part = slice(start, start + MAX_ROWS)
-            pair_feeds = {"rows": rows[part], "text": texts[part], "medical": medical[part]}
+            places = range(count)[part]
             try:
-                scores[part], maps[part] = self._head(seen, pair_feeds)
+                judged.scores[part], maps = self._head(seen, pairs, part)
             except GraphError as error:
-                errors.update(dict.fromkeys(range(len(pairs))[part], error))
-        return _Judged(scores, maps, errors)
+                judged.errors.update(dict.fromkeys(places, error))
+                continue
+            for place, raw_map in zip(places, maps, strict=True):
+                if not (np.isfinite(judged.scores[place]) and np.isfinite(raw_map).all()):
+                    judged.errors[place] = GraphError("head: a score or map is not finite")
+                elif pairs.is_kept[place]:
+                    judged.maps[place] = raw_map.copy()
+        return judged
 
     def _head(
-        self, seen: Mapping[str, DeviceTensor], pair_feeds: Mapping[str, Array]
+        self, seen: Mapping[str, DeviceTensor], pairs: _Pairs, part: slice
     ) -> tuple[FloatArray, FloatArray]:
         """Scores (r,) and maps (r, Hm, Wm) of some pairs."""
-        feeds = {"tokens": seen["tokens"], "summary": seen["summary"], **pair_feeds}
+        rows = pairs.rows[part]
+        feeds: dict[str, Array | DeviceTensor] = {
+            "tokens": seen["tokens"],
+            "summary": seen["summary"],
+            "rows": rows,
+            "text": pairs.texts[part],
+            "medical": pairs.medical[part],
+        }
         answer = self._graphs["head"].run(feeds)
-        rows = len(pair_feeds["rows"])
-        for name, wanted in (("score", (rows,)), ("map", (rows, *self.manifest.map_size))):
+        for name, wanted in (("score", (len(rows),)), ("map", (len(rows), *self.manifest.map_size))):
             if answer[name].shape != wanted:
                 raise GraphError(f"head: {name} has shape {answer[name].shape}, not {wanted}")
-        return answer["score"].astype(np.float32), answer["map"].astype(np.float32)
+        return answer["score"].astype(np.float32), answer["map"].astype(np.float32, copy=False)
+
+
+def _best(question: Question, embedding: FloatArray) -> int | None:
+    """The place of the name that fits the picture's embedding (E,) best; None when it is not finite."""
+    fits = np.stack([text.embedding for text in question.texts]) @ embedding
+    return int(fits.argmax()) if np.isfinite(fits).all() else None
+
+
+def _pairs(questions: Sequence[Question], best: Sequence[int | None]) -> _Pairs:
+    pairs = [(row, place) for row, question in enumerate(questions) for place in range(len(question.texts))]
+    return _Pairs(
+        rows=np.array([row for row, _ in pairs], np.int64),
+        texts=np.stack([questions[row].texts[place].states for row, place in pairs]),
+        medical=np.array([questions[row].medical for row, _ in pairs]),
+        is_kept=np.array([questions[row].all_maps or place == best[row] for row, place in pairs]),
+    )
 
 
 def _finding(
-    question: Question, embedding: FloatArray, judged: _Judged, end: int, timings_ms: dict[str, float]
+    judged: _Judged, pairs: range, question: Question, best: int | None, timings_ms: dict[str, float]
 ) -> Finding | Exception:
-    """The finding of the question whose rows end before `end`; embedding (E,) of its picture."""
-    rows = range(end - len(question.texts), end)
-    for row in rows:
-        if row in judged.errors:
-            return judged.errors[row]
-    fits = np.stack([text.embedding for text in question.texts]) @ embedding
-    part = slice(rows.start, rows.stop)
-    if not (np.isfinite(fits).all() and np.isfinite(judged.scores[part]).all()):
-        return GraphError("vision, head: an embedding or a score is not finite")
-    if not np.isfinite(judged.maps[part]).all():
-        return GraphError("head: a map is not finite")
-    best = int(fits.argmax())
-    wanted = range(len(rows)) if question.all_maps else (best,)
-    maps = {place: judged.maps[rows.start + place].copy() for place in wanted}
-    return Finding(best, tuple(judged.scores[part].tolist()), maps, question.all_maps, timings_ms)
+    """The finding of a question whose pairs are those of `judged` at `pairs`."""
+    for pair in pairs:
+        if pair in judged.errors:
+            return judged.errors[pair]
+    if best is None:
+        return GraphError("vision: an embedding is not finite")
+    scores: list[float] = judged.scores[pairs.start : pairs.stop].tolist()
+    maps = {place: judged.maps[pair] for place, pair in enumerate(pairs) if pair in judged.maps}
+    return Finding(best, tuple(scores), maps, question.all_maps, timings_ms)

@@ -109,8 +109,9 @@ def _tokenizer(bundle: Bundle, context_length: int) -> Tokenizer:
         tokenizer = Tokenizer.from_str(data.decode())
     except Exception as error:  # tokenizers raises bare Exception
         raise BundleError(f"{where}: {error}") from error
-    length = len(tokenizer.encode("object").ids)
-    if length != context_length:
-        raise BundleError(f"{where}: gives {length} tokens, the context length is {context_length}")
+    for text in ("object", "object " * context_length):
+        length = len(tokenizer.encode(text).ids)
+        if length != context_length:
+            raise BundleError(f"{where}: gives {length} tokens, the context length is {context_length}")
     tokenizer.encode_special_tokens = True
     return tokenizer

@@ -3,7 +3,7 @@
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import Kind, Problem
@@ -92,6 +92,7 @@ def test_number_of_names_is_bounded() -> None:
     assert complaint("a", "a", "a", max_names=2) == "class_names: 1 to 2 names are expected, got 3"
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=6))
 def test_any_text_is_refused_with_its_place_or_comes_out_clean_once_and_for_all(names: list[str]) -> None:
     refused = None

@@ -198,6 +198,27 @@ def test_value_that_is_not_finite_fails_only_its_picture(engine: ZeroShotEngine,
     assert isinstance(fine, Finding)
 
 
+def test_embedding_that_is_not_finite_fails_only_its_picture(engine: ZeroShotEngine) -> None:
+    class Nan:
+        def __init__(self, values: NDArray[np.generic]) -> None:
+            self.values = values.copy()
+            self.values[0] = np.nan
+
+        def numpy(self) -> NDArray[np.generic]:
+            return self.values
+
+    class NanGraph(CountingGraph):
+        def run_on_device(self, feeds):
+            seen = super().run_on_device(feeds)
+            return {**seen, "embedding": Nan(seen["embedding"].numpy())}
+
+    engine._graphs["vision"] = NanGraph(engine._graphs["vision"])
+    failed, fine = engine.run([question(engine, picture(colour), "brick") for colour in ("brick", "slate")])
+    assert isinstance(failed, GraphError)
+    assert "embedding is not finite" in str(failed)
+    assert isinstance(fine, Finding)
+
+
 def test_head_with_another_shape_is_named(engine: ZeroShotEngine) -> None:
     class Small(CountingGraph):
         def run(self, feeds):

@@ -5,7 +5,7 @@ from collections.abc import Coroutine
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.metrics import Metrics
@@ -141,6 +141,7 @@ def test_failure_is_told_to_all_who_wait_and_not_kept() -> None:
     run(scenario())
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(1, 4), st.lists(st.lists(st.sampled_from("abcdef"), min_size=1, max_size=6, unique=True)))
 def test_answers_are_right_and_memory_bounded_for_any_requests(
     capacity: int, requests: list[list[str]]

@@ -108,6 +108,12 @@ def test_tokenizer_of_another_length_is_refused(tmp_path: Path) -> None:
         open_tower(longer)
 
 
+def test_tokenizer_that_does_not_shorten_is_refused(tmp_path: Path) -> None:
+    endless = with_tokenizer(tmp_path, lambda tokenizer: tokenizer.no_truncation())
+    with pytest.raises(BundleError, match=rf"tokenizer.json: gives {CONTEXT + 2} tokens"):
+        open_tower(endless)
+
+
 def test_broken_tokenizer_is_named(tmp_path: Path) -> None:
     bundle = Bundle.read(make_tiny_zero_shot_bundle(tmp_path / "plain"))
     contents = {path: bundle.file_bytes(path) for path in bundle.manifest.files}
