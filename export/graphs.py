@@ -3,8 +3,8 @@
 Legend: B batch, b pictures that chose an expert, T tokens, F features, D width, M components, K top-k.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -34,12 +34,16 @@ _AXES = {
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One graph to be: its key, the module that computes it, and the names of what goes in and comes out."""
+    """One graph to be: its key, the module that computes it, and the names of what goes in and comes out.
+
+    axes: of each of them, the names of the leading axes that may have any size.
+    """
 
     key: str
     module: nn.Module
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    axes: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _AXES)
 
 
 class Backbone(nn.Module):
@@ -140,8 +144,3 @@ def example_tensors(
         "valid": torch.arange(components).expand(len(rows), -1) < components - 1,
         "levels": torch.rand(batch, len(LEVELS), *encoder.grid, generator=random),
     }
-
-
-def dynamic_axes(name: str) -> tuple[str, ...]:
-    """The names of the leading axes of a graph input or output that may have any size."""
-    return _AXES[name]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from export.contract.manifest import GraphSpec, TensorSpec
-from export.graphs import Part, dynamic_axes
+from export.graphs import Part
 
 OPSET = 18
 
@@ -38,7 +38,7 @@ def export_onnx(part: Part, examples: dict[str, Tensor]) -> OnnxFile:
             opset_version=OPSET,
             input_names=part.inputs,
             output_names=part.outputs,
-            dynamic_shapes=tuple(dict(enumerate(dynamic_axes(name))) for name in part.inputs),
+            dynamic_shapes=tuple(dict(enumerate(part.axes[name])) for name in part.inputs),
             verbose=False,
         )
         results = part.module(*feeds)
@@ -47,18 +47,17 @@ def export_onnx(part: Part, examples: dict[str, Tensor]) -> OnnxFile:
     outputs = results if isinstance(results, tuple) else (results,)
     spec = GraphSpec(
         path=f"graphs/{part.key}.onnx",
-        inputs=_specs(part.inputs, feeds),
-        outputs=_specs(part.outputs, outputs),
+        inputs=_specs(part, part.inputs, feeds),
+        outputs=_specs(part, part.outputs, outputs),
     )
     return OnnxFile(spec, program.model_proto.SerializeToString(deterministic=True))
 
 
-def _specs(names: tuple[str, ...], tensors: tuple[Tensor, ...]) -> dict[str, TensorSpec]:
-    return {name: _spec(name, tensor) for name, tensor in zip(names, tensors, strict=True)}
+def _specs(part: Part, names: tuple[str, ...], tensors: tuple[Tensor, ...]) -> dict[str, TensorSpec]:
+    return {name: _spec(part.axes[name], tensor) for name, tensor in zip(names, tensors, strict=True)}
 
 
-def _spec(name: str, tensor: Tensor) -> TensorSpec:
-    axes = dynamic_axes(name)
+def _spec(axes: tuple[str, ...], tensor: Tensor) -> TensorSpec:
     return TensorSpec(dtype=_DTYPES[tensor.dtype], shape=(*axes, *tensor.shape[len(axes) :]))
 
 
