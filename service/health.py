@@ -69,7 +69,8 @@ class Health:
         log.error("stage failed", stage=workers.name, reason=reason)
         self._recoveries += 1
         if is_again or self._recoveries > MOST_RECOVERIES:
-            self._give_up(reason)
+            log.critical("giving up", reason=reason)
+            self.on_give_up()
             return
         task = asyncio.create_task(self._recover(workers, probe))
         self._tasks.add(task)
@@ -80,13 +81,8 @@ class Health:
         try:
             await workers.run(probe)
         except Exception as error:  # whatever the probe raises, the stage does not work
-            if workers.failure is None:  # else the second failure has said so already
-                self._give_up(str(error))
+            workers.fail(str(error))  # unless it has failed again already
             return
         self._failed.pop(workers, None)
         self.metrics.ready.set(self.is_ready)
         log.info("stage recovered", stage=workers.name)
-
-    def _give_up(self, reason: str) -> None:
-        log.critical("giving up", reason=reason)
-        self.on_give_up()

@@ -76,7 +76,7 @@ class Permits:
             what = f"{held.size} bytes of this client, {self.taken_bytes} in all, of {self.byte_limit}"
             raise self._busy(held, what)
         wait_s = self.pace.wait_s(self._ahead(held))
-        if wait_s > caller.remaining_s:
+        if wait_s > max(0.0, caller.remaining_s):
             raise self._busy(held, f"{self.taken} requests, {wait_s:.3f} s until a turn, past the deadline")
 
     def _ahead(self, held: _Held) -> int:

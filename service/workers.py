@@ -63,6 +63,10 @@ class Workers:
         if self.failure is not None:
             raise StageError(self.failure)
 
+    def fail(self, reason: str) -> None:
+        """Count as failed: every call under way gets StageError, and `on_failure` is called."""
+        self._fail(reason, self._jobs)
+
     async def run(self, call: Callable[[], Result]) -> Result:
         """Call in one of the threads; a caller cancelled before it begins costs nothing.
 
@@ -83,7 +87,7 @@ class Workers:
             self._tell(self._fail, f"{self.name}: a thread died of {type(error).__name__}", jobs)
 
     def _work_once(self, jobs: _Jobs) -> bool:
-        """Do the next job; false when there will be none. A function, so that no idle thread keeps a result."""
+        """Do the next job; false when there are no more. As this returns, no idle thread keeps a result."""
         job = jobs.get()
         if job is None:
             return False

@@ -1,5 +1,6 @@
 """A running service over the tiny bundle, and pictures as bytes."""
 
+import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -80,6 +81,17 @@ def listening(bundles: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         server.should_exit = True
         thread.join()
+
+
+@pytest.fixture
+def restored_logging() -> Iterator[None]:
+    """The logging of the test run comes back after the test."""
+    root, before = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.configure(**before)
 
 
 def encoded(image: Image.Image, picture_format: str = "PNG", **options: object) -> bytes:

@@ -65,9 +65,7 @@ def test_too_little_memory_halves_the_batch_from_then_on() -> None:
     sparing = Sparing(engine, 8)
     assert sparing(list(range(8))) == [2 * n for n in range(8)]
     assert sparing.limit == 2
-    assert Sparing(Engine(memory=0), 8)([1])[0].args == (
-        "backbone: Failed to allocate memory for requested buffer of size 9",
-    )
+    assert "Failed to allocate" in str(Sparing(Engine(memory=0), 8)([1])[0])
 
 
 def test_python_running_out_of_memory_counts_too() -> None:
