@@ -44,4 +44,4 @@ def name_batcher(tower: TextTower, settings: Settings) -> Batcher[str, ClassText
         return tower.run(names)
 
     limit_s = settings.watchdog_s or LONGEST_S
-    return Batcher(encode, settings.max_class_names, limit_s=limit_s)
+    return Batcher(encode, settings.max_class_names, limit_s=limit_s, name="text")

@@ -19,6 +19,7 @@ from service.zero_shot.engine import Question, ZeroShotEngine
 from service.zero_shot.text_tower import TextTower
 from tests.service.conftest import ServiceFactory, encoded
 from tests.service.test_app import PNG, check_problem, detector_in
+from tests.service.test_health import wait_until_ready
 from tests.service.zero_shot.conftest import picture
 from tests.tiny_zero_shot_bundle import (
     ABNORMAL,
@@ -317,6 +318,22 @@ def test_failing_model_is_a_problem_and_the_next_request_is_answered(
         patch.setattr(part, "run", fail)
         check_problem(post(zero_shot_service, *names), 500, "internal", "model")
     assert answered(zero_shot_service, *names)
+
+
+def test_dead_text_tower_is_told_and_made_anew(
+    zero_shot_service: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = TextTower.run
+
+    def die_once(*_: object) -> None:
+        monkeypatch.setattr(TextTower, "run", encode)
+        raise SystemExit
+
+    monkeypatch.setattr(TextTower, "run", die_once)
+    check_problem(post(zero_shot_service, "brick"), 503, "unavailable", "text: a thread died")
+    wait_until_ready(zero_shot_service)
+    assert answered(zero_shot_service, "brick")["best"] == "brick"
+    assert metric(zero_shot_service, 'stage_failures_total{stage="text"}') == 1
 
 
 def test_pictures_with_different_numbers_of_names_share_a_batch(
