@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from export.contract.bundle import MANIFEST
 
 PREFIX = "ANOMOE_"
+MOST_CLASS_NAMES = 1000  # of one request, whatever the setting
 
 
 class Settings(BaseSettings):
@@ -48,7 +49,9 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=32 * 2**20, ge=1, description="largest request body, in bytes")
     max_pixels: int = Field(default=100_000_000, ge=1, description="largest picture, in pixels")
     text_cache_size: int = Field(default=1024, ge=1, description="most class names whose text is kept")
-    max_class_names: int = Field(default=16, ge=1, description="most class names of one request")
+    max_class_names: int = Field(
+        default=16, ge=1, le=MOST_CLASS_NAMES, description="most class names of one request"
+    )
     max_class_name_length: int = Field(default=100, ge=1, description="longest class name, in characters")
     api_keys_file: Path | None = Field(
         default=None, description="file of API keys (see anomoe key --help), without it none is asked for"

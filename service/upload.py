@@ -13,6 +13,8 @@ from starlette.requests import Request
 from service.errors import Kind, Problem
 
 SHOWN_CHARACTERS = 100
+SHOWN_COMPLAINTS = 10
+MOST_PARAMETERS = 100  # each unknown one costs an error
 
 Parameters = TypeVar("Parameters", bound=BaseModel)
 
@@ -81,12 +83,15 @@ def gathered(pairs: Iterable[tuple[str, object]]) -> dict[str, object]:
 def parse_parameters(fields: Mapping[str, object], wanted: type[Parameters]) -> Parameters:
     """Check parameters, whose values may still be text.
 
-    Raises: Problem (422) naming every wrong field and its value.
+    Raises: Problem (422) naming the first wrong fields and their values.
     """
+    if len(fields) > MOST_PARAMETERS:
+        raise Problem(Kind.INVALID_PARAMETER, f"{len(fields)} parameters, at most {MOST_PARAMETERS} are read")
     try:
         return wanted.model_validate(dict(fields))
     except ValidationError as error:
-        details = (_complaint(item["loc"], item["msg"], item["input"]) for item in error.errors())
+        complaints = error.errors()[:SHOWN_COMPLAINTS]
+        details = [_complaint(item["loc"], item["msg"], item["input"]) for item in complaints]
         raise Problem(Kind.INVALID_PARAMETER, "; ".join(details)) from error
 
 

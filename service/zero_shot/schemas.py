@@ -1,17 +1,23 @@
 """What `/zero-shot` is asked and what it answers, as JSON."""
 
+from collections.abc import Sized
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
 from service.schemas import MapAnswer, MapParameters, ModelRef
+from service.settings import MOST_CLASS_NAMES
 
 
 def _as_list(names: object) -> object:
-    return [names] if isinstance(names, str) else names
+    if isinstance(names, str):
+        return [names]
+    if isinstance(names, Sized) and len(names) > MOST_CLASS_NAMES:
+        raise ValueError(f"at most {MOST_CLASS_NAMES} names are read, got {len(names)}")
+    return names
 
 
-_STRINGS = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+_STRINGS = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MOST_CLASS_NAMES}
 ClassNames = Annotated[
     list[str], BeforeValidator(_as_list), WithJsonSchema({"anyOf": [{"type": "string"}, _STRINGS]})
 ]

@@ -275,6 +275,21 @@ def test_wrong_names_are_problems(start_service: ServiceFactory, zero_shot_folde
         check_problem(response, 422, "invalid-parameter", place)
 
 
+def test_masses_of_wrong_values_get_a_short_answer(zero_shot_service: TestClient) -> None:
+    """As many errors as values would take a thousand times the memory of the body."""
+    image = b64encode(SPOTTED).decode()
+    masses: list[dict[str, Any]] = [
+        {"class_names": [1] * 100_000},
+        {"class_names": [1] * 900},
+        {"class_names": ["brick"], **{str(number): 1 for number in range(10_000)}},
+        {"class_names": ["brick"], **{str(number): 1 for number in range(90)}},
+    ]
+    for wrong, words in zip(masses, ("at most 1000", "class_names[9]", "10001", "9: extra"), strict=True):
+        response = zero_shot_service.post("/zero-shot", json={"image": image, **wrong})
+        check_problem(response, 422, "invalid-parameter", words)
+        assert len(response.content) < 5000
+
+
 def test_wrong_bodies_are_problems(zero_shot_service: TestClient) -> None:
     check_problem(post(zero_shot_service, "brick", of=b""), 400, "malformed", "empty")
     check_problem(post(zero_shot_service, "brick", of=b"text"), 415, "not-a-picture")
