@@ -49,7 +49,8 @@ class Health:
     def check(self) -> None:
         """Raises: Problem (503) when no picture can be answered."""
         if self.reason is not None:
-            raise Problem(Kind.UNAVAILABLE, f"the service is not ready: {self.reason}", {"Retry-After": "1"})
+            headers = {"Retry-After": "1", "Connection": "close"}  # another one may be ready
+            raise Problem(Kind.UNAVAILABLE, f"the service is not ready: {self.reason}", headers)
 
     def watch(self, workers: Workers, probe: Callable[[], object]) -> None:
         """Learn of the workers' failure; new threads must get through the probe."""

@@ -29,8 +29,8 @@ class _Held:
 class Permits:
     """At most `limit` requests with at most `byte_limit` bytes of bodies at once; for one event loop.
 
-    A client may hold up to SHARE times what is free, so that it stops at SHARE / (SHARE + 1) of all when it
-    is alone, two of them at SHARE / (2 * SHARE + 1) each, and something is always free for one more.
+    A client may hold up to SHARE times what stays free, so that it stops at SHARE / (SHARE + 1) of all when
+    it is alone, two of them at SHARE / (2 * SHARE + 1) each; one permit is left for a client that has none.
     """
 
     def __init__(self, limit: int, byte_limit: int, pace: Pace) -> None:
@@ -69,7 +69,7 @@ class Permits:
     def _check(self, caller: Caller, size: int) -> None:
         held = self._held.get(caller.client, _Held())
         free, free_bytes = self.limit - self.taken, self.byte_limit - self.taken_bytes
-        if held.requests >= SHARE * free or not free:
+        if not free or (held.requests and held.requests >= SHARE * (free - 1)):
             what = f"{held.requests} requests of this client, {self.taken} in all, of {self.limit}"
             raise self._busy(held, what)
         if size > free_bytes or (held.size and held.size >= SHARE * free_bytes):

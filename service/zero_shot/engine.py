@@ -14,8 +14,8 @@ import numpy.typing as npt
 from export.contract.bundle import Bundle
 from export.contract.category import FloatArray
 from export.contract.preprocess import Pixels
-from service.backends.base import Array, DeviceTensor, Graph, GraphError
-from service.backends.onnx import Device, OnnxGraph
+from service.backends.base import Array, Device, DeviceTensor, Graph, GraphError
+from service.backends.opening import open_graph
 from service.zero_shot.text_tower import ClassText, TextTower
 
 MAX_ROWS = 32  # pairs in one run of the head: bounds its memory, whatever the batch asks
@@ -78,7 +78,7 @@ class ZeroShotEngine:
     """Computes batches of questions with the vision and head graphs of one bundle.
 
     `tower` encodes class names for it. Several threads may use both at once.
-    device, threads: see `OnnxGraph`. max_batch: the largest batch that `warm_up` tries.
+    device, threads: see `open_graph`. max_batch: the largest batch that `warm_up` tries.
     Raises BundleError or GraphError when the bundle's tokenizer or graphs cannot be loaded.
     """
 
@@ -89,9 +89,7 @@ class ZeroShotEngine:
         self._width = bundle.manifest.graphs["vision"].outputs["embedding"].shape[-1]
         self._max_batch = max_batch
         self.tower = TextTower(bundle, device=device, threads=threads)
-        self._graphs: dict[str, Graph] = {
-            key: OnnxGraph(bundle.graph_bytes(key), device, threads, key) for key in GRAPHS
-        }
+        self._graphs: dict[str, Graph] = {key: open_graph(bundle, key, device, threads) for key in GRAPHS}
 
     def run(self, questions: Sequence[Question]) -> list[Finding | Exception]:
         """Compute a batch: one finding or one exception per question, in order.

@@ -13,8 +13,8 @@ from tokenizers import Encoding, Tokenizer
 from export.contract.bundle import Bundle, BundleError
 from export.contract.category import FloatArray
 from export.contract.manifest import TOKENIZER
-from service.backends.base import Graph, GraphError
-from service.backends.onnx import Device, OnnxGraph
+from service.backends.base import Device, Graph, GraphError
+from service.backends.opening import open_graph
 
 MAX_PROMPTS = 256  # in one run of the graph: bounds its memory
 
@@ -47,7 +47,7 @@ class TextTower:
         self._normal = len(spec.normal)
         self._prompts = (*spec.normal, *spec.abnormal)
         self._tokenizer = _tokenizer(bundle, spec.context_length)
-        self._graph: Graph = OnnxGraph(bundle.graph_bytes("text"), device, threads, "text")
+        self._graph: Graph = open_graph(bundle, "text", device, threads)
 
     def run(self, names: Sequence[str]) -> list[ClassText | Exception]:
         """One text or one exception per name, in order; the prompts of all names share runs of the graph.

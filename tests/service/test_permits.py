@@ -28,7 +28,7 @@ def take_all(permits: Permits, stack: ExitStack, client: str, size: int = 0) -> 
 
 
 def test_the_last_permit_is_followed_by_429_until_one_is_given_back() -> None:
-    permits = permits_of(2)
+    permits = permits_of(3)
     with permits.hold():
         with permits.hold(), pytest.raises(Problem) as caught, permits.hold():
             pass
@@ -49,8 +49,16 @@ def test_a_permit_is_given_back_after_an_error() -> None:
 def test_a_flood_leaves_room_for_the_others() -> None:
     permits = permits_of(64)
     with ExitStack() as stack:
-        assert take_all(permits, stack, "flood") == 52
+        assert take_all(permits, stack, "flood") == 51
         assert take_all(permits, stack, "second flood") >= 8
+        stack.enter_context(permits.hold(Caller("camera")))
+
+
+@pytest.mark.parametrize("limit", range(2, 12))
+def test_a_flood_leaves_one_permit_at_least(limit: int) -> None:
+    permits = permits_of(limit)
+    with ExitStack() as stack:
+        take_all(permits, stack, "flood")
         stack.enter_context(permits.hold(Caller("camera")))
 
 
@@ -93,7 +101,7 @@ def test_an_idle_service_takes_a_request_whatever_its_deadline() -> None:
 
 def test_waiting_for_the_last_permit() -> None:
     async def scenario() -> None:
-        permits = permits_of(2)
+        permits = permits_of(3)
         await permits.all_returned()
         with permits.hold():
             waiting = asyncio.create_task(permits.all_returned())

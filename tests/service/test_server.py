@@ -1,0 +1,208 @@
+"""The process: signals, exit codes, and clients that take their time."""
+
+import json
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.service.conftest import encoded
+from tests.service.running import ServiceProcess, service_process
+from tests.tiny_bundle import plain_picture
+
+NORMAL = encoded(plain_picture("brick"))
+PNG = {"Content-Type": "image/png"}
+STOPS = 3
+
+
+class Askers:
+    """Threads that ask until the service is gone; the statuses they got."""
+
+    def __init__(self, url: str, count: int) -> None:
+        self.url = url
+        self.statuses: list[int] = []
+        self.threads = [threading.Thread(target=self._ask) for _ in range(count)]
+        for thread in self.threads:
+            thread.start()
+
+    def _ask(self) -> None:
+        with httpx.Client(base_url=self.url, headers=PNG, timeout=30) as client:
+            while True:
+                try:
+                    self.statuses.append(client.post("/detect", content=NORMAL).status_code)
+                except httpx.TransportError:
+                    return
+
+    def join(self) -> None:
+        for thread in self.threads:
+            thread.join(30)
+
+
+def answered(log: Path) -> list[int]:
+    """Statuses of all requests for work that the service logged."""
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    return [line["status"] for line in lines if line["event"] == "request" and line["path"] == "/detect"]
+
+
+@pytest.mark.parametrize("repetition", range(STOPS))
+def test_sigterm_under_load_loses_nothing_that_was_accepted(
+    bundle_folder: Path, tmp_path: Path, repetition: int
+) -> None:
+    with service_process(bundle_folder, tmp_path / "log", queue_size=4) as service:
+        askers = Askers(service.url, 6)
+        while askers.statuses.count(200) < 20:
+            assert any(thread.is_alive() for thread in askers.threads), service.log.read_text()
+            time.sleep(0.01)
+        assert service.children() == []
+        service.terminate()
+        assert service.popen.wait(20) == 0
+        askers.join()
+    assert set(askers.statuses) <= {200, 429, 503}
+    logged = answered(tmp_path / "log")
+    assert logged.count(200) == askers.statuses.count(200)
+    assert 499 not in logged
+
+
+@pytest.fixture(scope="module")
+def service(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    """A service with little patience."""
+    log = tmp_path_factory.mktemp("server") / "log"
+    with service_process(
+        bundle_folder, log, queue_size=4, header_timeout_s=0.3, body_timeout_s=0.4
+    ) as running:
+        yield running
+
+
+def test_sighup_reloads(service: ServiceProcess) -> None:
+    service.popen.send_signal(signal.SIGHUP)
+    for _ in range(500):
+        if "reloaded" in service.log.read_text():
+            break
+        time.sleep(0.01)
+    assert "reloaded" in service.log.read_text()
+    assert httpx.get(f"{service.url}/readyz").status_code == 200
+
+
+def connect(service: ServiceProcess) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", service.port), timeout=10)
+
+
+def until_closed(connection: socket.socket) -> bytes:
+    """What comes until the service closes the connection."""
+    received = b""
+    try:
+        while part := connection.recv(4096):
+            received += part
+    except ConnectionResetError:
+        pass
+    return received
+
+
+def slow_header(connection: socket.socket) -> bytes:
+    connection.sendall(b"POST /detect HTTP/1.1\r\nHost: x\r\nX-Sl")
+    return until_closed(connection)
+
+
+def no_header(connection: socket.socket) -> bytes:
+    return until_closed(connection)
+
+
+def slow_second_header(connection: socket.socket) -> bytes:
+    connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+    connection.sendall(b"GET /heal")
+    return until_closed(connection)
+
+
+@pytest.mark.parametrize("attack", [slow_header, no_header, slow_second_header])
+def test_headers_that_do_not_come_close_the_connection(
+    service: ServiceProcess, attack: Callable[[socket.socket], bytes]
+) -> None:
+    with connect(service) as connection:
+        assert b"HTTP/1.1 2" not in attack(connection)
+
+
+def test_a_body_that_does_not_come_is_408(service: ServiceProcess) -> None:
+    with connect(service) as connection:
+        connection.sendall(b"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx")
+        answer = until_closed(connection)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"urn:anomoe:too-slow" in answer
+
+
+def test_a_deadline_cuts_a_slow_body_short(service: ServiceProcess) -> None:
+    with connect(service) as connection:
+        connection.sendall(
+            b"POST /detect HTTP/1.1\r\nHost: x\r\nX-Deadline-Ms: 100\r\nContent-Length: 10\r\n\r\nx"
+        )
+        assert connection.recv(4096).startswith(b"HTTP/1.1 504 ")
+
+
+def test_a_huge_header_is_400(service: ServiceProcess) -> None:
+    with connect(service) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Big: " + b"x" * 200_000)
+        assert until_closed(connection).startswith(b"HTTP/1.1 400 ")
+
+
+def test_slow_uploads_do_not_keep_the_others_out(service: ServiceProcess) -> None:
+    """More slow uploads of one client than there are permits: another client still gets in."""
+    head = b"POST /detect HTTP/1.1\r\nHost: x\r\nX-Client-ID: slow\r\nContent-Length: 1000\r\n\r\nx"
+    quick = {**PNG, "X-Client-ID": "quick"}
+    with ExitStack() as stack:
+        connections = [stack.enter_context(connect(service)) for _ in range(8)]
+        for connection in connections:
+            connection.sendall(head)
+        answers = [httpx.post(f"{service.url}/detect", content=NORMAL, headers=quick) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200] * 3
+        assert {connection.recv(12) for connection in connections} == {b"HTTP/1.1 408", b"HTTP/1.1 429"}
+
+
+@contextmanager
+def held_upload(service: ServiceProcess) -> Iterator[None]:
+    """An upload that was accepted and does not go on."""
+    with connect(service) as connection:
+        connection.sendall(b"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx")
+        while "anomoe_in_flight 2.0" not in httpx.get(f"{service.url}/metrics").text:
+            time.sleep(0.02)
+        yield
+
+
+def test_a_second_signal_ends_at_once(bundle_folder: Path, tmp_path: Path) -> None:
+    with service_process(bundle_folder, tmp_path / "log") as running, held_upload(running):
+        running.terminate()
+        while "SIGTERM" not in running.log.read_text():
+            time.sleep(0.02)
+        assert httpx.get(f"{running.url}/readyz").status_code == 503
+        assert httpx.get(f"{running.url}/healthz").status_code == 200
+        running.terminate()
+        assert running.popen.wait(10) == 1
+
+
+def test_what_is_not_drained_in_time_is_an_error(bundle_folder: Path, tmp_path: Path) -> None:
+    with service_process(bundle_folder, tmp_path / "log", drain_s=0.2) as running, held_upload(running):
+        running.terminate()
+        assert running.popen.wait(10) == 1
+    assert '"dropped": 1' in (tmp_path / "log").read_text()
+
+
+def test_a_stage_that_is_lost_ends_the_process_with_code_1(bundle_folder: Path, tmp_path: Path) -> None:
+    """Every batch counts as hung, the probe of the new thread too."""
+    with service_process(bundle_folder, tmp_path / "log", watchdog_s=1e-6) as running:
+        answer = httpx.post(f"{running.url}/detect", content=NORMAL, headers=PNG)
+        assert answer.status_code == 503
+        assert running.popen.wait(10) == 1
+    assert "giving up" in (tmp_path / "log").read_text()
+
+
+def test_an_unreadable_file_of_keys_stops_the_start(bundle_folder: Path, tmp_path: Path) -> None:
+    with (
+        pytest.raises(RuntimeError, match=r"(?s)exit code 1.*api_keys_file.*cannot be read"),
+        service_process(bundle_folder, tmp_path / "log", api_keys_file=tmp_path / "missing"),
+    ):
+        pass
