@@ -127,7 +127,7 @@ def make_tiny_bundle(
         created=datetime(2025, 1, 1, tzinfo=timezone.utc),
         source={"weights": "chosen by hand"},
         input=InputSpec(height=SIZE, width=SIZE, resize="bilinear", crop=crop),
-        graphs={key: _graph_spec(key, model) for key, model in graphs.items()},
+        graphs={key: graph_spec(key, model) for key, model in graphs.items()},
         experts=tuple(
             ExpertSpec(level=level, index=index, column=column, graph=f"expert-{level}-{index}")
             for column, (level, index) in enumerate(COLUMNS)
@@ -248,7 +248,8 @@ def _gaussian() -> Array:
     return np.tile(np.outer(line, line) / line.sum() ** 2, (3, 1, 1, 1)).astype(np.float32)
 
 
-def _graph_spec(key: str, model: onnx.ModelProto) -> GraphSpec:
+def graph_spec(key: str, model: onnx.ModelProto) -> GraphSpec:
+    """The signature of a hand-written graph."""
     return GraphSpec(
         path=f"graphs/{key}.onnx",
         inputs={value.name: _tensor_spec(value) for value in model.graph.input},

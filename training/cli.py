@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from export.contract.manifest import LEVELS
-from training.checkpoint import CheckpointError, load_checkpoint, read_config, write_text
+from training.checkpoint import CheckpointError, Method, load_checkpoint, read_config, write_text
 from training.cli_insight import add_insight
 from training.cli_options import (
     BackboneOption,
@@ -21,6 +21,7 @@ from training.cli_options import (
     read_requirement,
     read_settings,
 )
+from training.cli_zero_shot import ClipOption, fit_moeclip
 from training.config import with_levels
 from training.data import DataError
 from training.demo.factory import make_demo_data
@@ -29,10 +30,13 @@ from training.evaluation import evaluate_checkpoint, rows_json, rows_table
 from training.fit import fit as fit_checkpoint
 from training.importing import import_file
 from training.loop import ParallelError
+from training.moeclip.loop import DivergedError
 from training.products import add_products
 from training.protocol import Normalisation, View
 from training.resume import ResumeError
 from training.weights import WeightsError
+
+_FIT_ERRORS = (DataError, WeightsError, CheckpointError, ParallelError, ResumeError, DivergedError, OSError)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
@@ -43,36 +47,46 @@ def main() -> None:
 
 
 @app.command()
-def fit(
+def fit(  # noqa: PLR0913 - an option each
     data: DataPath,
     output: Annotated[Path, typer.Option(help="Folder of the run; `runs/<data>` by default.")] = Path(),
+    *,
+    method: Annotated[Method, typer.Option(help="Which detector to train.")] = "anomalymoe",
     backbone: BackboneOption = "offline",
     config: ConfigOption = None,
     weights: WeightsOption = None,
     levels: Annotated[str, typer.Option(help="Levels in use, for ablations.")] = ",".join(LEVELS),
+    clip: ClipOption = None,
 ) -> None:
-    """Train on the normal pictures (train/good) and calibrate on a quarter of them held out.
+    """Train AnomalyMoE on normal pictures (train/good), a quarter of them held out to calibrate it.
+
+    --method moeclip: train the zero-shot adapters of a CLIP on an auxiliary data set with masks.
 
     Stopped and started again with the same settings and pictures, it goes on where it was.
-    Under torchrun, each of several processes (GPUs) takes its share of every batch.
+    Under torchrun, each of several processes (GPUs) takes its share of every batch (anomalymoe only).
 
     \b
     Examples:
       anomoe-train fit --data pictures/tile
       anomoe-train fit --data mvtec --backbone dinov2-reg-base --output runs/mvtec
       torchrun --nproc-per-node 4 -m training.cli fit --data mvtec --backbone dinov2-reg-base
+      anomoe-train fit --method moeclip --data visa --clip runs/clip --output runs/zero-shot
     """
     folder = output if output != Path() else Path("runs") / data.resolve().stem
     try:
-        settings = with_levels(read_settings(backbone, config), read_levels(levels))
         with process_group(), progress_bar() as progress:
-            categories = fit_checkpoint(data, folder, settings, weights, progress)
+            if method == "moeclip":
+                summary = fit_moeclip(data, folder, clip, config, progress)
+            else:
+                settings = with_levels(read_settings(backbone, config), read_levels(levels))
+                categories = fit_checkpoint(data, folder, settings, weights, progress)
+                summary = categories and f"{folder}: {len(categories)} categories, {', '.join(categories)}"
     except KeyboardInterrupt:
         fail(f"stopped; the same command goes on from what {folder} holds")
-    except (DataError, WeightsError, CheckpointError, ParallelError, ResumeError, OSError) as error:
+    except _FIT_ERRORS as error:
         fail(str(error))
-    if categories:
-        console.print(f"{folder}: {len(categories)} categories, {', '.join(categories)}")
+    if summary:
+        console.print(summary)
 
 
 @app.command()

@@ -5,15 +5,24 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from pydantic import ValidationError
 from safetensors import SafetensorError
 
-from export.contract.category import Category, dump_categories, parse_categories
-from export.contract.manifest import FileSpec, Manifest
+from export.contract.category import (
+    Category,
+    NormalScores,
+    dump_categories,
+    parse_categories,
+    parse_normal_scores,
+)
+from export.contract.manifest import TOKENIZER, FileSpec, Manifest
 
 MANIFEST = "manifest.json"
 CATEGORIES = "categories.safetensors"
+
+AnyCategory = TypeVar("AnyCategory", bound=NormalScores)
 
 
 class BundleError(ValueError):
@@ -22,12 +31,17 @@ class BundleError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """A bundle whose every file had the size and SHA-256 of its manifest when it was read."""
+    """A bundle whose every file had the size and SHA-256 of its manifest when it was read.
+
+    categories: the products of an anomalymoe bundle. class_scores: of a moeclip bundle, the class names that
+    normal pictures have calibrated. The other one is empty.
+    """
 
     folder: Path
     manifest: Manifest
     digest: str
     categories: dict[str, Category]
+    class_scores: dict[str, NormalScores]
 
     @classmethod
     def read(cls, folder: Path) -> "Bundle":
@@ -42,8 +56,8 @@ class Bundle:
         manifest = _read_manifest(folder, data)
         for path, spec in manifest.files.items():
             _verified(folder, path, spec)
-        categories = _read_categories(folder, manifest)
-        return cls(folder, manifest, f"sha256:{_sha256(data)}", categories)
+        categories, class_scores = _read_categories(folder, manifest)
+        return cls(folder, manifest, f"sha256:{_sha256(data)}", categories, class_scores)
 
     def graph_bytes(self, key: str) -> bytes:
         """The bytes of one graph. Raises BundleError as `file_bytes`, KeyError when it does not exist."""
@@ -57,7 +71,7 @@ class Bundle:
 
 
 def write_bundle(
-    folder: Path, manifest: Manifest, graphs: Mapping[str, bytes], categories: Iterable[Category] = ()
+    folder: Path, manifest: Manifest, graphs: Mapping[str, bytes], categories: Iterable[NormalScores] = ()
 ) -> Bundle:
     """Write a bundle beside `folder`, then move it there; an older bundle of that name is replaced.
 
@@ -108,26 +122,34 @@ def _read_manifest(folder: Path, data: bytes) -> Manifest:
     used = {spec.path for spec in manifest.graphs.values()}
     if manifest.categories:
         used.add(CATEGORIES)
+    if manifest.zero_shot:
+        used.add(TOKENIZER)
     unlisted = sorted(used - set(manifest.files))
     if unlisted:
         raise BundleError(f"{folder / unlisted[0]}: not listed under files in {MANIFEST}")
     return manifest
 
 
-def _read_categories(folder: Path, manifest: Manifest) -> dict[str, Category]:
+def _read_categories(folder: Path, manifest: Manifest) -> tuple[dict[str, Category], dict[str, NormalScores]]:
     if not manifest.categories:
-        return {}
+        return {}, {}
     where = folder / CATEGORIES
     data = _verified(folder, CATEGORIES, manifest.files[CATEGORIES])
     try:
-        categories = parse_categories(data)
+        categories = parse_categories(data) if manifest.kind == "anomalymoe" else {}
+        class_scores = parse_normal_scores(data) if manifest.kind == "moeclip" else {}
     except (ValueError, SafetensorError) as error:
         raise BundleError(f"{where}: {error}") from error
-    if set(categories) != set(manifest.categories):
-        raise BundleError(f"{where}: holds {sorted(categories)}, not {sorted(manifest.categories)}")
+    found = {*categories, *class_scores}
+    if found != set(manifest.categories):
+        raise BundleError(f"{where}: holds {sorted(found)}, not {sorted(manifest.categories)}")
     for category in categories.values():
         _check_fit(category, manifest, where)
-    return {name: categories[name] for name in manifest.categories}
+    return _in_order(categories, manifest), _in_order(class_scores, manifest)
+
+
+def _in_order(categories: dict[str, AnyCategory], manifest: Manifest) -> dict[str, AnyCategory]:
+    return {name: categories[name] for name in manifest.categories if name in categories}
 
 
 def _check_fit(category: Category, manifest: Manifest, where: Path) -> None:

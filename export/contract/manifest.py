@@ -10,6 +10,8 @@ SCHEMA_VERSION = 1
 Level = Literal["patch", "component", "global"]
 LEVELS: tuple[Level, ...] = ("patch", "component", "global")
 
+TOKENIZER = "tokenizer.json"  # of a moeclip bundle, at its root
+
 REQUIRED_GRAPHS = {"anomalymoe": ("backbone", "router", "head"), "moeclip": ("vision", "text", "head")}
 
 
@@ -57,6 +59,26 @@ class CalibrationSpec(_Frozen):
     alpha: float = Field(default=0.01, gt=0.0, lt=1.0)
 
 
+class ZeroShotSpec(_Frozen):
+    """How class names become texts; `{}` in a prompt stands for the class name.
+
+    context_length: tokens that the text graph takes. threshold: of scores and maps in 0..1 where no normal
+    picture has calibrated the class name.
+    """
+
+    context_length: int = Field(gt=2)
+    normal: tuple[str, ...] = Field(min_length=1)
+    abnormal: tuple[str, ...] = Field(min_length=1)
+    threshold: float = Field(default=0.5, gt=0.0, lt=1.0)
+
+    @model_validator(mode="after")
+    def _prompts_have_a_place(self) -> "ZeroShotSpec":
+        wrong = [prompt for prompt in (*self.normal, *self.abnormal) if prompt.count("{}") != 1]
+        if wrong:
+            raise ValueError(f"prompts: {wrong[0]!r} has not exactly one {{}} for the class name")
+        return self
+
+
 class FileSpec(_Frozen):
     """Size and SHA-256 (hexadecimal) of one file of the bundle."""
 
@@ -65,7 +87,11 @@ class FileSpec(_Frozen):
 
 
 class Manifest(_Frozen):
-    """All of manifest.json; `grid` and `map_size` are (height, width)."""
+    """All of manifest.json; `grid` and `map_size` are (height, width).
+
+    top_k: experts a picture, or in a moeclip bundle a patch (0 without experts). categories: products, or the
+    class names of a moeclip bundle that normal pictures have calibrated.
+    """
 
     schema_version: Literal[1] = SCHEMA_VERSION
     kind: Literal["anomalymoe", "moeclip"]
@@ -76,11 +102,12 @@ class Manifest(_Frozen):
     input: InputSpec
     graphs: dict[str, GraphSpec]
     experts: tuple[ExpertSpec, ...] = ()
-    top_k: int = Field(ge=1)
+    top_k: int = Field(ge=0)
     grid: tuple[int, int]
     map_size: tuple[int, int]
     categories: tuple[str, ...] = ()
     calibration: CalibrationSpec = CalibrationSpec()
+    zero_shot: ZeroShotSpec | None = None
     files: dict[str, FileSpec] = {}
 
     @model_validator(mode="after")
@@ -89,8 +116,24 @@ class Manifest(_Frozen):
         missing = sorted(set(wanted) - set(self.graphs))
         if missing:
             raise ValueError(f"graphs: missing {', '.join(missing)}")
-        if self.kind == "anomalymoe" and not (self.experts and self.categories):
-            raise ValueError("experts, categories: an anomalymoe bundle needs at least one of each")
+        if self.kind == "anomalymoe" and not (self.experts and self.categories and self.top_k):
+            raise ValueError("experts, categories, top_k: an anomalymoe bundle needs at least one of each")
+        return self
+
+    @model_validator(mode="after")
+    def _zero_shot_is_complete(self) -> "Manifest":
+        if (self.zero_shot is not None) != (self.kind == "moeclip"):
+            raise ValueError(
+                f"zero_shot: belongs to kind 'moeclip', and got {self.kind!r} and {self.zero_shot}"
+            )
+        if self.zero_shot is None:
+            return self
+        tokens = self.graphs["text"].inputs.get("tokens")
+        if tokens is None or tokens.shape[-1] != self.zero_shot.context_length:
+            raise ValueError(
+                f"zero_shot.context_length: {self.zero_shot.context_length}, "
+                f"but graph 'text' takes tokens {tokens}"
+            )
         return self
 
     @model_validator(mode="after")
