@@ -1,8 +1,8 @@
 """A small but complete MoECLIP bundle with weights chosen by hand, and what its words mean.
 
 Input 40 x 40, patches of 8 x 8 (a 5 x 5 grid), E = 3: red, blue, damage. A patch is as red and as blue as its
-colour, and as damaged as it is green: white spots on red or blue are anomalies. `brick` means red and `slate`
-blue, `damage` and its like mean damage, other words nothing. Letters: B pictures, P prompts, r rows.
+colour, and twice as damaged as it is green: white spots on red or blue are anomalies. `brick` means red and
+`slate` blue, `damage` and its like mean damage, other words nothing. Letters: B pictures, P prompts, r rows.
 """
 
 from datetime import datetime, timezone
@@ -46,7 +46,8 @@ vision (uint8[B,40,40,3] image) => (float[B,25,3] tokens, float[B,3] summary, fl
     patches = Transpose<perm=[0,2,1]>(flat)
     tokens = LpNormalization<axis=2, p=2>(patches)
     mean = ReduceMean<keepdims=0>(tokens, axis_1)
-    summary = LpNormalization<axis=1, p=2>(mean)
+    highest = ReduceMax<keepdims=0>(tokens, axis_1)
+    summary = LpNormalization<axis=1, p=2>(highest)
     colours = Mul(mean, undamaged)
     embedding = LpNormalization<axis=1, p=2>(colours)
 }"""
@@ -153,8 +154,7 @@ def _model(text: str) -> onnx.ModelProto:
 
 
 def _constants() -> Constants:
-    red_blue_green = np.zeros((EMBEDDING, 3, 1, 1), np.float32)
-    red_blue_green[(0, 1, 2), (0, 2, 1)] = 1
+    red_blue_green = np.array([[1, 0, 0], [0, 0, 1], [0, 2, 0]])[:, :, None, None]
     integers = {
         "axis_1": [1],
         "axis_2": [2],

@@ -16,6 +16,7 @@ from training.cli_options import (
     console,
     fail,
     progress_bar,
+    read_dataset,
     read_levels,
     read_protocol,
     read_requirement,
@@ -33,6 +34,7 @@ from training.loop import ParallelError
 from training.moeclip.loop import DivergedError
 from training.products import add_products
 from training.protocol import Normalisation, View
+from training.reports import paper_table
 from training.resume import ResumeError
 from training.weights import WeightsError
 
@@ -90,11 +92,14 @@ def fit(  # noqa: PLR0913 - an option each
 
 
 @app.command()
-def evaluate(
+def evaluate(  # noqa: PLR0913 - one an option
     checkpoint: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder written by fit.")],
     data: DataPath,
     *,
     output: Annotated[Path | None, typer.Option(help="Write the figures as JSON too.")] = None,
+    beside: Annotated[
+        str | None, typer.Option(help="Name of a data set in the paper: show its figures beside ours.")
+    ] = None,
     require: Annotated[list[str] | None, typer.Option(help="GROUP:METRIC=LEAST, may be repeated.")] = None,
     protocol: Annotated[
         View, typer.Option(help="full: pictures as served; paper: 448 pixels cropped to 392 (7/8).")
@@ -117,23 +122,28 @@ def evaluate(
     Examples:
       anomoe-train evaluate runs/tile --data pictures/tile
       anomoe-train evaluate runs/tile --data pictures/tile --require all:image_auroc=0.9
+      anomoe-train evaluate runs/mvtec --data mvtec --protocol paper --beside MVTec-AD
       anomoe-train evaluate runs/released --data mvtec --protocol paper --normalise test-minmax
 
     --protocol paper with calibrated maps calibrates anew on the train/good of the data, prepared likewise.
     --masks holds <category>/<split>/<kind>/<name>.png, of the size of its picture: 0 for no component, any
-    other number for the component of that number.
+    other number for the component of that number. The run needs no calibrated products then.
     With --require, exit code 1 when a figure of the mean (or only) category is below its least value.
     """
+    dataset = read_dataset(beside) if beside else None
     requirements = [read_requirement(text) for text in require or []]
     chosen = read_protocol(protocol, masks, normalise)
     try:
         with progress_bar() as progress:
-            rows = evaluate_checkpoint(load_checkpoint(checkpoint), data, progress, chosen)
+            run = load_checkpoint(checkpoint, calibrated=chosen.needs_categories)
+            rows = evaluate_checkpoint(run, data, progress, chosen)
     except (DataError, CheckpointError, OSError) as error:
         fail(str(error))
     console.print(rows_table(rows, chosen))
+    if dataset:
+        console.print(paper_table(rows, dataset))
     if output:
-        write_text(output, rows_json(rows))
+        write_text(output, rows_json(rows, chosen))
     missed = [complaint for one in requirements if (complaint := one.complaint(rows))]
     if missed:
         fail("; ".join(missed))

@@ -109,8 +109,8 @@ def evaluate_checkpoint(
     """Figures of every category with test pictures, then their means; see `defect_groups`.
 
     protocol: how pictures are prepared and maps scaled; the service's by default.
-    Raises DataError when there are none, for a category the checkpoint does not know, and for one whose test
-    pictures are all good or all defective.
+    Raises DataError when there are none, for a category the checkpoint does not know but has to, and for one
+    whose test pictures are all good or all defective.
     """
     test = [sample for sample in find_samples(data) if sample.split == "test"]
     if not test:
@@ -118,7 +118,7 @@ def evaluate_checkpoint(
     checkpoint = prepared(checkpoint, data, protocol, progress)
     rows: list[Row] = []
     for name in sorted({sample.category for sample in test}):
-        if name not in checkpoint.categories:
+        if protocol.needs_categories and name not in checkpoint.categories:
             known = ", ".join(checkpoint.categories)
             raise DataError(f"{data}: category {name!r} is not in the checkpoint, which knows {known}")
         members = [one for one in test if one.category == name]
@@ -159,9 +159,10 @@ def rows_table(rows: Sequence[Row], protocol: Protocol = SERVED) -> Table:
     return table
 
 
-def rows_json(rows: Sequence[Row]) -> str:
-    """The figures as JSON, 0..1."""
-    return json.dumps([asdict(row) for row in rows], indent=2) + "\n"
+def rows_json(rows: Sequence[Row], protocol: Protocol = SERVED) -> str:
+    """The figures, 0..1, and how they were measured, as JSON."""
+    content = {"protocol": protocol.as_json(), "rows": [asdict(row) for row in rows]}
+    return json.dumps(content, indent=2) + "\n"
 
 
 def defect_groups(kinds: Sequence[str]) -> dict[str, set[str]]:
@@ -179,7 +180,8 @@ def _levels(checkpoint: Checkpoint, samples: Sequence[Sample], protocol: Protoco
     """Level maps (B, L, h, w) of pictures of one category."""
     detector, spec = checkpoint.detector, checkpoint.config.input
     pixels = torch.from_numpy(np.stack([load_picture(one.path, spec) for one in samples]))
-    categories = [checkpoint.categories[one.category] for one in samples]
+    known = checkpoint.categories
+    categories = [known[one.category] for one in samples] if protocol.needs_categories else []
     if protocol.normalise == "calibrated":
         return calibrated_levels(detector, pixels, categories)
     grid = detector.encoder.grid

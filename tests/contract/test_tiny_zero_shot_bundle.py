@@ -19,6 +19,10 @@ def sessions(tmp_path: Path) -> dict[str, onnxruntime.InferenceSession]:
     }
 
 
+def run(session: onnxruntime.InferenceSession, **feeds: np.ndarray) -> list[np.ndarray]:
+    return [np.asarray(one) for one in session.run(None, feeds)]
+
+
 def unit_mean(rows: np.ndarray) -> np.ndarray:
     mean = rows.mean(0)
     return mean / np.linalg.norm(mean)
@@ -28,7 +32,7 @@ def read(session: onnxruntime.InferenceSession, class_name: str) -> tuple[np.nda
     """Directions (2, E) and embedding (E,) of a class."""
     prompts = [prompt.replace("{}", class_name) for prompt in (*NORMAL, *ABNORMAL)]
     tokens = np.array([one.ids for one in tiny_tokenizer().encode_batch(prompts)], np.int64)
-    features, embedding = session.run(["features", "embedding"], {"tokens": tokens})
+    features, embedding = run(session, tokens=tokens)
     return np.stack([unit_mean(features[:2]), unit_mean(features[2:])]), unit_mean(embedding)
 
 
@@ -43,17 +47,17 @@ def test_a_spot_on_a_brick_is_seen_and_a_brick_is_a_brick(
     sessions: dict[str, onnxruntime.InferenceSession],
 ) -> None:
     image = np.stack([picture(spot=False), picture(spot=True)])
-    tokens, summary, embedding = sessions["vision"].run(None, {"image": image})
+    tokens, summary, embedding = run(sessions["vision"], image=image)
     (brick, brick_name), (_, slate_name) = read(sessions["text"], "brick"), read(sessions["text"], "slate")
     assert (embedding @ brick_name > embedding @ slate_name).all()
-    feeds = {
-        "tokens": tokens,
-        "summary": summary,
-        "rows": np.array([0, 1, 1]),
-        "text": np.stack([brick] * 3),
-        "medical": np.array([False, False, True]),
-    }
-    maps, scores = sessions["head"].run(None, feeds)
+    maps, scores = run(
+        sessions["head"],
+        tokens=tokens,
+        summary=summary,
+        rows=np.array([0, 1, 1]),
+        text=np.stack([brick] * 3),
+        medical=np.array([False, False, True]),
+    )
     assert maps.shape == (3, SIZE, SIZE)
     assert (maps[0] < 0.5).all()
     assert scores[0] < 0.5 < scores[1]

@@ -121,7 +121,9 @@ def test_evaluate_prints_and_writes_the_figures(fitted: Fitted, tmp_path: Path) 
     assert result.exit_code == 0, result.output
     for word in ("disc", "square", "mean", "logical_missing", "AUPRO"):
         assert word in result.stdout
-    assert {row["category"] for row in json.loads(output.read_text())} == {"disc", "square", "mean"}
+    written = json.loads(output.read_text())
+    assert {row["category"] for row in written["rows"]} == {"disc", "square", "mean"}
+    assert written["protocol"] == {"view": "full", "masks": None, "normalise": "calibrated"}
 
 
 def test_evaluate_names_what_is_missing(fitted: Fitted, tmp_path: Path) -> None:
@@ -152,6 +154,17 @@ def test_evaluate_under_the_protocol_of_the_paper_says_so(fitted: Fitted) -> Non
     caption = " ".join(result.stdout.split())
     assert "centre crop of 7/8" in caption
     assert "over the TEST SET, for reproducing papers only" in caption
+
+
+def test_evaluate_shows_the_figures_of_the_paper_beside_ours(fitted: Fitted) -> None:
+    arguments = ["evaluate", str(fitted.folder), "--data", str(fitted.data), "--beside", "mvtec ad"]
+    result = runner.invoke(cli.app, arguments)
+    assert result.exit_code == 0, result.output
+    mean = [line for line in result.stdout.splitlines() if line.startswith("│ mean")][-1]
+    assert mean.split("│")[2].endswith(" / 99.5 ")
+    result = runner.invoke(cli.app, [*arguments[:-1], "my parts"])
+    assert result.exit_code == 2
+    assert "MVTec LOCO" in result.stderr
 
 
 def test_evaluate_names_a_picture_without_component_masks(fitted: Fitted, tmp_path: Path) -> None:
