@@ -17,7 +17,18 @@ from training.demo.zero_shot.things import CAPTIONED
 
 TEMPLATES = ("{}.", "{}", "a photo of {}.", "a photo of {}")
 NAMES = ("{material} {form}", "{material} {form}", "{form}", "{colour} {material} {form}", "{colour} {form}")
-WHOLE = ("{}", "a {}", "the {}", "{}", "a {}", "the {}", "a flawless {}", "a perfect {}", "an intact {}", "an undamaged {}")
+WHOLE = (
+    "{}",
+    "a {}",
+    "the {}",
+    "{}",
+    "a {}",
+    "the {}",
+    "a flawless {}",
+    "a perfect {}",
+    "an intact {}",
+    "an undamaged {}",
+)
 DAMAGED = ("damaged {}", "broken {}", "{} with damage", "{} with flaw", "{} with defect")
 BY_DAMAGE: Mapping[str, Sequence[str]] = {
     "scratch": ("scratched {}", "{} with a scratch"),
@@ -36,7 +47,28 @@ GENERIC, WITH_PLACE, OTHER_MATERIAL = 0.4, 0.5, 0.25  # shares of the captions
 # Names that say nothing, as a stranger's product names do: the state must be read without them.
 PLAIN_NAMES = ("object", "thing", "part", "product")
 PLAIN, MADE_UP = 0.06, 0.12
-SYLLABLES = ("ba", "cor", "di", "el", "fu", "gan", "he", "in", "jo", "kar", "lo", "mi", "nor", "or", "pe", "ri", "sto", "tu", "ver", "zi")
+SYLLABLES = (
+    "ba",
+    "cor",
+    "di",
+    "el",
+    "fu",
+    "gan",
+    "he",
+    "in",
+    "jo",
+    "kar",
+    "lo",
+    "mi",
+    "nor",
+    "or",
+    "pe",
+    "ri",
+    "sto",
+    "tu",
+    "ver",
+    "zi",
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +97,9 @@ def pair_of_captions(facts: Facts, rng: Generator) -> tuple[str, str]:
         others = [key for key in MATERIALS if key != facts.thing.material]
         other = replace(facts, thing=Thing(facts.thing.form, _pick(others, rng)))
         state = _state(facts, rng)
-        return template.format(state.format(_named(facts, name))), template.format(state.format(_named(other, name)))
+        return template.format(state.format(_named(facts, name))), template.format(
+            state.format(_named(other, name))
+        )
     true, false = _states(facts, rng)
     named = _named(facts, name)
     return template.format(true.format(named)), template.format(false.format(named))
@@ -122,7 +156,9 @@ def _articled(phrase: str, rng: Generator) -> str:
 
 
 def _named(facts: Facts, name: str) -> str:
-    return name.format(material=MATERIALS[facts.thing.material].word, form=facts.thing.form, colour=facts.colour)
+    return name.format(
+        material=MATERIALS[facts.thing.material].word, form=facts.thing.form, colour=facts.colour
+    )
 
 
 def _pick(choices: Sequence[str], rng: Generator) -> str:

@@ -111,13 +111,23 @@ def _bottle(rng: Generator) -> Form:
 
 def _vase(rng: Generator) -> Form:
     belly, foot = _near(rng, 0.19), _near(rng, 0.1)
-    points = [(-0.35, 0.11), (-0.28, 0.07), (-0.18, 0.08), (0.02, belly), (0.12, belly), (0.3, foot), (0.35, foot)]
+    points = [
+        (-0.35, 0.11),
+        (-0.28, 0.07),
+        (-0.18, 0.08),
+        (0.02, belly),
+        (0.12, belly),
+        (0.3, foot),
+        (0.35, foot),
+    ]
     return Form(profile(points), ((_level(-0.24), 0.75), (_level(0.05), 0.8)))
 
 
 def _jar(rng: Generator) -> Form:
     body = _near(rng, 0.21)
-    side = profile([(-0.3, 0.85 * body), (-0.19, 0.85 * body), (-0.14, body), (0.29, body), (0.32, 0.9 * body)])
+    side = profile(
+        [(-0.3, 0.85 * body), (-0.19, 0.85 * body), (-0.14, body), (0.29, body), (0.32, 0.9 * body)]
+    )
     return Form(side, ((moved(box(0.4, 0.055), 0, -0.25), 0.65),))
 
 
@@ -141,7 +151,9 @@ def _plate(rng: Generator) -> Form:
 
 def _lid(rng: Generator) -> Form:
     knob = disc(_near(rng, 0.075))
-    return Form(disc(0.32), ((outline(disc(0.28), LINE), 0.8), (knob, 1.25), (outline(knob, LINE), 0.6)), turns=True)
+    return Form(
+        disc(0.32), ((outline(disc(0.28), LINE), 0.8), (knob, 1.25), (outline(knob, LINE), 0.6)), turns=True
+    )
 
 
 def _coin(rng: Generator) -> Form:
@@ -192,7 +204,13 @@ def _leaf(rng: Generator) -> Form:
     offset = _near(rng, 0.2)
     blade = intersection(moved(disc(0.4), offset, 0), moved(disc(0.4), -offset, 0))
     stem = stroke([(0, -0.33), (0, 0.4)], [0.012, 0.026])
-    veins = union(*(stroke([(0, v), (side * 0.2, v - 0.14)], [0.012, 0.008]) for v in (-0.05, 0.1, 0.25) for side in (-1, 1)))
+    veins = union(
+        *(
+            stroke([(0, v), (side * 0.2, v - 0.14)], [0.012, 0.008])
+            for v in (-0.05, 0.1, 0.25)
+            for side in (-1, 1)
+        )
+    )
     return Form(union(blade, stem), ((stem, 0.75), (veins, 0.82)), turns=True)
 
 
@@ -206,7 +224,9 @@ def _screw(rng: Generator) -> Form:
     shaft = _near(rng, 0.065)
     side = profile([(-0.35, 0.14), (-0.27, 0.15), (-0.22, shaft), (0.25, shaft), (0.36, 0.008)])
     thread = turned(repeated(box(0.3, 0.008), 1, 13, 0.035), 0.25)
-    return Form(side, ((intersection(moved(thread, 0, 0.1), moved(box(0.2, 0.22), 0, 0.08)), 0.65),), turns=True)
+    return Form(
+        side, ((intersection(moved(thread, 0, 0.1), moved(box(0.2, 0.22), 0, 0.08)), 0.65),), turns=True
+    )
 
 
 def _bar(rng: Generator) -> Form:
@@ -235,7 +255,11 @@ def _pill(rng: Generator) -> Form:
 
 def _spoon(rng: Generator) -> Form:
     bowl = moved(stretched(disc(_near(rng, 0.12)), 1.4), 0, -0.2)
-    return Form(union(bowl, profile([(-0.1, 0.03), (0.3, 0.035), (0.37, 0.05)])), ((moved(stretched(disc(0.08), 1.4), 0, -0.2), 0.8),), turns=True)
+    return Form(
+        union(bowl, profile([(-0.1, 0.03), (0.3, 0.035), (0.37, 0.05)])),
+        ((moved(stretched(disc(0.08), 1.4), 0, -0.2), 0.8),),
+        turns=True,
+    )
 
 
 def _comb(rng: Generator) -> Form:
@@ -252,7 +276,10 @@ def _bracket(rng: Generator) -> Form:
 
 
 def _hook(rng: Generator) -> Form:
-    arc = intersection(outline(disc(0.18), _near(rng, 0.09)), moved(union(box(0.4, 0.2), moved(box(0.2, 0.4), -0.2, 0)), 0, 0.2))
+    arc = intersection(
+        outline(disc(0.18), _near(rng, 0.09)),
+        moved(union(box(0.4, 0.2), moved(box(0.2, 0.4), -0.2, 0)), 0, 0.2),
+    )
     eye = moved(outline(disc(0.07), 0.05), -0.18, -0.27)
     return Form(moved(union(arc, moved(box(0.042, 0.12), -0.18, -0.1), eye), 0.03, 0.08), turns=True)
 
@@ -271,7 +298,10 @@ def _cross(rng: Generator) -> Form:
 def _frame(rng: Generator) -> Form:
     width, height, rim = _near(rng, 0.3), _near(rng, 0.3), _near(rng, 0.09)
     inner = box(width - rim, height - rim)
-    return Form(without(box(width, height, 0.01), inner), ((outline(box(width - rim / 2, height - rim / 2), LINE), 0.75),))
+    return Form(
+        without(box(width, height, 0.01), inner),
+        ((outline(box(width - rim / 2, height - rim / 2), LINE), 0.75),),
+    )
 
 
 def _hammer(rng: Generator) -> Form:

@@ -50,16 +50,18 @@ class Pairs:
         return cls(pictures, tuple(facts))
 
 
-def draw_pairs(folder: Path, pairs: int, seed: int = 0, progress: Callable[[int, int], None] | None = None) -> None:
-    """Draw pairs, all captioned things in turn; what is there already for the same settings is kept."""
+def draw_pairs(
+    folder: Path, pairs: int, seed: int = 0, progress: Callable[[int], None] | None = None
+) -> None:
+    """Draw pairs, all captioned things in turn, on all cores; progress(drawn) now and then."""
     folder.mkdir(parents=True, exist_ok=True)
     pictures = np.lib.format.open_memmap(folder / PICTURES, "w+", np.uint8, (pairs, 2, SIZE, SIZE, 3))
     facts: list[Facts] = []
     for drawn, fact in _drawn(pairs, seed):
         pictures[len(facts)] = drawn
         facts.append(fact)
-        if progress is not None and len(facts) % CHUNK == 0:
-            progress(len(facts), pairs)
+        if progress is not None and len(facts) % CHUNK in (0, pairs % CHUNK):
+            progress(len(facts))
     pictures.flush()
     lines = [(*_names(fact), *fact.place) for fact in facts]
     (folder / FACTS).write_text(json.dumps(lines))

@@ -2,176 +2,127 @@
 
 A whole thing and its damaged twin are in the same batch, and each picture has a caption beside its own that
 is like it but for a detail: without such neighbours nothing asks the encoder to look at damage.
-
-Legend: P pairs of a batch, B = 2 P pictures, L tokens of a text, E embedding.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
-from itertools import islice
+from contextlib import contextmanager
 
-import numpy as np
 import torch
-from numpy.random import Generator, default_rng
+from numpy.random import default_rng
 from pydantic import BaseModel, ConfigDict, Field
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from training.demo.zero_shot.captions import Facts, pair_of_captions
+from training.demo.zero_shot.contrast import contrastive_loss, draw_batch
 from training.demo.zero_shot.pairs import Pairs
-from training.moeclip.clip import CLIP
-from training.moeclip.config import CLIPConfig
+from training.moeclip.detector import MoECLIP
+from training.moeclip.tokenizer import token_ids
 from training.resume import Resume
+
+LARGEST_SCALE = math.log(100)
 
 
 class PretrainConfig(BaseModel):
-    """How the dual encoder is trained."""
+    """How the dual encoder is trained.
+
+    shards: of each batch, each on a thread of its own and contrasted by itself; gradients are averaged.
+    cool_down: share of the steps in which the learning rate falls. save_every: steps that a stopped run loses
+    at most.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = Field(default=4000, gt=0)
-    pairs_per_batch: int = Field(default=32, gt=0)
-    learning_rate: float = 1.5e-3
-    weight_decay: float = 0.05
-    warm_up: int = 150
-    save_every: int = Field(default=200, gt=0)  # steps that a stopped run loses at most
-    seed: int = 0
-    shards: int = 1
-    muon: bool = False
+    steps: int = Field(default=3000, gt=0)
+    shards: int = Field(default=2, gt=0)
+    pairs_per_shard: int = Field(default=16, gt=0)
+    learning_rate: float = Field(default=3e-3, gt=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    warm_up: int = Field(default=150, gt=0)
+    cool_down: float = Field(default=0.35, gt=0, le=1)
+    save_every: int = Field(default=200, gt=0)
+    seed: int = Field(default=0, ge=0)
 
     def rate(self, step: int) -> float:
-        """Learning rate of a step, the first being 1: linear warm-up, then a cosine to nothing."""
-        rise = min(1.0, step / self.warm_up)
-        return self.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * step / (self.steps + 1)))
-
-
-@dataclass(frozen=True)
-class Batch:
-    """pictures uint8 (B, H, W, 3), whole ones first, then their damaged twins; one true and one false caption each."""
-
-    pictures: Tensor
-    true: Sequence[str]
-    false: Sequence[str]
+        """Learning rate of a step, the first being 1: a linear rise, level, and a linear fall to nothing."""
+        rise, fall = step / self.warm_up, (self.steps + 1 - step) / (self.cool_down * self.steps)
+        return self.learning_rate * min(1.0, rise, fall)
 
 
 def pretrain(
-    model: CLIP,
-    config: CLIPConfig,
+    model: MoECLIP,
     tokenizer: Tokenizer,
     pairs: Pairs,
-    settings: PretrainConfig,
+    config: PretrainConfig,
     on_step: Callable[[int, float], None],
     resume: Resume,
 ) -> None:
-    """Minimise the contrastive loss, going on from what `resume` holds; leaves the model in evaluation mode."""
-    optimisers = _optimisers(model, settings)
-    parts = {"model": model, **optimisers}
-    done = resume.load(parts)
-    model.train()
-    parameters = list(model.parameters())
-    with ThreadPoolExecutor(settings.shards, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        for step in range(done + 1, settings.steps + 1):
-            shard = partial(_shard, model, config, tokenizer, pairs, settings, step)
-            losses, gradients = zip(*pool.map(shard, range(settings.shards)), strict=True)
-            for parameter, *each in zip(parameters, *gradients, strict=True):
-                parameter.grad = torch.stack(each).mean(0)
-            nn.utils.clip_grad_norm_(parameters, 1.0)
-            for optimiser in optimisers.values():
-                for group in optimiser.param_groups:
-                    group["lr"] = settings.rate(step)
-                optimiser.step()
-            with torch.no_grad():
-                model.logit_scale.clamp_(max=math.log(100))
-            on_step(step, sum(losses) / len(losses))
-            resume.save(step, parts)
-    model.eval()
+    """Train the CLIP of a model, going on from what `resume` holds; the adapters stay as they are.
 
-
-def _shard(model, config, tokenizer, pairs, settings, step, shard) -> tuple[float, tuple[Tensor, ...]]:
-    batch = draw_batch(pairs, settings, step, shard)
-    image_BCHW = normalise(batch.pictures, config)
-    loss = contrastive_loss(model, image_BCHW, tokenise(tokenizer, [*batch.true, *batch.false]))
-    return loss.item(), torch.autograd.grad(loss, list(model.parameters()))
-
-
-def contrastive_loss(model: CLIP, image_BCHW: Tensor, tokens: Tensor) -> Tensor:
-    """Picture to its caption among all true and false ones, caption to its picture among all.
-
-    tokens: ids (2 B, L), the true captions first.
+    Raises ResumeError for a state that cannot be used.
     """
-    image_BE, text_E = model.encode_image(image_BCHW), model.encode_text(tokens)
-    logits = model.logit_scale.exp() * image_BE @ text_E.T
-    count = len(image_BE)
-    wanted = torch.arange(count)
-    of_texts = F.cross_entropy(logits[:, :count].T, wanted)
-    return (F.cross_entropy(logits, wanted) + of_texts) / 2 + state_loss(logits)
+    trainer = Pretraining(model, tokenizer, pairs, config)
+    done = resume.load(trainer.parts)
+    with _quick(), ThreadPoolExecutor(config.shards, "shard", torch.set_num_threads, (1,)) as pool:
+        for step in range(done + 1, config.steps + 1):
+            on_step(step, trainer.step(step, pool))
+            resume.save(step, trainer.parts)
+    model.clip.requires_grad_(False)
 
 
-def state_loss(logits: Tensor) -> Tensor:
-    """Each picture's own caption against its twin's and against its false one: damage alone decides.
+class Pretraining:
+    """The CLIP under training, its optimisers and the pictures: all that a step needs."""
 
-    logits (B, 2 B): pictures by true, then false captions.
-    """
-    count = len(logits)
-    rows = torch.arange(count)
-    own, twin, false = logits[rows, rows], logits[rows, (rows + count // 2) % count], logits[rows, rows + count]
-    return F.cross_entropy(torch.stack([own, twin, false], dim=1), torch.zeros_like(rows))
+    def __init__(self, model: MoECLIP, tokenizer: Tokenizer, pairs: Pairs, config: PretrainConfig) -> None:
+        self.model, self.tokenizer, self.pairs, self.config = model, tokenizer, pairs, config
+        self.parameters = list(model.clip.requires_grad_(True).parameters())
+        matrices = [
+            one for name, one in model.clip.named_parameters() if "resblocks" in name and one.ndim == 2
+        ]
+        chosen = set(matrices)
+        others = [one for one in self.parameters if one not in chosen]
+        rate, decay = config.learning_rate, config.weight_decay
+        self.muon = torch.optim.Muon(matrices, rate, decay, adjust_lr_fn="match_rms_adamw")
+        self.adam = torch.optim.AdamW(others, rate, (0.9, 0.98), weight_decay=0)
 
+    @property
+    def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
+        """All that steps change."""
+        return {"clip": self.model.clip, "muon": self.muon, "adam": self.adam}
 
-def draw_batch(pairs: Pairs, settings: PretrainConfig, step: int, shard: int) -> Batch:
-    """One shard of the batch of a step: the same for the same seed."""
-    rng = default_rng((settings.seed, step, shard))
-    rows = np.sort(_different_forms(pairs.facts, settings.pairs_per_batch, rng))
-    pictures = pairs.pictures[rows].swapaxes(0, 1)
-    damaged = [pairs.facts[row] for row in rows]
-    if rng.random() < 0.5:
-        pictures, damaged = pictures[..., ::-1, :], [fact.mirrored() for fact in damaged]
-    captions = [pair_of_captions(fact, rng) for fact in (*(one.whole() for one in damaged), *damaged)]
-    true, false = zip(*captions, strict=True)
-    return Batch(torch.from_numpy(np.ascontiguousarray(pictures.reshape(-1, *pictures.shape[2:]))), true, false)
+    def step(self, step: int, pool: ThreadPoolExecutor) -> float:
+        """One step; returns the mean loss of the shards."""
+        shards = pool.map(lambda shard: self._gradients(step, shard), range(self.config.shards))
+        losses, gradients = zip(*shards, strict=True)
+        for parameter, *each in zip(self.parameters, *gradients, strict=True):
+            parameter.grad = torch.stack(each).mean(0)
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        for optimiser in (self.muon, self.adam):
+            for group in optimiser.param_groups:
+                group["lr"] = self.config.rate(step)
+            optimiser.step()
+        with torch.no_grad():
+            self.model.clip.logit_scale.clamp_(max=LARGEST_SCALE)
+        return sum(losses) / len(losses)
 
-
-def normalise(pictures: Tensor, config: CLIPConfig) -> Tensor:
-    """uint8 (B, H, W, 3) -> float (B, 3, H, W) as the vision tower expects it."""
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (config.vision.mean, config.vision.std))
-    return (pictures.permute(0, 3, 1, 2) / 255 - mean) / std
-
-
-def tokenise(tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
-    """Token ids (n, L)."""
-    return torch.tensor([encoding.ids for encoding in tokenizer.encode_batch(list(texts))])
-
-
-def _different_forms(facts: Sequence[Facts], count: int, rng: Generator) -> np.ndarray:
-    """Rows of different forms while there are any, so that no caption is true of two pairs."""
-    forms: set[str] = set()
-    rows = []
-    for row in islice(_shuffled(len(facts), rng), 50 * count):
-        if facts[row].thing.form not in forms:
-            forms.add(facts[row].thing.form)
-            rows.append(row)
-        if len(rows) == count:
-            break
-    return np.array(rows)
+    def _gradients(self, step: int, shard: int) -> tuple[float, tuple[Tensor, ...]]:
+        rng = default_rng((self.config.seed, step, shard))
+        batch = draw_batch(self.pairs, self.config.pairs_per_shard, rng)
+        tokens = token_ids(self.tokenizer, [*batch.true, *batch.false])
+        loss = contrastive_loss(self.model.clip, self.model.normalise(batch.pictures), tokens)
+        return loss.item(), torch.autograd.grad(loss, self.parameters)
 
 
-def _shuffled(count: int, rng: Generator) -> Iterator[int]:
-    while True:
-        yield from rng.integers(count, size=256).tolist()
-
-
-def _optimisers(model: CLIP, settings: PretrainConfig) -> dict[str, torch.optim.Optimizer]:
-    """Muon for the matrices of the blocks, AdamW for all else."""
-    matrices = [one for name, one in model.named_parameters() if "resblocks" in name and one.ndim == 2]
-    chosen = {id(one) for one in matrices}
-    others = [one for one in model.parameters() if id(one) not in chosen]
-    if settings.muon:
-        return {"muon": torch.optim.Muon(matrices, settings.learning_rate, settings.weight_decay, adjust_lr_fn="match_rms_adamw"),
-            "adam": torch.optim.AdamW(others, settings.learning_rate, (0.9, 0.98), weight_decay=0)}
-    return {"adam": torch.optim.AdamW([{"params": matrices, "weight_decay": settings.weight_decay},{"params": others, "weight_decay": 0.0}], settings.learning_rate, (0.9, 0.98))}
+@contextmanager
+def _quick() -> Iterator[None]:
+    """Matrix products in bfloat16 where a CPU has them, which the fused attention of a small model spoils."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    torch.set_flush_denormal(True)
+    with sdpa_kernel(SDPBackend.MATH):
+        yield
+    torch.set_float32_matmul_precision(before)

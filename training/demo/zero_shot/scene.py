@@ -98,7 +98,10 @@ class _Scene:
         self.material: Material = MATERIALS[thing.material]
         self.is_surface = thing.form in SURFACES
         self.colour = str(looks.choice(list(self.material.colours)))
-        self.shade = cast("Colour", tuple((np.array(self.material.colours[self.colour]) * looks.normal(1, 0.03, 3)).tolist()))
+        self.shade = cast(
+            "Colour",
+            tuple((np.array(self.material.colours[self.colour]) * looks.normal(1, 0.03, 3)).tolist()),
+        )
         self.form: Form = FORMS[thing.form](self._stream(FORM))
         self.variation = _variation(self._stream(POSE), self.form.turns and not self.is_surface)
 
@@ -106,7 +109,9 @@ class _Scene:
         """The lit, noise-free picture (3, size, size)."""
         u, v = self.variation.coordinates(self.size, 0.0, self._stream(GROUND))
         u, v = (np.ascontiguousarray(axis, np.float32) for axis in (u, v))
-        canvas = Canvas(np.empty((3, self.size, self.size), np.float32), u, v, self.variation.pose, self.variation.light)
+        canvas = Canvas(
+            np.empty((3, self.size, self.size), np.float32), u, v, self.variation.pose, self.variation.light
+        )
         ground = canvas.whole()
         _paint_ground(ground, self._stream(GROUND))
         if not self.is_surface:

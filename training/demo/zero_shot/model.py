@@ -1,0 +1,28 @@
+"""Sizes of the zero-shot demo model, small enough to be trained from nothing on two cores."""
+
+from training.demo.zero_shot.scene import SIZE
+from training.moeclip.config import CLIPConfig, MoECLIPConfig, MoEConfig, TextConfig, VisionConfig
+from training.moeclip.fit_config import MoECLIPFitConfig, MoECLIPTrainConfig
+
+CONTEXT_LENGTH = 24
+MERGES = 400
+
+
+def demo_model(vocabulary: int) -> MoECLIPConfig:
+    """96-pixel pictures on a 12 x 12 grid, four blocks of width 128, experts after each: a million weights."""
+    return MoECLIPConfig(
+        clip=CLIPConfig(
+            vision=VisionConfig(width=128, depth=4, heads=2, patch_size=8, image_size=(SIZE, SIZE)),
+            text=TextConfig(width=64, depth=2, heads=2, context_length=CONTEXT_LENGTH, vocabulary=vocabulary),
+            embedding=64,
+        ),
+        layers=(1, 2, 3, 4),
+        moe=MoEConfig(rank=8),
+        prompts="released",
+    )
+
+
+def demo_fit(model: MoECLIPConfig) -> MoECLIPFitConfig:
+    """How the adapters of the demo model are trained: larger batches and steps than the paper's, fewer of them."""
+    train = MoECLIPTrainConfig(steps=4000, batch_size=8, learning_rate=1e-3, milestones=(2500, 3400))
+    return MoECLIPFitConfig(model=model, train=train)
