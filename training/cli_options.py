@@ -21,7 +21,7 @@ from training.config import BackboneName, FitConfig, preset
 from training.distributed import is_main
 from training.evaluation import Requirement
 from training.protocol import Normalisation, Protocol, View
-from training.reference import published_figure, reference_figures
+from training.reference import Method, published_figure, reference_figures
 
 console = Console(width=None if sys.stdout.isatty() else 160)  # a table in a file needs no wrapping
 
@@ -59,10 +59,10 @@ def read_protocol(view: View, masks: Path | None, normalise: Normalisation) -> P
         raise typer.BadParameter(f"--masks: {error}") from error
 
 
-def read_dataset(name: str) -> str:
-    """A data set that the AnomalyMoE paper has figures for. Raises BadParameter for another one."""
-    if published_figure("anomalymoe", name) is None:
-        known = dict.fromkeys(figure.dataset for figure in reference_figures("anomalymoe", 1))
+def read_dataset(name: str, method: Method) -> str:
+    """A data set that the paper of the method has figures for. Raises BadParameter for another one."""
+    if published_figure(method, name) is None:
+        known = dict.fromkeys(figure.dataset for figure in reference_figures(method, 1))
         raise typer.BadParameter(f"--beside: {name!r} is none of {', '.join(known)}")
     return name
 

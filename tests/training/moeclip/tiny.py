@@ -1,12 +1,10 @@
 """A MoECLIP small enough for tests: 40-pixel pictures on a 5 x 5 grid, four experts in two layers."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from torch import Tensor
 
 from training.data import find_samples
 from training.moeclip.augment import AugmentConfig
@@ -66,10 +64,6 @@ def tiny_detector(model: MoECLIPConfig = MODEL, seed: int = 0) -> MoECLIP:
 
 def tiny_backbone(model: MoECLIPConfig = MODEL) -> Backbone:
     return Backbone(model, tiny_detector(model, seed=1).clip, tiny_tokenizer())
-
-
-def tokenise(texts: Sequence[str]) -> Tensor:
-    return torch.tensor([one.ids for one in tiny_tokenizer().encode_batch(list(texts))])
 
 
 def auxiliary(data: Path) -> AuxiliarySet:
