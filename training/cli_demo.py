@@ -40,7 +40,9 @@ def demo_things(
     with progress_bar() as progress:
         drawing, writing = progress.add_task("pairs", total=pairs), progress.add_task("data sets", total=None)
         draw_pairs(output / PAIRS, pairs, seed, lambda done: progress.update(drawing, completed=done))
-        make_folders(output, seed, lambda done, total: progress.update(writing, completed=done, total=total))
+        make_folders(
+            output, seed, progress=lambda done, total: progress.update(writing, completed=done, total=total)
+        )
     console.print(f"{output}: {pairs} pairs and four data sets")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from numpy.random import Generator
 
@@ -107,7 +108,7 @@ def pair_of_captions(facts: Facts, rng: Generator) -> tuple[str, str]:
 
 def vocabulary() -> list[str]:
     """Every word of the captions, once."""
-    phrases = [*WHOLE, *DAMAGED, *sum(BY_DAMAGE.values(), ()), *sum(PLACES, ()), *PLAIN_NAMES, "a photo of"]
+    phrases = [*WHOLE, *DAMAGED, *chain(*BY_DAMAGE.values(), *PLACES), *PLAIN_NAMES, "a photo of"]
     names = [*{thing.form for thing in CAPTIONED}, *(material.word for material in MATERIALS.values())]
     colours = {colour for material in MATERIALS.values() for colour in material.colours}
     return sorted({word for text in (*phrases, *names, *colours) for word in text.replace("{}", "").split()})

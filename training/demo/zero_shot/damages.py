@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from training.demo.drawing import Colour, shaded
 from training.demo.defects import branch, tapered, walk
+from training.demo.drawing import Colour, shaded
 from training.demo.shapes import Array, Point, Shape, stroke, union
 from training.demo.texture import smooth_noise
 
@@ -37,7 +37,7 @@ class Body:
 
     def blend(self, cover: Array, colour: Colour) -> None:
         """Mix one colour in, by a cover (h, w) in 0..1."""
-        self.colours += cover * (shaded(colour, np.float32(1)) - self.colours)
+        self.colours += cover * (shaded(colour, np.ones_like(cover)) - self.colours)
 
     def brightness(self, centre: Point) -> float:
         """Mean of the colours around `centre`."""
@@ -107,7 +107,8 @@ def dent(body: Body, centre: Point, rng: Generator) -> None:
 
 
 DAMAGES: Mapping[str, Damage] = {
-    "scratch": scratch, "crack": crack, "stain": stain, "hole": hole, "missing piece": missing_piece, "dent": dent,
+    "scratch": scratch, "crack": crack, "stain": stain, "hole": hole,
+    "missing piece": missing_piece, "dent": dent,
 }  # fmt: skip
 
 AT_THE_EDGE = ("missing piece",)

@@ -1,9 +1,9 @@
-"""Pictures with masks for MoECLIP, in the MVTec folder form: one data set each for training, validation, test."""
+"""Pictures with masks for MoECLIP, in the MVTec folder form: data sets for training, validation and test."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -16,8 +16,6 @@ from training.demo.zero_shot.damages import DAMAGES
 from training.demo.zero_shot.scene import Drawn, Thing, draw
 from training.demo.zero_shot.things import NOVEL, TEST, TRAINING, VALIDATION
 
-DATA_SETS = {"training": TRAINING, "validation": VALIDATION, "test": TEST, "novel": NOVEL}
-
 
 @dataclass(frozen=True)
 class Counts:
@@ -27,13 +25,34 @@ class Counts:
     test_good: int = 24
     test_damaged: int = 6
 
+    def folders(self) -> Sequence[tuple[str, str | None, int]]:
+        """(split, damage, pictures) of each folder."""
+        damaged = (("test", damage, self.test_damaged) for damage in DAMAGES)
+        return ("train", None, self.train_good), ("test", None, self.test_good), *damaged
 
-COUNTS = {"training": Counts(test_good=20, test_damaged=5), "test": Counts(train_good=40)}
+
+DATA_SETS: Mapping[str, tuple[tuple[Thing, ...], Counts]] = {
+    "training": (TRAINING, Counts(test_good=20, test_damaged=5)),
+    "validation": (VALIDATION, Counts()),
+    "test": (TEST, Counts(train_good=40)),
+    "novel": (NOVEL, Counts()),
+}
 
 
-def make_folders(root: Path, seed: int = 0, progress: Callable[[int, int], None] | None = None) -> None:
+def make_folders(
+    root: Path,
+    seed: int = 0,
+    data_sets: Mapping[str, tuple[tuple[Thing, ...], Counts]] = DATA_SETS,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
     """Write `<root>/<data set>/<material>_<form>/{train/good, test/<damage>, ground_truth/<damage>}`."""
-    pictures = list(_pictures())
+    pictures = [
+        _Picture(name, thing, split, damage, index)
+        for name, (things, counts) in data_sets.items()
+        for thing in things
+        for split, damage, number in counts.folders()
+        for index in range(number)
+    ]
     for done, picture in enumerate(pictures, start=1):
         _write(root / picture.data_set, picture, seed)
         if progress is not None:
@@ -54,7 +73,7 @@ class _Picture:
         return "good" if self.damage is None else self.damage.replace(" ", "_")
 
     def drawn(self, base: int) -> Drawn:
-        """The first picture of its seeds that shows its damage; others keep theirs, however many there are."""
+        """The first of its seeds that shows its damage; it does not depend on how many others there are."""
         name = zlib.crc32(f"{self.thing.name}/{self.split}/{self.kind}".encode())
         rng = default_rng((base, name, self.index))
         for _ in count():
@@ -63,16 +82,6 @@ class _Picture:
             except ValueError:
                 continue  # this damage cannot be seen on this one
         raise AssertionError
-
-
-def _pictures() -> Iterator[_Picture]:
-    for data_set, things in DATA_SETS.items():
-        counts = COUNTS.get(data_set, Counts())
-        for thing in things:
-            kinds = [("train", None, counts.train_good), ("test", None, counts.test_good)]
-            kinds += [("test", damage, counts.test_damaged) for damage in DAMAGES]
-            for split, damage, number in kinds:
-                yield from (_Picture(data_set, thing, split, damage, index) for index in range(number))
 
 
 def _write(root: Path, picture: _Picture, seed: int) -> None:

@@ -6,15 +6,12 @@ Coordinates are in picture sides around the middle of the thing; a thing is abou
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 from numpy.random import Generator
 
 from training.demo.shapes import (
-    Array,
-    Point,
     Shape,
     box,
     disc,
@@ -26,6 +23,7 @@ from training.demo.shapes import (
     stroke,
     union,
 )
+from training.demo.zero_shot.outlines import everywhere, profile, star, stretched, toothed, turned, without
 
 LINE = 0.016
 
@@ -40,59 +38,6 @@ class Form:
 
 
 Build = Callable[[Generator], Form]
-
-
-def without(shape: Shape, *holes: Shape) -> Shape:
-    """The shape with holes cut out."""
-    return lambda u, v: np.max([shape(u, v), *(-hole(u, v) for hole in holes)], axis=0)
-
-
-def profile(points: Sequence[Point]) -> Shape:
-    """A body of revolution seen from the side: half widths at heights, as (v, half width) from top to bottom."""
-    heights, widths = np.array(points).T
-
-    def distance(u: Array, v: Array) -> Array:
-        ends = np.maximum(heights[0] - v, v - heights[-1])
-        return np.maximum(np.abs(u) - np.interp(v, heights, widths).astype(np.float32), ends)
-
-    return distance
-
-
-def toothed(radius: float, depth: float, count: int, sharpness: float) -> Shape:
-    """A disc whose edge rises `depth` in `count` teeth; sharpness 1 is a wave, large values are square teeth."""
-
-    def distance(u: Array, v: Array) -> Array:
-        wave = np.clip(sharpness * np.sin(count * np.arctan2(v, u)), -1, 1)
-        return np.sqrt(u * u + v * v) - radius - depth * wave
-
-    return distance
-
-
-def star(radius: float, points: int) -> Shape:
-    """A star; `radius` reaches the points."""
-
-    def distance(u: Array, v: Array) -> Array:
-        sector = 2 * math.pi / points
-        angle = np.abs((np.arctan2(u, -v) + sector / 2) % sector - sector / 2)
-        return 0.7 * (np.sqrt(u * u + v * v) * (np.cos(angle) + 1.35 * np.sin(angle)) - 0.92 * radius)
-
-    return distance
-
-
-def turned(shape: Shape, angle: float) -> Shape:
-    """The shape turned by `angle` radians."""
-    cos, sin = math.cos(angle), math.sin(angle)
-    return lambda u, v: shape(u * cos + v * sin, v * cos - u * sin)
-
-
-def stretched(shape: Shape, factor: float) -> Shape:
-    """The shape `factor` times as high (distances grow a little wrong)."""
-    return lambda u, v: shape(u, v / factor)
-
-
-def everywhere(u: Array, v: Array) -> Array:
-    """A surface that fills the picture."""
-    return np.full(np.broadcast_shapes(u.shape, v.shape), -1.0, np.float32)
 
 
 def _near(rng: Generator, value: float) -> float:
@@ -357,9 +302,10 @@ def _sheet(_: Generator) -> Form:
 SURFACES = ("tile", "board", "panel", "sheet")
 
 FORMS: Mapping[str, Build] = {
-    "arrow": _arrow, "bar": _bar, "bell": _bell, "board": _board, "bottle": _bottle, "bowl": _bowl, "box": _box,
-    "bracket": _bracket, "brick": _brick, "button": _button, "can": _can, "capsule": _capsule, "coin": _coin,
-    "comb": _comb, "crescent": _crescent, "cross": _cross, "cup": _cup, "flower": _flower, "frame": _frame,
+    "arrow": _arrow, "bar": _bar, "bell": _bell, "board": _board, "bottle": _bottle, "bowl": _bowl,
+    "box": _box, "bracket": _bracket, "brick": _brick, "button": _button, "can": _can, "capsule": _capsule,
+    "coin": _coin, "comb": _comb, "crescent": _crescent, "cross": _cross, "cup": _cup,
+    "flower": _flower, "frame": _frame,
     "gear": _gear, "hammer": _hammer, "heart": _heart, "hook": _hook, "jar": _jar, "key": _key, "leaf": _leaf,
     "lid": _lid, "link": _link, "nut": _nut, "panel": _panel, "pill": _pill, "plate": _plate, "ring": _ring,
     "screw": _screw, "sheet": _sheet, "spoon": _spoon, "star": _star, "tile": _tile, "vase": _vase,

@@ -1,15 +1,17 @@
 """Sizes of the zero-shot demo model, small enough to be trained from nothing on two cores."""
 
+from export.contract.manifest import InputSpec
 from training.demo.zero_shot.scene import SIZE
 from training.moeclip.config import CLIPConfig, MoECLIPConfig, MoEConfig, TextConfig, VisionConfig
 from training.moeclip.fit_config import MoECLIPFitConfig, MoECLIPTrainConfig
 
 CONTEXT_LENGTH = 24
 MERGES = 400
+DEMO_INPUT = InputSpec(height=SIZE, width=SIZE)
 
 
 def demo_model(vocabulary: int) -> MoECLIPConfig:
-    """96-pixel pictures on a 12 x 12 grid, four blocks of width 128, experts after each: a million weights."""
+    """96-pixel pictures on a 12 x 12 grid, four blocks of width 128, experts after each: a million in all."""
     return MoECLIPConfig(
         clip=CLIPConfig(
             vision=VisionConfig(width=128, depth=4, heads=2, patch_size=8, image_size=(SIZE, SIZE)),
@@ -23,6 +25,6 @@ def demo_model(vocabulary: int) -> MoECLIPConfig:
 
 
 def demo_fit(model: MoECLIPConfig) -> MoECLIPFitConfig:
-    """How the adapters of the demo model are trained: larger batches and steps than the paper's, fewer of them."""
+    """How the adapters of the demo model are trained: larger batches and steps than the paper's, but few."""
     train = MoECLIPTrainConfig(steps=4000, batch_size=8, learning_rate=1e-3, milestones=(2500, 3400))
-    return MoECLIPFitConfig(model=model, train=train)
+    return MoECLIPFitConfig(model=model, input=DEMO_INPUT, map_size=(SIZE, SIZE), train=train)

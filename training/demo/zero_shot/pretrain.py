@@ -37,7 +37,7 @@ class PretrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = Field(default=3000, gt=0)
+    steps: int = Field(default=2000, gt=0)
     shards: int = Field(default=2, gt=0)
     pairs_per_shard: int = Field(default=16, gt=0)
     learning_rate: float = Field(default=3e-3, gt=0)
@@ -123,6 +123,8 @@ def _quick() -> Iterator[None]:
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     torch.set_flush_denormal(True)
-    with sdpa_kernel(SDPBackend.MATH):
-        yield
-    torch.set_float32_matmul_precision(before)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -8,10 +8,9 @@ import torch
 from rich.progress import Progress
 from torch import tensor
 
-from export.contract.manifest import InputSpec
 from training.checkpoint import write_text
 from training.demo.zero_shot.captions import vocabulary
-from training.demo.zero_shot.model import CONTEXT_LENGTH, MERGES, demo_fit, demo_model
+from training.demo.zero_shot.model import CONTEXT_LENGTH, DEMO_INPUT, MERGES, demo_fit, demo_model
 from training.demo.zero_shot.pairs import Pairs
 from training.demo.zero_shot.pretrain import PretrainConfig, pretrain
 from training.demo.zero_shot.scene import SIZE
@@ -28,8 +27,8 @@ def make_clip(folder: Path, output: Path, config: PretrainConfig, progress: Prog
     """Train on the pairs in `folder` and write a run with untrained adapters to `output`.
 
     Returns the file with the settings that its adapters are to be trained with. A stopped training with the
-    same settings and pictures goes on where it was. Raises OSError or ValueError for pairs that cannot be read,
-    ResumeError for a state that cannot be.
+    same settings and pictures goes on where it was. Raises OSError or ValueError for pairs that cannot be
+    read, ResumeError for a state that cannot be.
     """
     pairs = Pairs.read(folder)
     tokenizer = train_tokenizer(vocabulary(), MERGES, CONTEXT_LENGTH)
@@ -49,7 +48,7 @@ def make_clip(folder: Path, output: Path, config: PretrainConfig, progress: Prog
 
     pretrain(model, tokenizer, pairs, config, on_step, resume)
     record.close()
-    settings = RunConfig(model=model.config, input=InputSpec(height=SIZE, width=SIZE))
+    settings = RunConfig(model=model.config, input=DEMO_INPUT, map_size=(SIZE, SIZE))
     save_run(output, settings, model, tokenizer, report={"losses": record.losses})
     write_text(output / FIT, demo_fit(model.config).model_dump_json(indent=2) + "\n")
     resume.remove()

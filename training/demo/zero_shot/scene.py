@@ -175,7 +175,7 @@ def _place(body: Body, rng: Generator, *, at_the_edge: bool) -> Point:
 
 
 def _closed(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    return binary_closing(np.pad(mask, 2), np.ones((3, 3)))[2:-2, 2:-2]
+    return np.asarray(binary_closing(np.pad(mask, 2), np.ones((3, 3))), np.bool_)[2:-2, 2:-2]
 
 
 def _variation(rng: Generator, turns: bool) -> Variation:
