@@ -32,7 +32,7 @@ class Counts:
 
 
 DATA_SETS: Mapping[str, tuple[tuple[Thing, ...], Counts]] = {
-    "training": (TRAINING, Counts(test_good=20, test_damaged=5)),
+    "training": (TRAINING, Counts(test_good=3, test_damaged=5)),
     "validation": (VALIDATION, Counts()),
     "test": (TEST, Counts(train_good=40)),
     "novel": (NOVEL, Counts()),

@@ -37,7 +37,7 @@ class PretrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = Field(default=2000, gt=0)
+    steps: int = Field(default=3000, gt=0)
     shards: int = Field(default=2, gt=0)
     pairs_per_shard: int = Field(default=16, gt=0)
     learning_rate: float = Field(default=3e-3, gt=0)
