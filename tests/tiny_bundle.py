@@ -184,7 +184,7 @@ def unknown_picture(size: tuple[int, int] = (56, 42)) -> Image.Image:
 
 
 def _model(text: str, *, top_k: int = 3, gain: float = 1.0, broken: bool = False) -> onnx.ModelProto:
-    graph = parser.parse_graph(text)
+    graph = parser.parse_graph(text.replace("B,K", f"B,{top_k}"))
     used = {name for node in graph.node for name in node.input}
     side = GRID + 1 if broken else GRID
     for name, value in _constants(top_k, gain, side).items():

@@ -29,7 +29,9 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be used; the message names the file."""
 
 
-class _MethodOnly(BaseModel):
+class MethodOnly(BaseModel):
+    """What the settings of a run of any method tell first."""
+
     model_config = ConfigDict(extra="ignore")
 
     method: Method = "anomalymoe"
@@ -107,7 +109,7 @@ def read_settings(path: Path, kind: type[Settings]) -> Settings:
 
 def read_method(folder: Path) -> Method:
     """Which method a run is of; settings that name none are AnomalyMoE's. Raises CheckpointError."""
-    return read_settings(folder / CONFIG, _MethodOnly).method
+    return read_settings(folder / CONFIG, MethodOnly).method
 
 
 def save_weights(path: Path, module: nn.Module) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from export.contract.manifest import LEVELS
-from training.checkpoint import CheckpointError, read_config
+from training.checkpoint import CheckpointError
 from training.cli_insight import add_insight
 from training.cli_measuring import add_measuring
 from training.cli_options import (
@@ -26,7 +26,7 @@ from training.data import DataError
 from training.demo.factory import make_demo_data
 from training.distributed import process_group
 from training.fit import fit as fit_checkpoint
-from training.importing import import_file
+from training.importing import import_file, import_from_hub, read_run_settings
 from training.loop import ParallelError
 from training.moeclip.loop import DivergedError
 from training.reference import Method
@@ -116,17 +116,30 @@ def demo_data(
 
 @app.command("import-weights")
 def import_weights(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A .pth or safetensors file.")],
+    file: Annotated[
+        str,
+        typer.Argument(help="A .pth or safetensors file, or MODEL:TAG of a CLIP in open_clip's hub cache."),
+    ],
     output: Annotated[Path, typer.Option(help="Folder of the run.")],
     config: Annotated[
         Path | None, typer.Option(exists=True, help="JSON settings of the run in place of the released ones.")
     ] = None,
+    clip: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="CLIP of MoECLIP adapters; open_clip's ViT-L-14-336:openai by default.",
+        ),
+    ] = None,
 ) -> None:
-    """Turn foreign weights into ours: the released AnomalyMoE detector, or a DINOv2 ViT-B/14 (also timm's).
+    """Turn foreign weights into ours: released detectors of both methods, a DINOv2 ViT-B/14, a CLIP.
 
-    Which it is, and whether it has register tokens, is seen from the names. Every tensor must be there, of
-    the right shape, and none left over. A detector becomes a run without products; a DINOv2 encoder becomes
-    the run's backbone.safetensors.
+    Which it is, and whether it has register tokens or LeakyReLU, is seen from the names. Every tensor must be
+    there, of the right shape, and none left over. An AnomalyMoE detector becomes a run without products;
+    MoECLIP adapters and their CLIP, or a CLIP alone, a zero-shot run; a DINOv2 encoder (also timm's) the
+    run's backbone.safetensors. CLIP is taken with GELU, as the released adapters were trained;
+    `model.clip.activation` of the settings can be quick_gelu.
 
     \b
     Examples:
@@ -134,9 +147,15 @@ def import_weights(
       anomoe-train calibrate runs/released --data mvtec
       anomoe-train import-weights dinov2_vitb14_reg4_pretrain.pth --output runs/dinov2
       anomoe-train fit --data mvtec --backbone dinov2-reg-base --weights runs/dinov2/backbone.safetensors
+      anomoe-train import-weights moeclip.pth --clip open_clip_model.safetensors --output runs/zero-shot
+      anomoe-train import-weights ViT-L-14-336:openai --output runs/clip
     """
     try:
-        imported = import_file(file, output, read_config(config) if config else None)
+        settings = read_run_settings(config) if config else None
+        if Path(file).is_file():
+            imported = import_file(Path(file), output, settings, clip)
+        else:
+            imported = import_from_hub(file, output, settings)
     except (WeightsError, CheckpointError, OSError) as error:
         fail(str(error))
     console.print(f"{imported.path}: {imported.description}")

@@ -89,9 +89,13 @@ def load_strict(
     foreign_name: what `state` calls a tensor of the module. unused: further tensors that `state` must hold.
     Raises WeightsError naming, as `state` does, those that differ.
     """
-    unused = unused or {}
     ours = {foreign_name(name): (name, tuple(tensor.shape)) for name, tensor in module.state_dict().items()}
-    expected = {name: shape for name, (_, shape) in ours.items()} | dict(unused)
+    require_fit(state, {name: shape for name, (_, shape) in ours.items()} | dict(unused or {}))
+    module.load_state_dict({ours[name][0]: tensor for name, tensor in state.items() if name in ours})
+
+
+def require_fit(state: Mapping[str, Tensor], expected: Mapping[str, Shape]) -> None:
+    """Raise WeightsError naming the tensors of `state` that are missing, left over or of another shape."""
     reshaped = [
         f"{name} {tuple(state[name].shape)} instead of {expected[name]}"
         for name in sorted(expected.keys() & state.keys())
@@ -105,7 +109,6 @@ def load_strict(
     found = [f"{len(names)} {kind}: {_listed(names)}" for kind, names in problems if names]
     if found:
         raise WeightsError("; ".join(found))
-    module.load_state_dict({ours[name][0]: tensor for name, tensor in state.items() if name in ours})
 
 
 def _unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -10,6 +10,8 @@ from safetensors.numpy import load, save
 
 FloatArray = npt.NDArray[np.float32]
 
+_OPTIONAL = ("chosen",)
+
 
 @dataclass(frozen=True, eq=False)
 class NormalScores:
@@ -55,6 +57,7 @@ class Category(NormalScores):
     centres (M, D): component centres. prototype (D,): mean direction of the cls tokens, unit length.
     radius: largest cosine distance of a cls token to the prototype that still is this product.
     error_offset, error_scale (E, h, w): calibration of each expert's error; the scale is positive.
+    chosen (E,): how many of the calibration pictures chose each expert; None where that was not counted.
     Raises ValueError when an array has the wrong shape, order or sign.
     """
 
@@ -63,6 +66,7 @@ class Category(NormalScores):
     radius: float
     error_offset: FloatArray
     error_scale: FloatArray
+    chosen: FloatArray | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,8 +80,15 @@ class Category(NormalScores):
                 "error_scale must have the shape of error_offset": self.error_scale.shape
                 == self.error_offset.shape,
                 "error_scale must be positive": bool((self.error_scale > 0).all()),
+                f"chosen must count pictures of {len(self.scores)} by expert": self._counts_pictures(),
             }
         )
+
+    def _counts_pictures(self) -> bool:
+        if self.chosen is None:
+            return True
+        possible = np.isin(self.chosen, np.arange(len(self.scores) + 1))
+        return self.chosen.shape == self.error_offset.shape[:1] and bool(possible.all())
 
 
 def dump_categories(categories: Iterable[NormalScores]) -> bytes:
@@ -86,6 +97,7 @@ def dump_categories(categories: Iterable[NormalScores]) -> bytes:
         f"{category.name}/{field}": np.atleast_1d(np.ascontiguousarray(getattr(category, field), np.float32))
         for category in categories
         for field in _tensor_names(type(category))
+        if getattr(category, field) is not None
     }
     return save(tensors)
 
@@ -124,7 +136,11 @@ def _by_name(data: bytes, kind: type[NormalScores]) -> dict[str, dict[str, Float
     found: dict[str, dict[str, FloatArray]] = {}
     for name in sorted({key.rpartition("/")[0] for key in tensors}):
         try:
-            found[name] = {field: tensors[f"{name}/{field}"] for field in _tensor_names(kind)}
+            found[name] = {
+                field: tensors[f"{name}/{field}"]
+                for field in _tensor_names(kind)
+                if field not in _OPTIONAL or f"{name}/{field}" in tensors
+            }
         except KeyError as error:
             raise ValueError(f"category {name!r}: tensor {error} is missing") from error
     return found

@@ -3,11 +3,12 @@
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from export.contract.provenance import Format, Frozen, LeftOut, Level, Precision, Verification
 
 SCHEMA_VERSION = 1
 
-Level = Literal["patch", "component", "global"]
 LEVELS: tuple[Level, ...] = ("patch", "component", "global")
 
 TOKENIZER = "tokenizer.json"  # of a moeclip bundle, at its root
@@ -15,11 +16,7 @@ TOKENIZER = "tokenizer.json"  # of a moeclip bundle, at its root
 REQUIRED_GRAPHS = {"anomalymoe": ("backbone", "router", "head"), "moeclip": ("vision", "text", "head")}
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class InputSpec(_Frozen):
+class InputSpec(Frozen):
     """The picture the backbone takes; `crop` is the centre fraction of the resized picture that is kept."""
 
     height: int = Field(gt=0)
@@ -29,37 +26,47 @@ class InputSpec(_Frozen):
     colour: Literal["rgb"] = "rgb"
 
 
-class TensorSpec(_Frozen):
+class TensorSpec(Frozen):
     """One graph input or output; a name instead of a number marks a dynamic axis."""
 
     dtype: str
     shape: tuple[int | str, ...]
 
 
-class GraphSpec(_Frozen):
-    """One graph file and its signature."""
+class GraphSpec(Frozen):
+    """One graph file and its signature.
+
+    external: further files that hold its weights. opset: of ONNX. macs: multiply-accumulates of one picture.
+    """
 
     path: str
     inputs: dict[str, TensorSpec]
     outputs: dict[str, TensorSpec]
+    external: tuple[str, ...] = ()
+    opset: int | None = None
+    macs: int | None = None
 
 
-class ExpertSpec(_Frozen):
-    """One expert: its level, its number in the level, its router column and its key in `graphs`."""
+class ExpertSpec(Frozen):
+    """One expert: its level, its number in the level, its router column and its key in `graphs`.
+
+    chosen_by: by category, how many of its calibration pictures chose the expert; empty where not counted.
+    """
 
     level: Level
     index: int = Field(ge=0)
     column: int = Field(ge=0)
     graph: str
+    chosen_by: dict[str, int] = Field(default={})
 
 
-class CalibrationSpec(_Frozen):
+class CalibrationSpec(Frozen):
     """The accepted false-positive rate when a request names none."""
 
     alpha: float = Field(default=0.01, gt=0.0, lt=1.0)
 
 
-class ZeroShotSpec(_Frozen):
+class ZeroShotSpec(Frozen):
     """How class names become texts; `{}` in a prompt stands for the class name.
 
     context_length: tokens that the text graph takes. threshold: of scores and maps in 0..1 where no normal
@@ -79,18 +86,19 @@ class ZeroShotSpec(_Frozen):
         return self
 
 
-class FileSpec(_Frozen):
+class FileSpec(Frozen):
     """Size and SHA-256 (hexadecimal) of one file of the bundle."""
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     bytes: int = Field(ge=0)
 
 
-class Manifest(_Frozen):
+class Manifest(Frozen):
     """All of manifest.json; `grid` and `map_size` are (height, width).
 
     top_k: experts a picture, or in a moeclip bundle a patch (0 without experts). categories: products, or the
-    class names of a moeclip bundle that normal pictures have calibrated.
+    class names of a moeclip bundle that normal pictures have calibrated. created, verified: no part of the
+    digest.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -98,7 +106,9 @@ class Manifest(_Frozen):
     name: str = Field(min_length=1)
     version: str = Field(min_length=1)
     created: datetime
-    source: dict[str, str | int | float | bool | None] = {}
+    source: dict[str, str | int | float | bool | None] = Field(default={})
+    format: Format = "onnx"
+    precision: Precision = "fp32"
     input: InputSpec
     graphs: dict[str, GraphSpec]
     experts: tuple[ExpertSpec, ...] = ()
@@ -108,7 +118,9 @@ class Manifest(_Frozen):
     categories: tuple[str, ...] = ()
     calibration: CalibrationSpec = CalibrationSpec()
     zero_shot: ZeroShotSpec | None = None
-    files: dict[str, FileSpec] = {}
+    left_out: LeftOut = LeftOut()
+    verified: Verification | None = None
+    files: dict[str, FileSpec] = Field(default={})
 
     @model_validator(mode="after")
     def _graphs_are_complete(self) -> "Manifest":

@@ -105,6 +105,7 @@ class VisionTower(nn.Module):
     def __init__(self, config: VisionConfig, embedding: int, activation: Activation) -> None:
         super().__init__()
         width, std = config.width, config.width**-0.5
+        self.grid = config.grid
         tokens = 1 + config.grid[0] * config.grid[1]
         self.conv1 = nn.Conv2d(3, width, config.patch_size, config.patch_size, bias=False)
         self.class_embedding = nn.Parameter(std * torch.randn(width))
@@ -154,7 +155,8 @@ class CLIP(nn.Module):
 
     def read_text(self, tokens_PL: Tensor) -> Tensor:
         """The final token (P, D) of each text, before the projection; the end token has the highest id."""
-        x_PLD = self.token_embedding(tokens_PL) + self.positional_embedding
+        # Looked up by index: the exporter calls what an embedding layer gives `embedding`, as an output is.
+        x_PLD = self.token_embedding.weight[tokens_PL] + self.positional_embedding
         x_PLD = self.ln_final(self.transformer(x_PLD))
         end_P = tokens_PL.argmax(dim=-1)
         return x_PLD.gather(1, end_P[:, None, None].expand(-1, 1, x_PLD.shape[-1])).squeeze(1)

@@ -22,13 +22,22 @@ class Seen(NamedTuple):
     """What the model makes of pictures.
 
     tokens (B, S, N, E): unit patch tokens of every layer and scale. summary (B, E): the image token, mean of
-    unit vectors and itself shorter.
-    embedding (B, E): CLIP's own unit image embedding. moe: what each MoE layer did, in order.
+    unit vectors and itself shorter. embedding (B, E): CLIP's own unit image embedding, of a pass that the
+    experts of earlier layers took part in. moe: what each MoE layer did, in order.
     """
 
     tokens: Tensor
     summary: Tensor
     embedding: Tensor
+    moe: tuple[MoEOutput, ...]
+
+
+class Adapted(NamedTuple):
+    """layers: patch tokens (B, N, D) after each MoE layer. last (B, T, D): what the last block gave, before a
+    MoE layer that may follow it: of all tokens of this pass, the nearest to CLIP's own. moe: as in Seen."""
+
+    layers: tuple[Tensor, ...]
+    last: Tensor
     moe: tuple[MoEOutput, ...]
 
 
@@ -75,17 +84,26 @@ class MoECLIP(nn.Module):
 
         by_expert: also give the outputs of all experts, for the ETF loss.
         """
-        x_BTD = self.clip.visual.embed(image)
+        adapted = self.adapt(image, by_expert)
+        embedding_BE = self.clip.visual.pool(adapted.last)
+        return Seen(
+            self._tokens(adapted.layers), self._summary(adapted.layers[-1]), embedding_BE, adapted.moe
+        )
+
+    def adapt(self, image: Tensor, by_expert: bool = False) -> Adapted:
+        """CLIP's blocks, and after some of them the experts, whose tokens go on to the next block."""
+        x_BTD = last_BTD = self.clip.visual.embed(image)
         layers: list[Tensor] = []
         outputs: list[MoEOutput] = []
-        before_moe = x_BTD
         for number, block in enumerate(self.clip.visual.transformer.blocks(), start=1):
-            x_BTD = before_moe = block(x_BTD)
-            if number in self.config.layers:
-                x_BTD = self._adapt(x_BTD, len(layers), outputs, by_expert)
-                layers.append(x_BTD[:, 1:])
-        embedding_BE = self.clip.visual.pool(before_moe)
-        return Seen(self._tokens(layers), self._summary(layers[-1]), embedding_BE, tuple(outputs))
+            x_BTD = last_BTD = block(x_BTD)
+            if number not in self.config.layers:
+                continue
+            if self.moe:
+                outputs.append(self.moe[len(layers)](x_BTD, by_expert))
+                x_BTD = outputs[-1].tokens
+            layers.append(x_BTD[:, 1:])
+        return Adapted(tuple(layers), last_BTD, tuple(outputs))
 
     def read(self, tokens_PL: Tensor) -> TextFeatures:
         """Prompts as token ids (P, L)."""
@@ -95,13 +113,7 @@ class MoECLIP(nn.Module):
             return TextFeatures(embedding_PE, embedding_PE)
         return TextFeatures(F.normalize(self.text_adapter(final_PD), dim=-1), embedding_PE)
 
-    def _adapt(self, x_BTD: Tensor, layer: int, outputs: list[MoEOutput], by_expert: bool) -> Tensor:
-        if not self.moe:
-            return x_BTD
-        outputs.append(self.moe[layer](x_BTD, by_expert))
-        return outputs[-1].tokens
-
-    def _tokens(self, layers: list[Tensor]) -> Tensor:
+    def _tokens(self, layers: tuple[Tensor, ...]) -> Tensor:
         """Patches averaged at every scale, normed, projected and of unit length, (B, S, N, E)."""
         projected = [
             F.normalize(projection(self.clip.visual.ln_post(aggregate(patches, self.grid, scale))), dim=-1)

@@ -6,6 +6,9 @@ from training.moeclip.config import CLIPConfig, MoECLIPConfig, MoEConfig, TextCo
 FULL_SIZE = "ViT-L-14-336"
 
 
+IMAGE_SIZE = 518
+
+
 def full_size() -> MoECLIPConfig:
     """The paper's model: ViT-L/14 at 518 pixels, four experts of rank 8 after blocks 6, 12, 18 and 24."""
     return MoECLIPConfig()
