@@ -13,9 +13,13 @@ from export.contract.manifest import InputSpec
 from export.contract.preprocess import Pixels
 from export.contract.provenance import Format, Precision
 from export.forms import Form
+from export.verify import Comparison, compare
+from export.zero_shot import Run as ZeroShotRun
+from export.zero_shot import build_zero_shot_bundle, compare_zero_shot
 from service.engine import Engine
-from training.checkpoint import Checkpoint, load_checkpoint
+from training.checkpoint import Checkpoint, load_checkpoint, read_method
 from training.data import DataError, Sample, find_samples, load_picture
+from training.moeclip.checkpoint import load_run
 
 MOST_NORMAL = 64  # pictures that activation ranges are taken from
 
@@ -39,6 +43,8 @@ def assemble(run: Path, output: Path, request: Request, progress: Progress) -> t
     Raises what `load_checkpoint`, `build_bundle` and `measure_accuracy` raise; DataError for data without
     what is needed of it.
     """
+    if read_method(run) == "moeclip":
+        return _assemble_zero_shot(load_run(run), output, request, progress), []
     form = Form(request.format, request.precision)
     task = progress.add_task("read", total=None)
     checkpoint = load_checkpoint(run)
@@ -57,6 +63,41 @@ def assemble(run: Path, output: Path, request: Request, progress: Progress) -> t
     if not samples:
         return bundle, []
     return bundle, measure_accuracy(Engine(bundle, device="cpu"), checkpoint, samples, progress)
+
+
+def compare_run(bundle: Bundle, run: Path, data: Path | None, progress: Progress) -> Comparison:
+    """Compare a bundle with the run it was made from, see `compare` and `compare_zero_shot`.
+
+    Raises what these and the readers of runs raise; ValueError for a run of the other method, and for test
+    pictures with a zero-shot run.
+    """
+    method = read_method(run)
+    if method != bundle.manifest.kind:
+        raise ValueError(f"{run}: a run of {method}, the bundle is of kind {bundle.manifest.kind}")
+    if method == "anomalymoe":
+        return compare(bundle, load_checkpoint(run), data, progress)
+    _refuse_data(data)
+    return compare_zero_shot(bundle, load_run(run), progress)
+
+
+def _assemble_zero_shot(run: ZeroShotRun, output: Path, request: Request, progress: Progress) -> Bundle:
+    _refuse_data(request.data)
+    if request.categories is not None:
+        raise ValueError("categories: a zero-shot bundle carries all calibrated class names")
+    task = progress.add_task("export", total=None)
+    return build_zero_shot_bundle(
+        run,
+        output,
+        request.name,
+        request.version,
+        Form(request.format, request.precision),
+        lambda key: progress.update(task, description=f"exported {key}"),
+    )
+
+
+def _refuse_data(data: Path | None) -> None:
+    if data is not None:
+        raise ValueError("data: what a zero-shot run is worth is measured by `anomoe-train evaluate`")
 
 
 def _test_samples(request: Request, data: Path, checkpoint: Checkpoint) -> list[Sample]:

@@ -97,13 +97,13 @@ def verify(
       anomoe-export verify bundles/tile --checkpoint runs/tile --data data/tile
     """
     from export.accuracy import accuracy_table  # noqa: PLC0415
-    from export.verify import compare  # noqa: PLC0415
-    from training.checkpoint import CheckpointError, load_checkpoint  # noqa: PLC0415
+    from export.assemble import compare_run  # noqa: PLC0415
+    from training.checkpoint import CheckpointError  # noqa: PLC0415
     from training.data import DataError  # noqa: PLC0415
 
     try:
         with shown_progress() as progress:
-            result = compare(Bundle.read(bundle), load_checkpoint(checkpoint), data, progress)
+            result = compare_run(Bundle.read(bundle), checkpoint, data, progress)
     except (CheckpointError, DataError, BundleError, GraphError, OSError, ValueError) as error:
         fail(str(error))
     table = Table("compared", "largest difference")

@@ -1,24 +1,35 @@
 """The application: models, routes, middleware and error answers put together."""
 
+import os
+import signal
 import socket
+import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 from time import time
+from types import FrameType
 
 import structlog
-import uvicorn
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
+from service.admission import Admission
+from service.authentication import Authentication
+from service.body import BodyLimit
 from service.detect import Detector
-from service.errors import Problem, from_http_exception, problem_response
+from service.errors import from_http_exception, problem_response
 from service.logging import configure_logging
 from service.metrics import Metrics
-from service.middleware import BodyLimit, RequestContext
+from service.middleware import RequestContext
 from service.models import Models, load_models
 from service.routes import router
+from service.security import KeyRing
+from service.server import Server
 from service.settings import Settings
+from service.zero_shot.detector import ZeroShotDetector
+from service.zero_shot.routes import router as zero_shot_router
 
 log = structlog.stdlib.get_logger("anomoe.app")
 
@@ -26,8 +37,12 @@ DESCRIPTION = "Visual anomaly detection with a mixture of experts."
 
 
 def create_app(settings: Settings, models: Models, metrics: Metrics) -> FastAPI:
-    """The service over models that are loaded; it computes while its lifespan lasts."""
+    """The service over models that are loaded; it computes while its lifespan lasts.
+
+    Raises: KeyFileError when the file of API keys cannot be used.
+    """
     detector = Detector(settings, models, metrics)
+    keys = KeyRing(settings.api_keys_file) if settings.api_keys_file else None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
@@ -37,37 +52,45 @@ def create_app(settings: Settings, models: Models, metrics: Metrics) -> FastAPI:
 
     app = FastAPI(title="anomoe", version=version("anomoe"), description=DESCRIPTION, lifespan=lifespan)
     app.state.detector = detector
+    app.state.zero_shot = ZeroShotDetector(detector)
     app.include_router(router)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    app.add_middleware(RequestContext, metrics=metrics)  # added last, so outermost
-
-    async def on_problem(request: Request, problem: Exception) -> Response:
-        assert isinstance(problem, Problem)
-        metrics.count_problem(problem)
-        return problem_response(problem, request.state.request_id)
+    app.include_router(zero_shot_router)
+    # From the inside to the outside: what is added last sees a request first.
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
+    app.add_middleware(Admission, detector=detector)
+    app.add_middleware(Authentication, keys=keys, metrics_need_key=settings.metrics_need_key)
+    app.add_middleware(RequestContext, metrics=metrics)
+    if origins := settings.allowed_origins():
+        app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
 
     async def on_http_exception(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         return problem_response(from_http_exception(error, request), request.state.request_id)
 
-    app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(HTTPException, on_http_exception)
     return app
 
 
-def run(settings: Settings) -> None:
-    """Load the models, then listen until a signal stops the process; requests under way are answered.
+def run(settings: Settings) -> int:
+    """Load the models, then listen until a signal stops the process; gives the exit code.
 
-    Raises: BundleError or GraphError for a bad bundle, OSError for a missing bundle or a taken port.
+    What was accepted is answered first. Raises: BundleError or GraphError for a bad bundle, KeyFileError for
+    a bad file of keys, OSError for a missing bundle or a taken port.
     """
     configure_logging(settings.log_level)
+    signal.signal(signal.SIGTERM, _leave)
     metrics = Metrics()
     app = create_app(settings, load_models(settings, metrics), metrics)
-    server = uvicorn.Server(uvicorn.Config(app, access_log=False, log_config=None))
+    server = Server(app, app.state.detector)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with (
-        socket.create_server((settings.host, settings.port), family=family) as listener,
-        suppress(KeyboardInterrupt),
-    ):
+    with socket.create_server((settings.host, settings.port), family=family) as listener:
         log.info("listening", host=settings.host, port=listener.getsockname()[1])
         server.run([listener])
+    if server.force_exit:  # a thread may hang in a library that would not let the interpreter end
+        os._exit(server.exit_code)
+    return server.exit_code
+
+
+def _leave(_: int, __: FrameType | None) -> None:
+    """SIGTERM while nothing is accepted yet."""
+    sys.exit(0)

@@ -1,14 +1,18 @@
 """Dynamic batching: while the device computes, pictures queue; when it is free, it takes what is there."""
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Generic, TypeVar
 
+from service.caller import ANYONE, Caller, deadline_problem
 from service.errors import Kind, Problem
+from service.sparing import Sparing
+from service.workers import StageError, Workers
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -28,23 +32,33 @@ class _Pending(Generic[Item, Result]):
     item: Item
     answer: asyncio.Future[Batched[Result]]
     queued_at: float
+    caller: Caller
 
 
 class Batcher(Generic[Item, Result]):
-    """An asyncio queue in front of one worker thread; never waits for a batch to fill.
+    """An asyncio queue in front of worker threads; never waits for a batch to fill.
 
-    `run` computes a batch and gives one result or one exception per item, in order. The queue is
-    bounded by its callers' permits (see `service.permits`).
+    `run` computes a batch and gives one result or one exception per item, in order (see `Sparing` for what
+    happens when it fails). parallel: batches computed at once. limit_s: the age at which one counts as hung.
+    name: of its threads, as a stage.
     """
 
-    def __init__(self, run: Callable[[list[Item]], Sequence[Result | Exception]], max_batch: int) -> None:
-        self._run = run
-        self._max_batch = max_batch
+    def __init__(
+        self,
+        run: Callable[[list[Item]], Sequence[Result | Exception]],
+        max_batch: int,
+        *,
+        parallel: int = 1,
+        limit_s: float = math.inf,
+        name: str = "engine",
+    ) -> None:
+        self._run = Sparing(run, max_batch)
+        self.workers = Workers(name, parallel, limit_s)
+        self._free = parallel
         self._queue: deque[_Pending[Item, Result]] = deque()
         self._wake = asyncio.Event()
         self._closing = False
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def depth(self) -> int:
@@ -53,54 +67,62 @@ class Batcher(Generic[Item, Result]):
 
     def start(self) -> None:
         """Begin to take items; needs a running event loop."""
-        self._task = asyncio.create_task(self._work())
+        self.workers.start()
+        self._tasks = [asyncio.create_task(self._work()) for _ in range(self.workers.count)]
 
     async def stop(self) -> None:
-        """Refuse new items, finish those that wait, end the thread."""
+        """Refuse new items, finish those that wait, end the threads."""
         self._closing = True
         self._wake.set()
-        if self._task is not None:
-            await self._task
-        self._thread.shutdown()
+        await asyncio.gather(*self._tasks)
+        self.workers.stop()
 
-    async def submit(self, item: Item) -> Batched[Result]:
+    async def submit(self, item: Item, caller: Caller = ANYONE) -> Batched[Result]:
         """Compute one item; a caller cancelled while it waits takes its item out of the queue.
 
-        Raises: Problem (503) after `stop`; whatever `run` gave for this item.
+        Raises: Problem (503 after `stop`, 504 past the deadline); StageError; whatever `run` gave for it.
         """
         if self._closing:
             raise Problem(Kind.UNAVAILABLE, "the service is stopping")
+        self.workers.check()
         answer: asyncio.Future[Batched[Result]] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Pending(item, answer, perf_counter()))
+        self._queue.append(_Pending(item, answer, perf_counter(), caller))
         self._wake.set()
         return await answer
 
     async def _work(self) -> None:
         while self._queue or not self._closing:
-            self._wake.clear()
             if batch := self._take():
+                self._free -= 1
                 await self._compute(batch)
+                self._free += 1
             elif not self._closing:
+                self._wake.clear()
                 await self._wake.wait()
 
     def _take(self) -> list[_Pending[Item, Result]]:
+        """What waits, up to the largest batch, and no more than leaves something for other free threads."""
+        size = min(self._run.limit, math.ceil(len(self._queue) / max(1, self._free)))
         batch: list[_Pending[Item, Result]] = []
-        while self._queue and len(batch) < self._max_batch:
+        while self._queue and len(batch) < size:
             pending = self._queue.popleft()
-            if not pending.answer.done():  # done here means: its caller was cancelled
+            if pending.answer.done():  # its caller was cancelled
+                continue
+            if pending.caller.remaining_s <= 0:
+                pending.answer.set_exception(deadline_problem("the picture was computed"))
+            else:
                 batch.append(pending)
         return batch
 
     async def _compute(self, batch: list[_Pending[Item, Result]]) -> None:
         started = perf_counter()
         items = [pending.item for pending in batch]
-        answered: list[tuple[_Pending[Item, Result], Result | Exception]]
+        results: Sequence[Result | Exception]
         try:
-            results = await asyncio.get_running_loop().run_in_executor(self._thread, self._run, items)
-            answered = list(zip(batch, results, strict=True))
-        except Exception as error:  # whatever fails a whole batch must answer its callers, not end the worker
-            answered = [(pending, error) for pending in batch]
-        for pending, result in answered:
+            results = await self.workers.run(partial(self._run, items))
+        except StageError as error:
+            results = [error] * len(batch)
+        for pending, result in zip(batch, results, strict=True):
             if pending.answer.done():
                 continue
             if isinstance(result, Exception):

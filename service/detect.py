@@ -1,77 +1,86 @@
-"""One picture's way: bytes -> permit -> decode -> batcher -> decide -> encode -> answer."""
+"""One picture's way: turn -> decode -> batcher -> decide -> encode -> answer."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from time import perf_counter
 
 import structlog
 
+from export.contract.bundle import Bundle, BundleError
 from service.answer import Trace, answer_of, draw, timings
 from service.backends.base import GraphError
-from service.batcher import Batched
+from service.caller import Caller
 from service.decide import decide
-from service.engine import Outcome, Picture
+from service.engine import Picture
 from service.errors import Kind, Problem, ProblemAnswer, problem_answer
-from service.image import open_picture
+from service.health import Health
+from service.image import Opened, open_picture
+from service.lane import host_threads
 from service.metrics import Metrics
-from service.models import Model, Models
+from service.models import AnyModel, Models, load_models
+from service.pace import Pace
 from service.permits import Permits
-from service.schemas import DetectAnswer, DetectParameters
+from service.schemas import DetectAnswer, DetectParameters, MapParameters
 from service.settings import Settings
+from service.workers import StageError, Workers
 
-HOST_THREADS = 4  # Pillow and numpy let other threads run while they decode, resize and encode
+HOST_WATCHDOG_S = 60.0
 
 log = structlog.stdlib.get_logger("anomoe.detect")
 
 
 class Detector:
-    """Answers pictures with the models; its permits bound what is worked on at once."""
+    """Answers pictures with the models; requests that hold one of its permits are worked on."""
 
     def __init__(self, settings: Settings, models: Models, metrics: Metrics) -> None:
         self.settings = settings
         self.models = models
         self.metrics = metrics
-        self.is_ready = False
-        self.permits = Permits(settings.queue_size)
-        self._threads = ThreadPoolExecutor(HOST_THREADS, thread_name_prefix="host")
+        self.health = Health(metrics)
+        self.permits = Permits(settings.queue_size, settings.max_in_flight_bytes, Pace(models.pace_s()))
+        # Pillow and numpy let other threads run while they decode, resize and encode.
+        self.host = Workers("host", host_threads(settings), settings.watchdog_s or HOST_WATCHDOG_S)
+        self._reloading = asyncio.Lock()
         metrics.queue_depth.set_function(models.queue_depth)
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None, None]:
         """Compute while the context lasts; at its end, finish what was admitted."""
-        self.models.start()
-        self._set_ready(True)
+        self.host.start()
+        self.health.watch(self.host, lambda: None)
+        self._begin(self.models.all)
+        self.models.publish(self.metrics)
+        self.health.enter(None)
         try:
             yield
         finally:
-            self._set_ready(False)
-            await self.models.stop()
-            self._threads.shutdown()
+            self.health.enter("stopping")
+            await self._end(self.models.all)
+            self.host.stop()
 
     async def detect(self, data: bytes, parameters: DetectParameters, trace: Trace) -> DetectAnswer:
         """The verdict on one encoded picture.
 
-        Raises: Problem (400, 404, 413, 415, 422, 429, 500 when the model fails, 503).
+        Raises: Problem (400, 404, 413, 415, 422, 500 when the model fails, 503, 504).
         """
         model = self.models.choose(parameters.category)
         manifest = model.bundle.manifest
-        loop = asyncio.get_running_loop()
-        with self.permits.hold():
-            clock = [perf_counter()]
-            needs_image = parameters.map == "overlay"
-            opened = await loop.run_in_executor(
-                self._threads, open_picture, data, manifest.input, self.settings.max_pixels, needs_image
-            )
-            clock.append(perf_counter())
-            batched = await self._compute(model, Picture(opened.pixels, parameters.category))
-            decision = decide(batched.result, parameters.alpha or manifest.calibration.alpha)
-            clock.append(perf_counter())
-            drawn = await loop.run_in_executor(
-                self._threads, draw, opened, batched.result, decision, parameters, manifest.input
-            )
-        timings_ms = timings(clock, batched, trace.started)
+        with model_problems():
+            async with model.lane.turn(trace.caller) as waited_s:
+                clock = [perf_counter()]
+                opened = await self.open(model.bundle, data, parameters, trace.caller)
+                clock.append(perf_counter())
+                picture = Picture(opened.pixels, parameters.category)
+                batched = await model.batcher.submit(picture, trace.caller)
+                decision = decide(batched.result, parameters.alpha or manifest.calibration.alpha)
+                clock.append(perf_counter())
+                drawn = await self.host.run(
+                    partial(draw, opened, batched.result, decision, parameters, manifest.input)
+                )
+        queue_s = waited_s + batched.queue_s
+        timings_ms = timings(clock, queue_s, batched.result.timings_ms, trace.started)
         self.metrics.count_picture(decision, batched.result, timings_ms)
         return answer_of(model, trace, decision, batched, drawn, timings_ms)
 
@@ -95,13 +104,63 @@ class Detector:
 
         return await asyncio.gather(*map(one, pictures))
 
-    async def _compute(self, model: Model, picture: Picture) -> Batched[Outcome]:
-        try:
-            return await model.batcher.submit(picture)
-        except GraphError as error:
-            log.exception("model failed")
-            raise Problem(Kind.INTERNAL, "the model failed on this picture, the log has more") from error
+    async def open(self, bundle: Bundle, data: bytes, parameters: MapParameters, caller: Caller) -> Opened:
+        """Decode a picture for a bundle, off the event loop; an overlay needs the whole of it later.
 
-    def _set_ready(self, is_ready: bool) -> None:
-        self.is_ready = is_ready
-        self.metrics.ready.set(is_ready)
+        Raises: Problem as `open_picture`, and 504.
+        """
+        spec, max_pixels = bundle.manifest.input, self.settings.max_pixels
+        keep_image = parameters.map == "overlay"
+
+        def work() -> Opened:
+            caller.check("the picture was decoded")
+            return open_picture(data, spec, max_pixels, keep_image)
+
+        return await self.host.run(work)
+
+    async def reload(self) -> None:
+        """Load the bundles anew, and once they are warm let them answer instead of the present ones.
+
+        Pictures that the present models have begun are finished by them.
+        Raises: Problem (422) when a bundle is bad; then nothing changes.
+        """
+        async with self._reloading:
+            try:
+                fresh = await asyncio.to_thread(load_models, self.settings, self.metrics, self.models.all)
+            except (BundleError, GraphError, OSError) as error:
+                self.metrics.reloads.labels("refused").inc()
+                log.exception("reload refused")
+                raise Problem(Kind.BAD_BUNDLE, f"nothing was changed: {error}") from error
+            new, left = self.models.swap(fresh)
+            self._begin(new)
+            self.models.publish(self.metrics)
+            self.metrics.reloads.labels("done").inc()
+            log.info("reloaded", new=len(new), left=len(left))
+            await self._end(left)
+
+    def _begin(self, models: Sequence[AnyModel]) -> None:
+        for model in models:
+            for batcher, probe in model.stages:
+                batcher.start()
+                self.health.watch(batcher.workers, probe)
+
+    async def _end(self, models: Sequence[AnyModel]) -> None:
+        for model in models:
+            await model.retire()
+            for batcher, _ in model.stages:
+                self.health.forget(batcher.workers)
+
+
+@contextmanager
+def model_problems() -> Generator[None, None, None]:
+    """Tell the caller of a model or a stage that fails.
+
+    Raises: Problem (500, 503).
+    """
+    try:
+        yield
+    except GraphError as error:
+        log.exception("model failed")
+        raise Problem(Kind.INTERNAL, "the model failed on this picture, the log has more") from error
+    except StageError as error:
+        raise Problem(Kind.UNAVAILABLE, str(error), {"Retry-After": "1"}) from error

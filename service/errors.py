@@ -14,16 +14,22 @@ class Kind(Enum):
     """What went wrong: HTTP status and title; the name gives the `type` of the answer."""
 
     MALFORMED = (400, "The request is malformed")
+    UNAUTHORISED = (401, "No key, or a wrong one")
+    FORBIDDEN = (403, "The key may not do this")
     NOT_FOUND = (404, "There is nothing at this path")
     UNKNOWN_CATEGORY = (404, "No such category")
+    UNKNOWN_MODEL = (404, "No such model")
     METHOD_NOT_ALLOWED = (405, "The path does not take this method")
+    TOO_SLOW = (408, "The body came too slowly")
     TOO_LARGE = (413, "Too many bytes or pixels")
     NOT_A_PICTURE = (415, "Not a picture type")
     INVALID_PARAMETER = (422, "A parameter is wrong")
     UNDECODABLE_PICTURE = (422, "The picture cannot be decoded")
+    BAD_BUNDLE = (422, "A bundle cannot be served")
     BUSY = (429, "The service is full")
     INTERNAL = (500, "The service failed")
     UNAVAILABLE = (503, "The service is not ready")
+    DEADLINE = (504, "The deadline has passed")
 
     @property
     def status(self) -> int:
@@ -41,7 +47,17 @@ class Kind(Enum):
         return self.name.lower().replace("_", "-")
 
 
-REJECTIONS = frozenset({Kind.TOO_LARGE, Kind.BUSY, Kind.UNAVAILABLE})
+REJECTIONS = frozenset(
+    {
+        Kind.UNAUTHORISED,
+        Kind.FORBIDDEN,
+        Kind.TOO_SLOW,
+        Kind.TOO_LARGE,
+        Kind.BUSY,
+        Kind.UNAVAILABLE,
+        Kind.DEADLINE,
+    }
+)
 """Refusals to protect the service, counted in `rejected_total`."""
 
 

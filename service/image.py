@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from io import BytesIO
 
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from export.contract.manifest import InputSpec
 from export.contract.preprocess import Pixels, fit, to_rgb
@@ -18,6 +18,12 @@ SIGNATURES = {
     "GIF": (b"GIF87a", b"GIF89a"),
 }
 FORMATS = tuple(SIGNATURES)
+
+MARGIN = 4  # a JPEG is decoded with at least so many times the model's pixels, in each direction
+
+QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+
+Size = tuple[int, int]
 
 # Pillow's own limit is one number per process and only warns below twice its value; ours is checked
 # from the header in `decode`.
@@ -38,8 +44,9 @@ def open_picture(data: bytes, spec: InputSpec, max_pixels: int, keep_image: bool
 
     Raises: Problem as `decode`.
     """
-    image = decode(data, max_pixels)
-    return Opened(image.size, fit(image, spec), image if keep_image else None)
+    enough = (MARGIN * round(spec.width / spec.crop), MARGIN * round(spec.height / spec.crop))
+    size, image = _decode(data, max_pixels, None if keep_image else enough)
+    return Opened(size, fit(image, spec), image if keep_image else None)
 
 
 def decode(data: bytes, max_pixels: int) -> Image.Image:
@@ -47,13 +54,22 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
 
     Raises: Problem (400 empty, 413 too many pixels, 415 not a picture type, 422 cannot be decoded).
     """
+    return _decode(data, max_pixels, None)[1]
+
+
+def _decode(data: bytes, max_pixels: int, enough: Size | None) -> tuple[Size, Image.Image]:
+    """The upright size of a picture, and the picture; a JPEG of more than `enough` pixels is reduced."""
     if not data:
         raise Problem(Kind.MALFORMED, "the picture is empty: 0 bytes")
     try:
         image = Image.open(BytesIO(data), formats=FORMATS)
-        check_pixels(image.size, max_pixels)
+        size = image.size
+        check_pixels(size, max_pixels)
+        if enough is not None:
+            image.draft(None, enough)
         image.load()
-        return to_rgb(image)
+        is_turned = image.getexif().get(ExifTags.Base.Orientation) in QUARTER_TURNS
+        return ((size[1], size[0]) if is_turned else size), to_rgb(image)
     except (Problem, MemoryError):
         raise
     except UnidentifiedImageError as error:

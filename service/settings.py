@@ -4,13 +4,14 @@ from pathlib import Path
 from time import time
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from export.contract.bundle import MANIFEST
 
 PREFIX = "ANOMOE_"
+MOST_CLASS_NAMES = 1000  # of one request, whatever the setting
 
 
 class Settings(BaseSettings):
@@ -26,9 +27,39 @@ class Settings(BaseSettings):
     )
     threads: int = Field(default=0, ge=0, description="compute threads per graph, 0 takes every usable core")
     max_batch: int = Field(default=8, ge=1, description="most pictures computed together")
-    queue_size: int = Field(default=64, ge=1, description="most pictures admitted at once, others get 429")
+    tune_s: float = Field(
+        default=2.0, ge=0, description="seconds to measure the best batch at the start, 0 takes max_batch"
+    )
+    host_threads: int = Field(default=0, ge=0, description="threads to decode and encode, 0 one a core")
+    queue_size: int = Field(default=64, ge=1, description="most requests admitted at once, others get 429")
+    max_in_flight_bytes: int = Field(
+        default=256 * 2**20, ge=1, description="most bytes of bodies admitted at once, others get 429"
+    )
+    deadline_ms: int = Field(
+        default=0, ge=0, description="deadline without X-Deadline-Ms, then 504; 0 is none"
+    )
+    watchdog_s: float = Field(
+        default=0, ge=0, description="age at which a running batch hangs, 0 goes by how long one takes"
+    )
+    drain_s: float = Field(
+        default=30, ge=0, description="longest wait for what was accepted when the service is stopped"
+    )
+    header_timeout_s: float = Field(default=10, gt=0, description="longest wait for a request's headers")
+    body_timeout_s: float = Field(default=20, gt=0, description="longest wait for a request's body")
     max_body_bytes: int = Field(default=32 * 2**20, ge=1, description="largest request body, in bytes")
     max_pixels: int = Field(default=100_000_000, ge=1, description="largest picture, in pixels")
+    text_cache_size: int = Field(default=1024, ge=1, description="most class names whose text is kept")
+    max_class_names: int = Field(
+        default=16, ge=1, le=MOST_CLASS_NAMES, description="most class names of one request"
+    )
+    max_class_name_length: int = Field(default=100, ge=1, description="longest class name, in characters")
+    api_keys_file: Path | None = Field(
+        default=None, description="file of API keys (see anomoe key --help), without it none is asked for"
+    )
+    metrics_need_key: bool = Field(default=False, description="whether /metrics asks for a key too")
+    cors_origins: str = Field(
+        default="", description="origins whose pages may call the service, comma-separated"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least level logged"
     )
@@ -44,6 +75,19 @@ class Settings(BaseSettings):
         """
         return [folder for entry in self.bundles.split(",") for folder in _bundles_under(Path(entry.strip()))]
 
+    def allowed_origins(self) -> list[str]:
+        """The entries of `cors_origins`."""
+        return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
+
+    @model_validator(mode="after")
+    def _one_body_fits(self) -> "Settings":
+        if self.max_in_flight_bytes < self.max_body_bytes:
+            raise ValueError(
+                f"max_in_flight_bytes: {self.max_in_flight_bytes} holds no body of max_body_bytes, "
+                f"{self.max_body_bytes}"
+            )
+        return self
+
 
 def _bundles_under(entry: Path) -> list[Path]:
     if (entry / MANIFEST).is_file():
@@ -58,7 +102,7 @@ def describe_settings() -> str:
     """One line per setting: variable, default, meaning."""
     defaults = {name: "now" if field.default_factory else field.default for name, field in _fields()}
     return "\n".join(
-        f"{PREFIX}{name.upper():<15} {defaults[name]!s:<10} {field.description}" for name, field in _fields()
+        f"{PREFIX}{name.upper():<21} {defaults[name]!s:<10} {field.description}" for name, field in _fields()
     )
 
 

@@ -1,9 +1,10 @@
 """A running service over the tiny bundle, and pictures as bytes."""
 
+import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -28,6 +29,12 @@ structlog.configure(
 ServiceFactory = Callable[..., TestClient]
 
 
+def settings_for(bundles: Path, /, **settings: object) -> Settings:
+    """Settings of a small service that starts at once."""
+    quick = {"bundles": str(bundles), "device": "cpu", "threads": 1, "tune_s": 0}
+    return Settings.model_validate({**quick, **settings})
+
+
 @pytest.fixture(scope="session")
 def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny bundle, written once."""
@@ -40,9 +47,7 @@ def start_service(bundle_folder: Path) -> Iterator[ServiceFactory]:
     with ExitStack() as stack:
 
         def start(**settings: object) -> TestClient:
-            chosen = Settings.model_validate(
-                {"bundles": str(bundle_folder), "device": "cpu", "threads": 1, **settings}
-            )
+            chosen = settings_for(bundle_folder, **settings)
             metrics = Metrics()
             app = create_app(chosen, load_models(chosen, metrics), metrics)
             return stack.enter_context(TestClient(app))
@@ -59,9 +64,16 @@ def service(start_service: ServiceFactory) -> TestClient:
 @pytest.fixture(scope="session")
 def service_url(bundle_folder: Path) -> Iterator[str]:
     """The address of a service that listens on a real port."""
-    settings = Settings.model_validate({"bundles": str(bundle_folder), "device": "cpu", "threads": 1})
+    with listening(bundle_folder) as address:
+        yield address
+
+
+@contextmanager
+def listening(bundles: Path) -> Iterator[str]:
+    """The address of a service that listens on a real port while the context lasts."""
+    chosen = settings_for(bundles)
     metrics = Metrics()
-    app = create_app(settings, load_models(settings, metrics), metrics)
+    app = create_app(chosen, load_models(chosen, metrics), metrics)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, args=([listener],))
@@ -69,6 +81,17 @@ def service_url(bundle_folder: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         server.should_exit = True
         thread.join()
+
+
+@pytest.fixture
+def restored_logging() -> Iterator[None]:
+    """The logging of the test run comes back after the test."""
+    root, before = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.configure(**before)
 
 
 def encoded(image: Image.Image, picture_format: str = "PNG", **options: object) -> bytes:

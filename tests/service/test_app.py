@@ -153,6 +153,11 @@ def test_wrong_parameter_is_named_with_its_value(
     check_problem(response, 422, "invalid-parameter", field, params[field])
 
 
+def test_repeated_parameter_is_not_guessed_at(service: TestClient) -> None:
+    response = service.post("/detect", content=NORMAL, headers=PNG, params={"alpha": ["0.1", "0.2"]})
+    check_problem(response, 422, "invalid-parameter", "alpha", "['0.1', '0.2']")
+
+
 def test_unknown_category_is_named_with_the_known_ones(service: TestClient) -> None:
     response = service.post("/detect", content=NORMAL, headers=PNG, params={"category": "wood"})
     check_problem(response, 404, "unknown-category", "wood", *COLOURS)
@@ -223,8 +228,10 @@ def test_failing_model_is_a_problem_for_its_picture(
 
 def test_stopping_service_is_not_ready(start_service: ServiceFactory) -> None:
     service = start_service()
-    detector_in(service).is_ready = False
-    check_problem(service.get("/readyz"), 503, "unavailable")
+    detector_in(service).health.enter("stopping")
+    check_problem(service.get("/readyz"), 503, "unavailable", "stopping")
+    check_problem(service.post("/detect", content=NORMAL, headers=PNG), 503, "unavailable", "stopping")
+    assert service.get("/healthz").status_code == 200
 
 
 def test_request_id_is_the_callers_when_it_is_sane(service: TestClient) -> None:

@@ -100,7 +100,7 @@ def test_stopping_says_how_to_go_on(fitted: Fitted, tmp_path: Path, monkeypatch:
         ["evaluate", "nowhere", "--data", "."],
         ["evaluate", ".", "--data", ".", "--protocol", "half"],
         ["evaluate", ".", "--data", ".", "--masks", "."],
-        ["import-weights", "nowhere.pth", "--output", "run"],
+        ["import-weights", "nowhere.pth"],
         ["calibrate", "nowhere", "--data", "."],
         ["analyse", ".", "--data", "."],
         ["macs", "--backbone", "resnet"],

@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.training.moeclip.tiny import MODEL, UNCHANGED, auxiliary, tiny_config, tiny_detector, tiny_tokenizer
+from tests.training.moeclip.tiny import (
+    MODEL,
+    UNCHANGED,
+    auxiliary,
+    tiny_config,
+    tiny_detector,
+    tiny_tokenizer,
+)
 from tests.training.tiny_run import no_resume
 from training.moeclip.config import MoECLIPConfig
 from training.moeclip.detector import MoECLIP

@@ -1,10 +1,12 @@
 """A MoECLIP small enough for tests: 40-pixel pictures on a 5 x 5 grid, four experts in two layers."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from torch import Tensor
 
 from training.data import find_samples
 from training.moeclip.augment import AugmentConfig
@@ -13,6 +15,7 @@ from training.moeclip.backbone import Backbone
 from training.moeclip.config import CLIPConfig, MoECLIPConfig, MoEConfig, TextConfig, VisionConfig
 from training.moeclip.detector import MoECLIP
 from training.moeclip.fit_config import MoECLIPFitConfig, MoECLIPTrainConfig
+from training.moeclip.tokenizer import token_ids
 
 CONTEXT = 10
 NAMES = ("disc", "square")
@@ -64,6 +67,11 @@ def tiny_detector(model: MoECLIPConfig = MODEL, seed: int = 0) -> MoECLIP:
 
 def tiny_backbone(model: MoECLIPConfig = MODEL) -> Backbone:
     return Backbone(model, tiny_detector(model, seed=1).clip, tiny_tokenizer())
+
+
+def tokenise(texts: Sequence[str]) -> Tensor:
+    """Ids (P, CONTEXT) of texts."""
+    return token_ids(tiny_tokenizer(), texts)
 
 
 def auxiliary(data: Path) -> AuxiliarySet:

@@ -1,0 +1,81 @@
+"""A limit on the bytes of every body, and on the time it takes to come."""
+
+import asyncio
+from time import perf_counter
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.caller import ANYONE, Caller
+from service.errors import Kind, Problem
+
+
+class BodyLimit:
+    """Refuse a body of more than `max_bytes`: by its header, else as soon as that much has arrived.
+
+    So is one that is not there after `timeout_s` or at the caller's deadline. The Problem is raised where the
+    handler reads; the connection is closed, since the rest of the body is never read.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, timeout_s: float) -> None:
+        self.app = app
+        self.max_bytes = max_bytes
+        self.timeout_s = timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one ASGI connection."""
+        if scope["type"] == "http":
+            body = _Body(scope, receive, self.max_bytes, self.timeout_s)
+            await self.app(scope, body.receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+
+class _Body:
+    def __init__(self, scope: Scope, receive: Receive, max_bytes: int, timeout_s: float) -> None:
+        self._receive = receive
+        self._max_bytes = max_bytes
+        self._announced = announced_bytes(scope)
+        self._received = 0
+        self._is_whole = False
+        self._timeout_s = timeout_s
+        self._caller: Caller = scope.get("state", {}).get("caller", ANYONE)
+        self._latest = perf_counter() + timeout_s
+
+    async def receive(self) -> Message:
+        """The next message of the body, and after its end whatever comes."""
+        if self._is_whole:
+            return await self._receive()
+        check_announced(self._announced, self._max_bytes)
+        message = await self._in_time()
+        self._received += len(message.get("body", b""))
+        self._is_whole = not message.get("more_body", False)
+        if self._received > self._max_bytes:
+            raise _too_large(f"at least {self._received} bytes were sent", self._max_bytes)
+        return message
+
+    async def _in_time(self) -> Message:
+        remaining_s = min(self._latest - perf_counter(), self._caller.remaining_s)
+        try:
+            return await asyncio.wait_for(self._receive(), remaining_s)
+        except asyncio.TimeoutError:
+            self._caller.check("the body was there")
+            detail = f"{self._received} bytes of the body came in {self._timeout_s:g} s, the longest allowed"
+            raise Problem(Kind.TOO_SLOW, detail, {"Connection": "close"}) from None
+
+
+def announced_bytes(scope: Scope) -> float | None:
+    """What `Content-Length` says, if anything."""
+    announced = Headers(scope=scope).get("content-length", "")
+    return float(announced) if announced.isdecimal() else None
+
+
+def check_announced(announced: float | None, max_bytes: int) -> None:
+    """Raises: Problem (413) when more than `max_bytes` are announced."""
+    if announced is not None and announced > max_bytes:
+        raise _too_large(f"{announced:.0f} bytes were announced", max_bytes)
+
+
+def _too_large(what: str, max_bytes: int) -> Problem:
+    detail = f"the body is too large: {what}, the limit is {max_bytes}"
+    return Problem(Kind.TOO_LARGE, detail, {"Connection": "close"})

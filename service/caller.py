@@ -1,0 +1,58 @@
+"""Who asks and until when: what fairness and deadlines go by."""
+
+import math
+import re
+from dataclasses import dataclass
+from time import perf_counter
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from service.errors import Kind, Problem
+
+CLIENT_ID = re.compile(r"[!-~]{1,128}")
+DEADLINE_MS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """The client that shares are counted by, and its deadline (seconds, `perf_counter`)."""
+
+    client: str = ""
+    deadline: float = math.inf
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds to the deadline, below 0 when it has passed."""
+        return self.deadline - perf_counter()
+
+    def check(self, step: str) -> None:
+        """Raises: Problem (504) when the deadline has passed before `step`."""
+        if self.remaining_s <= 0:
+            raise deadline_problem(step)
+
+
+ANYONE = Caller()
+
+
+def deadline_problem(step: str) -> Problem:
+    """The answer to a caller whose deadline passed before `step`."""
+    return Problem(Kind.DEADLINE, f"the deadline passed before {step}")
+
+
+def caller_of(scope: Scope, key_name: str | None, started: float, default_ms: int) -> Caller:
+    """The caller of a request: its key's name, else its `X-Client-ID`, else its address.
+
+    A key's name goes first, so that nobody gets more than one share by making up client ids.
+    Raises: Problem (422) when `X-Deadline-Ms` is not a number of milliseconds.
+    """
+    headers = Headers(scope=scope)
+    given_id = headers.get("x-client-id", "")
+    address: str = (scope.get("client") or ("",))[0]
+    own_id = f"id {given_id}" if CLIENT_ID.fullmatch(given_id) else f"address {address}"
+    wanted = headers.get("x-deadline-ms")
+    if wanted is not None and not (DEADLINE_MS.fullmatch(wanted) and float(wanted) > 0):
+        detail = f"X-Deadline-Ms: milliseconds above 0 are expected, got {wanted[:100]!r}"
+        raise Problem(Kind.INVALID_PARAMETER, detail)
+    deadline_ms = float(wanted or default_ms) or math.inf
+    return Caller(f"key {key_name}" if key_name else own_id, started + deadline_ms / 1000)

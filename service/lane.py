@@ -1,0 +1,118 @@
+"""Where one model's pictures are worked on: a turnstile before decoding, a batcher before the device."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from service.backends.onnx import usable_cores
+from service.batcher import Batcher
+from service.caller import Caller
+from service.metrics import Metrics
+from service.settings import Settings
+from service.tuning import Plan, make_plan
+from service.turnstile import Turnstile
+from service.workers import Workers
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Item_contra = TypeVar("Item_contra", contravariant=True)
+Result_co = TypeVar("Result_co", covariant=True)
+
+PARALLEL = 2  # one run's serial parts are then filled by another's; more only wait for the same cores
+SHORTEST_WATCHDOG_S = 10.0
+LONGEST_BATCHES = 20  # a batch that takes this many times what it should hangs
+
+
+class Computes(Protocol[Item_contra, Result_co]):
+    """An engine: whatever computes batches of one kind of item, from several threads at once."""
+
+    def run(self, pictures: Sequence[Item_contra], /) -> Sequence[Result_co | Exception]: ...
+
+
+class Stage(NamedTuple):
+    """What computes for a model; `probe` is run by threads that were made anew, to see that it still does."""
+
+    batcher: Batcher[Any, Any]
+    probe: Callable[[], object]
+
+
+class Lane(Generic[Item, Result]):
+    """One model's way to the device; it may be taken out of service while its pictures are finished.
+
+    plan: batches as measured. `probe` is run by threads that were made anew, to see that the device answers.
+    """
+
+    def __init__(
+        self,
+        engine: Computes[Item, Result],
+        probe: Callable[[], object],
+        plan: Plan,
+        settings: Settings,
+        metrics: Metrics,
+    ) -> None:
+        def compute(items: list[Item]) -> Sequence[Result | Exception]:
+            metrics.batch_size.observe(len(items))
+            return engine.run(items)
+
+        longest_s = LONGEST_BATCHES * plan.seconds(plan.batch)
+        limit_s = settings.watchdog_s or max(SHORTEST_WATCHDOG_S, longest_s)
+        self.plan = plan
+        self.batcher = Batcher(compute, plan.batch, parallel=plan.parallel, limit_s=limit_s)
+        self.probe = probe
+        width = host_threads(settings) + 2 * plan.batch * plan.parallel
+        self._turnstile = Turnstile(width, metrics.abandoned.inc)
+        self._users = 0
+        self._unused = asyncio.Event()
+        self._unused.set()
+
+    @property
+    def depth(self) -> int:
+        """How many pictures wait, for their turn or for the device."""
+        return self._turnstile.depth + self.batcher.depth
+
+    @property
+    def workers(self) -> Workers:
+        """The threads that compute."""
+        return self.batcher.workers
+
+    @asynccontextmanager
+    async def turn(self, caller: Caller) -> AsyncGenerator[float, None]:
+        """The right to decode and compute one picture; gives the seconds waited for it.
+
+        Raises: Problem (504) when the deadline passes first; StageError when the model has failed.
+        """
+        self._users += 1
+        self._unused.clear()
+        try:
+            async with self._turnstile.turn(caller) as waited_s:
+                self.workers.check()
+                yield waited_s
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._unused.set()
+
+    async def retire(self) -> None:
+        """Stop computing once every picture that came here has its answer."""
+        await self._unused.wait()
+        await self.batcher.stop()
+
+
+def host_threads(settings: Settings) -> int:
+    """Threads that decode and encode; two at least, so that one large picture does not stop the others."""
+    return settings.host_threads or max(2, usable_cores())
+
+
+def plan_for(engine: Computes[Item, Result], samples: Sequence[Item], settings: Settings) -> Plan:
+    """Measure the engine on 1, 2, ... of the samples; without time for it, the settings are the plan."""
+    max_batch = settings.max_batch
+    if not settings.tune_s:
+        return Plan(max_batch, 1, 0.0, 0.0)
+
+    def run(size: int) -> None:
+        for result in engine.run(samples[:size]):
+            if isinstance(result, Exception):
+                raise result
+
+    return make_plan(run, max_batch, PARALLEL, settings.tune_s)

@@ -1,0 +1,86 @@
+"""The HTTP server: a signal lets what was accepted be finished, then the process ends with code 0."""
+
+import asyncio
+import signal
+from collections.abc import Coroutine, Generator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+
+from service.detect import Detector
+from service.errors import Problem
+from service.impatience import impatient
+
+log = structlog.stdlib.get_logger("anomoe.server")
+
+
+class Server(uvicorn.Server):
+    """Serves until SIGTERM or SIGINT, then finishes what was accepted; a second signal ends at once.
+
+    SIGHUP reloads the bundles. `exit_code` is 1 when an accepted request was dropped or a stage was lost.
+    """
+
+    def __init__(self, app: ASGIApp, detector: Detector) -> None:
+        protocol = impatient(detector.settings.header_timeout_s)
+        super().__init__(uvicorn.Config(app, http=protocol, access_log=False, log_config=None))
+        self.exit_code = 0
+        self._detector = detector
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_leaving = False
+        detector.health.on_give_up = self.abandon
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Handle signals while the context lasts; unlike uvicorn's, it does not raise them afterwards."""
+        loop = asyncio.get_running_loop()
+
+        def handle(number: int, _: FrameType | None) -> None:
+            loop.call_soon_threadsafe(self._on_signal, number)
+
+        numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+        earlier = {number: signal.signal(number, handle) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in earlier.items():
+                signal.signal(number, handler)
+
+    def abandon(self) -> None:
+        """End at once with exit code 1, whatever is under way."""
+        self.exit_code = 1
+        self.should_exit = self.force_exit = True
+
+    def _on_signal(self, number: int) -> None:
+        log.info("signal", name=signal.Signals(number).name)
+        if number == getattr(signal, "SIGHUP", None):
+            self._begin(self._reload())
+        elif not self._is_leaving:
+            self._is_leaving = True
+            self._detector.health.enter("stopping")
+            self._begin(self._leave())
+        elif self._detector.permits.taken:
+            self.abandon()
+        else:
+            self.should_exit = self.force_exit = True
+
+    async def _leave(self) -> None:
+        permits = self._detector.permits
+        try:
+            await asyncio.wait_for(permits.all_returned(), self._detector.settings.drain_s)
+        except asyncio.TimeoutError:
+            log.error("not drained in time", dropped=permits.taken)
+            self.abandon()
+        self.should_exit = True
+
+    async def _reload(self) -> None:
+        with suppress(Problem):  # logged where it was found
+            await self._detector.reload()
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
