@@ -27,10 +27,15 @@ def demo_model(vocabulary: int) -> MoECLIPConfig:
 def demo_fit(model: MoECLIPConfig) -> MoECLIPFitConfig:
     """How the adapters of the demo model are trained: larger batches and steps than the paper's, but few.
 
-    Sampling is plain and the pictures are mostly damaged ones: every whole picture drives all patches towards
-    normal by its dice term, and where half of them are whole, the small damages are lost before they are learnt.
+    Sampling is plain and most pictures show damage: every whole picture drives all patches towards normal by
+    its dice term, and where half of them are whole, small damages are lost before they are learnt.
     """
     train = MoECLIPTrainConfig(
-        steps=2000, batch_size=8, learning_rate=2e-3, milestones=(1400, 1800), sampling="plain"
+        steps=2000,
+        batch_size=8,
+        learning_rate=2e-3,
+        milestones=(1400, 1800),
+        sampling="plain",
+        half_weights=True,
     )
     return MoECLIPFitConfig(model=model, input=DEMO_INPUT, map_size=(SIZE, SIZE), train=train)

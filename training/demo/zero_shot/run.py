@@ -19,6 +19,7 @@ from training.moeclip.detector import MoECLIP
 from training.moeclip.tokenizer import train_tokenizer
 from training.record import Record
 from training.resume import Resume, fingerprint
+from training.rounding import round_to_half
 
 STATE, CURVES, FIT = "clip.state.safetensors", "curves", "fit.json"
 
@@ -26,6 +27,7 @@ STATE, CURVES, FIT = "clip.state.safetensors", "curves", "fit.json"
 def make_clip(folder: Path, output: Path, config: PretrainConfig, progress: Progress) -> Path:
     """Train on the pairs in `folder` and write a run with untrained adapters to `output`.
 
+    The weights of the CLIP are rounded to half-precision numbers, which bundles store at half the size.
     Returns the file with the settings that its adapters are to be trained with. A stopped training with the
     same settings and pictures goes on where it was. Raises OSError or ValueError for pairs that cannot be
     read, ResumeError for a state that cannot be.
@@ -48,6 +50,7 @@ def make_clip(folder: Path, output: Path, config: PretrainConfig, progress: Prog
 
     pretrain(model, tokenizer, pairs, config, on_step, resume)
     record.close()
+    round_to_half(model.clip)
     settings = RunConfig(model=model.config, input=DEMO_INPUT, map_size=(SIZE, SIZE))
     save_run(output, settings, model, tokenizer, report={"losses": record.losses})
     write_text(output / FIT, demo_fit(model.config).model_dump_json(indent=2) + "\n")
