@@ -12,6 +12,7 @@ from export.graphs import Part
 from export.half import Halver
 from export.onnx import export_onnx
 from export.quantise import Feeds, quantise_dynamic, quantise_static
+from export.storage import store_compactly
 from export.torchscript import export_torchscript
 
 Exporter = Callable[[Part, dict[str, Tensor]], GraphFile]
@@ -48,7 +49,7 @@ def make_exporter(form: Form, calibration: Iterable[dict[str, Tensor]] = ()) -> 
 
 
 def _export_onnx(part: Part, examples: dict[str, Tensor]) -> GraphFile:
-    return export_onnx(part, examples)
+    return export_onnx(part, examples, store_compactly)
 
 
 def _export_torchscript(part: Part, examples: dict[str, Tensor]) -> GraphFile:

@@ -37,16 +37,16 @@ _AXES = {
 class Part:
     """One graph to be: its key, the module that computes it, and the names of what goes in and comes out.
 
-    axes: of each of them, the names of the leading axes that may have any size. exact: whether it stays
-    float32 in every precision.
+    exact: whether it stays float32 in every precision. axes: of each input and output, the names of the
+    leading axes that may have any size.
     """
 
     key: str
     module: nn.Module
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    axes: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _AXES)
     exact: bool = False
+    axes: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _AXES)
 
 
 class Backbone(nn.Module):
@@ -129,7 +129,7 @@ def detector_parts(detector: AnomalyMoE, head: Head, experts: tuple[ExpertSpec, 
     yield Part("router", Routing(detector), ("cls",), ("experts", "gates"), exact=True)
     for expert in experts:
         module = _ERRORS[expert.level](detector, expert.column)
-        yield Part(expert.graph, module, module.inputs, ("error",), exact=_is_exact(detector, expert))
+        yield Part(expert.graph, module, module.inputs, ("error",), _is_exact(detector, expert))
     yield Part("head", head.eval(), ("levels",), ("map", "score", "level_scores"), exact=True)
 
 

@@ -73,11 +73,10 @@ def zero_shot_parts(model: MoECLIP, map_size: tuple[int, int]) -> Iterator[Part]
     model.eval()
     seen, read = ("tokens", "summary", "embedding"), ("features", "embedding")
     pairs = ("tokens", "summary", "rows", "text", "medical")
-    yield Part("vision", Vision(model), ("image",), seen, dict.fromkeys(("image", *seen), _PICTURES))
-    yield Part("text", Text(model), ("tokens",), read, dict.fromkeys(("tokens", *read), _PROMPTS))
-    axes: dict[str, tuple[str, ...]] = dict.fromkeys(("rows", "text", "medical", "map", "score"), _ROWS)
-    axes |= dict.fromkeys(("tokens", "summary"), _PICTURES)
-    yield Part("head", ZeroShotHead(model.config, map_size), pairs, ("map", "score"), axes, exact=True)
+    yield Part("vision", Vision(model), ("image",), seen, axes=dict.fromkeys(("image", *seen), _PICTURES))
+    yield Part("text", Text(model), ("tokens",), read, axes=dict.fromkeys(("tokens", *read), _PROMPTS))
+    axes = {name: _PICTURES if name in seen else _ROWS for name in (*pairs, "map", "score")}
+    yield Part("head", ZeroShotHead(model.config, map_size), pairs, ("map", "score"), exact=True, axes=axes)
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ import typer
 
 from export.contract.manifest import LEVELS
 from training.checkpoint import CheckpointError
+from training.cli_demo import add_demo
 from training.cli_insight import add_insight
 from training.cli_measuring import add_measuring
 from training.cli_options import (
@@ -162,6 +163,7 @@ def import_weights(
 
 
 add_measuring(app)
+add_demo(app)
 add_insight(app)
 
 

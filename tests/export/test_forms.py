@@ -46,7 +46,7 @@ class Mixer(nn.Module):
 def part() -> Part:
     torch.manual_seed(0)
     axes = {"image": ("B",), "rows": ("b",), "cls": ("b",)}
-    return Part("mixer", Mixer().eval(), ("image", "rows"), ("cls",), axes)
+    return Part("mixer", Mixer().eval(), ("image", "rows"), ("cls",), axes=axes)
 
 
 def examples(batch: int, rows: tuple[int, ...]) -> dict[str, Tensor]:
@@ -102,7 +102,7 @@ def test_lower_precision_is_smaller(part: Part) -> None:
 
 @pytest.mark.parametrize("precision", ["fp16", "int8", "int8-static"])
 def test_an_exact_part_stays_as_it_is(part: Part, precision: Precision) -> None:
-    exact = Part(part.key, part.module, part.inputs, part.outputs, part.axes, exact=True)
+    exact = Part(part.key, part.module, part.inputs, part.outputs, exact=True, axes=part.axes)
     assert exported(exact, "onnx", precision) == exported(part, "onnx", "fp32")
     assert all(parameter.dtype == torch.float32 for parameter in part.module.parameters())
 

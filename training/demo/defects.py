@@ -25,7 +25,7 @@ def scratch(canvas: Canvas, centre: Point, rng: Generator) -> None:
     heading = float(rng.uniform(0, math.pi))
     steps = np.linspace(-0.5, 0.5, 7)
     headings = heading + bend * steps
-    points = _walk(centre, headings, length / len(steps))
+    points = walk(centre, headings, length / len(steps))
     width = float(rng.uniform(0.007, 0.01))
     widths = [width * (1 - 1.2 * abs(step)) for step in np.linspace(-0.5, 0.5, len(points))]
     _paint(
@@ -40,13 +40,13 @@ def scratch(canvas: Canvas, centre: Point, rng: Generator) -> None:
 def crack(canvas: Canvas, centre: Point, rng: Generator) -> None:
     """A jagged branching line, dark, or pale where the ground itself is dark."""
     length, heading = float(rng.uniform(0.14, 0.26)), float(rng.uniform(0, 2 * math.pi))
-    trunk = _walk(centre, heading + rng.normal(0, 0.5, 9), length / 9)
+    trunk = walk(centre, heading + rng.normal(0, 0.5, 9), length / 9)
     branches = [
-        _branch(trunk[index], heading, length, rng) for index in rng.choice(np.arange(3, 8), 2, replace=False)
+        branch(trunk[index], heading, length, rng) for index in rng.choice(np.arange(3, 8), 2, replace=False)
     ]
     width = float(rng.uniform(0.009, 0.013))
     lines = [trunk, *branches]
-    shape = union(*(stroke(line, _tapered(len(line), width)) for line in lines))
+    shape = union(*(stroke(line, tapered(len(line), width)) for line in lines))
     everything = [point for line in lines for point in line]
     _paint(canvas, everything, shape, _contrast(canvas, centre, (0.78, 0.76, 0.72), (0.05, 0.05, 0.06)), 0.9)
 
@@ -73,7 +73,7 @@ MARKS: Mapping[str, Mark] = {
 }
 
 
-def _walk(start: Point, headings: np.ndarray, step: float) -> list[Point]:
+def walk(start: Point, headings: np.ndarray, step: float) -> list[Point]:
     """A path of equal steps, moved so that its middle is at `start`'s place."""
     x, y = np.cumsum(np.cos(headings) * step), np.cumsum(np.sin(headings) * step)
     xs, ys = np.concatenate([[0], x]), np.concatenate([[0], y])
@@ -81,14 +81,14 @@ def _walk(start: Point, headings: np.ndarray, step: float) -> list[Point]:
     return list(zip(xs.tolist(), ys.tolist(), strict=True))
 
 
-def _branch(root: Point, heading: float, length: float, rng: Generator) -> list[Point]:
+def branch(root: Point, heading: float, length: float, rng: Generator) -> list[Point]:
     turn = float(rng.choice([-1, 1])) * float(rng.uniform(0.6, 1.1))
-    steps = _walk((0.0, 0.0), heading + turn + rng.normal(0, 0.4, 4), length / 10)
+    steps = walk((0.0, 0.0), heading + turn + rng.normal(0, 0.4, 4), length / 10)
     first_x, first_y = steps[0]
     return [(x - first_x + root[0], y - first_y + root[1]) for x, y in steps]
 
 
-def _tapered(count: int, width: float) -> list[float]:
+def tapered(count: int, width: float) -> list[float]:
     return [width * (1 - 0.75 * index / (count - 1)) for index in range(count)]
 
 

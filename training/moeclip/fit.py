@@ -18,6 +18,7 @@ from training.moeclip.fit_config import MoECLIPFitConfig
 from training.moeclip.loop import Curves, train_adapters
 from training.record import Record
 from training.resume import Resume, fingerprint
+from training.rounding import round_to_half
 
 STATE = "adapters.state.safetensors"
 CURVES = "curves"
@@ -65,6 +66,8 @@ def fit(data: Path, output: Path, config: MoECLIPFitConfig, backbone: Backbone, 
 
     train_adapters(detector, backbone.tokenizer, auxiliary, config.train, on_step, resume)
     record.close()
+    if config.train.half_weights:
+        round_to_half(detector)
     report = _report(auxiliary, steps, record)
     save_run(output, config, detector, backbone.tokenizer, report=report.model_dump())
     resume.remove()

@@ -18,6 +18,7 @@ class MoECLIPTrainConfig(BaseModel):
     steps: their number in place of `epochs` over all pictures. learning_rate: of Adam, times `decay` after
     each of `milestones` steps. etf_weight, balance_weight: lambdas of Eq. 16, 0 for without.
     precision: of the model; texts, maps and losses are always float32.
+    half_weights: round what was trained to half-precision numbers, which bundles store at half the size.
     save_every: steps after which the state is saved, and that a stopped run loses at most.
     """
 
@@ -35,6 +36,7 @@ class MoECLIPTrainConfig(BaseModel):
     sampling: Sampling = "balanced"
     augment: AugmentConfig = AugmentConfig()
     precision: Precision = "float32"
+    half_weights: bool = False
     save_every: int = Field(default=500, gt=0)
     seed: int = Field(default=0, ge=0)
 
