@@ -82,6 +82,7 @@ def _on_disk(model: onnx.ModelProto) -> Iterator[tuple[Path, Path]]:
     root.setLevel(logging.ERROR)  # it warns on the root logger, of what is done here already
     with tempfile.TemporaryDirectory(prefix="anomoe-") as scratch:
         folder = Path(scratch)
+        del model.graph.value_info[:]  # shapes of weights that the quantiser turns; it infers them anew
         onnx.save_model(model, folder / "model.onnx")
         quant_pre_process(folder / "model.onnx", folder / "ready.onnx", skip_symbolic_shape=True)
         try:

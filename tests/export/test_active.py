@@ -90,7 +90,7 @@ def test_an_absent_expert_is_never_chosen_and_the_gates_are_those_of_the_chosen(
     whole = checkpoint.detector
     assert isinstance(whole.router, Router)
     everyone = whole.router(cls)
-    assert set(everyone.experts.unique().tolist()) == {0, 1, 2, 3, 4}
+    assert {1, 3} & set(everyone.experts.unique().tolist())
     routed = with_experts(whole, (0, 2, 4)).router(cls)
     assert set(routed.experts.unique().tolist()) == {0, 2, 4}
     expected = everyone.logits[:, [0, 2, 4]].softmax(1)
