@@ -19,6 +19,7 @@ from service.metrics import Metrics
 from service.models import load_models
 from service.settings import Settings
 from tests.tiny_bundle import make_tiny_bundle
+from tests.tiny_zero_shot_bundle import make_tiny_zero_shot_bundle
 
 # The default traceback renders every local variable, which takes seconds.
 structlog.configure(
@@ -29,7 +30,7 @@ structlog.configure(
 ServiceFactory = Callable[..., TestClient]
 
 
-def settings_for(bundles: Path, /, **settings: object) -> Settings:
+def settings_for(bundles: Path | str, /, **settings: object) -> Settings:
     """Settings of a small service that starts at once."""
     quick = {"bundles": str(bundles), "device": "cpu", "threads": 1, "tune_s": 0}
     return Settings.model_validate({**quick, **settings})
@@ -62,14 +63,15 @@ def service(start_service: ServiceFactory) -> TestClient:
 
 
 @pytest.fixture(scope="session")
-def service_url(bundle_folder: Path) -> Iterator[str]:
-    """The address of a service that listens on a real port."""
-    with listening(bundle_folder) as address:
+def service_url(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a service of both kinds of model that listens on a real port."""
+    zero_shot = make_tiny_zero_shot_bundle(tmp_path_factory.mktemp("bundles") / "zero-shot")
+    with listening(f"{bundle_folder},{zero_shot}") as address:
         yield address
 
 
 @contextmanager
-def listening(bundles: Path) -> Iterator[str]:
+def listening(bundles: Path | str) -> Iterator[str]:
     """The address of a service that listens on a real port while the context lasts."""
     chosen = settings_for(bundles)
     metrics = Metrics()
