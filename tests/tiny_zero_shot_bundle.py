@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper, parser
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from export.contract.bundle import write_bundle
-from export.contract.category import NormalScores
+from export.contract.category import ClassScores
 from export.contract.manifest import TOKENIZER, InputSpec, Manifest, ZeroShotSpec
 from tests.tiny_bundle import Array, Constants, graph_spec
 
@@ -136,10 +136,10 @@ def tiny_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def tiny_normal_scores(name: str) -> NormalScores:
+def tiny_normal_scores(name: str) -> ClassScores:
     """What 99 normal pictures of a class might score."""
     ramp = np.linspace(0.01, 0.2, 99, dtype=np.float32)
-    return NormalScores(name=name, scores=ramp, peaks=ramp + np.float32(0.1))
+    return ClassScores(name=name, scores=ramp, peaks=ramp + np.float32(0.1))
 
 
 def _model(text: str) -> onnx.ModelProto:

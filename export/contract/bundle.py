@@ -11,10 +11,11 @@ from safetensors import SafetensorError
 
 from export.contract.category import (
     Category,
+    ClassScores,
     NormalScores,
     dump_categories,
     parse_categories,
-    parse_normal_scores,
+    parse_class_scores,
 )
 from export.contract.manifest import TOKENIZER, FileSpec, Manifest
 from export.contract.manifest_file import (
@@ -43,7 +44,7 @@ class Bundle:
     manifest: Manifest
     digest: str
     categories: dict[str, Category]
-    class_scores: dict[str, NormalScores]
+    class_scores: dict[str, ClassScores]
 
     @classmethod
     def read(cls, folder: Path) -> "Bundle":
@@ -135,14 +136,14 @@ def _read_manifest(folder: Path, data: bytes) -> Manifest:
     return manifest
 
 
-def _read_categories(folder: Path, manifest: Manifest) -> tuple[dict[str, Category], dict[str, NormalScores]]:
+def _read_categories(folder: Path, manifest: Manifest) -> tuple[dict[str, Category], dict[str, ClassScores]]:
     if not manifest.categories:
         return {}, {}
     where = folder / CATEGORIES
     data = _verified(folder, CATEGORIES, manifest.files[CATEGORIES])
     try:
         categories = parse_categories(data) if manifest.kind == "anomalymoe" else {}
-        class_scores = parse_normal_scores(data) if manifest.kind == "moeclip" else {}
+        class_scores = parse_class_scores(data) if manifest.kind == "moeclip" else {}
     except (ValueError, SafetensorError) as error:
         raise BundleError(f"{where}: {error}") from error
     found = {*categories, *class_scores}

@@ -51,6 +51,13 @@ class NormalScores:
 
 
 @dataclass(frozen=True, eq=False)
+class ClassScores(NormalScores):
+    """The calibration of one class name; medical: in the domain of medical pictures, else industrial."""
+
+    medical: bool = False
+
+
+@dataclass(frozen=True, eq=False)
 class Category(NormalScores):
     """What the service knows about one product. M components, D width, E router columns, h w patch grid.
 
@@ -92,7 +99,7 @@ class Category(NormalScores):
 
 
 def dump_categories(categories: Iterable[NormalScores]) -> bytes:
-    """Write categories as safetensors with keys `<name>/<field>`; the radius has shape (1,)."""
+    """Write categories as safetensors with keys `<name>/<field>`; a single number has shape (1,)."""
     tensors = {
         f"{category.name}/{field}": np.atleast_1d(np.ascontiguousarray(getattr(category, field), np.float32))
         for category in categories
@@ -111,9 +118,13 @@ def parse_categories(data: bytes) -> dict[str, Category]:
     return categories
 
 
-def parse_normal_scores(data: bytes) -> dict[str, NormalScores]:
-    """The scores and peaks of what `dump_categories` wrote, sorted by name. Raises ValueError likewise."""
-    return {name: NormalScores(name=name, **values) for name, values in _by_name(data, NormalScores).items()}
+def parse_class_scores(data: bytes) -> dict[str, ClassScores]:
+    """The class names of what `dump_categories` wrote, sorted by name. Raises ValueError likewise."""
+    classes: dict[str, ClassScores] = {}
+    for name, values in _by_name(data, ClassScores).items():
+        medical = bool(values.pop("medical")[0])
+        classes[name] = ClassScores(name=name, medical=medical, **values)
+    return classes
 
 
 def save_categories(path: Path, categories: Iterable[NormalScores]) -> None:

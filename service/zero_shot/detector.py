@@ -39,11 +39,9 @@ class ZeroShotDetector:
                 clock.append(perf_counter())
                 texts = await self._texts(model, names)
                 text_ms = (perf_counter() - clock[1]) * 1000
-                question = Question(
-                    opened.pixels, texts, parameters.domain == "medical", parameters.maps == "all"
-                )
+                question = Question(opened.pixels, texts, parameters.is_medical, parameters.maps == "all")
                 batched = await model.batcher.submit(question, trace.caller)
-                verdicts = judge(model.bundle, names, batched.result, parameters.threshold)
+                verdicts = judge(model.bundle, names, batched.result, parameters)
                 clock.append(perf_counter())
                 spec = model.bundle.manifest.input
                 draw = partial(draw_maps, opened, batched.result, verdicts, parameters, spec)

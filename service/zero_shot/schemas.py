@@ -37,6 +37,11 @@ class ZeroShotParameters(MapParameters):
         default="best", description="the map of the best class name alone, or one with every class name"
     )
 
+    @property
+    def is_medical(self) -> bool:
+        """Whether maps and scores are those of medical pictures."""
+        return self.domain == "medical"
+
 
 class ClassAnswer(BaseModel):
     """One class name's score, 0 to 1, the threshold it is held against, and its map if all are asked for."""

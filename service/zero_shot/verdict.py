@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from export.contract.bundle import Bundle
 from export.contract.decision import conformal_threshold
 from service.zero_shot.engine import Finding
+from service.zero_shot.schemas import ZeroShotParameters
 
 
 @dataclass(frozen=True)
@@ -27,25 +28,27 @@ class Verdict:
         return self.score > self.threshold
 
 
-def judge(bundle: Bundle, names: Sequence[str], finding: Finding, given: float | None) -> list[Verdict]:
-    """A verdict for each class name, in order; `given` is the caller's threshold."""
+def judge(
+    bundle: Bundle, names: Sequence[str], finding: Finding, parameters: ZeroShotParameters
+) -> list[Verdict]:
+    """A verdict for each class name, in order."""
     return [
-        Verdict(name, score, *_thresholds(bundle, name, given))
+        Verdict(name, score, *_thresholds(bundle, name, parameters))
         for name, score in zip(names, finding.scores, strict=True)
     ]
 
 
-def _thresholds(bundle: Bundle, name: str, given: float | None) -> tuple[float, float, bool]:
-    """Thresholds of score and pixels: the caller's, else those fitted for the name, else the default.
+def _thresholds(bundle: Bundle, name: str, parameters: ZeroShotParameters) -> tuple[float, float, bool]:
+    """Thresholds of score and pixels: the caller's, else those fitted for name and domain, else the default.
 
     One that is given or the default is that of score and pixels alike: both are on one scale, where 0.5
     is as near to damaged as to whole.
     """
-    if given is not None:
-        return given, given, True
+    if parameters.threshold is not None:
+        return parameters.threshold, parameters.threshold, True
     alpha, spec = bundle.manifest.calibration.alpha, bundle.manifest.zero_shot
-    if name in bundle.class_scores:
-        fitted = bundle.class_scores[name]
+    fitted = bundle.class_scores.get(name)
+    if fitted is not None and fitted.medical == parameters.is_medical:
         return conformal_threshold(fitted.scores, alpha), conformal_threshold(fitted.peaks, alpha), True
     assert spec is not None
     return spec.threshold, spec.threshold, False

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from export.cli import app
 from export.contract.bundle import Bundle
-from export.contract.category import NormalScores
+from export.contract.category import ClassScores
 from export.contract.manifest import TOKENIZER
 from export.forms import Form
 from export.moeclip import zero_shot_examples, zero_shot_parts
@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that knows how normal discs score."""
     path = tmp_path_factory.mktemp("zero-shot") / "run"
     ramp = np.linspace(0.1, 0.4, 4, dtype=np.float32)
-    scores = [NormalScores(name="disc", scores=ramp, peaks=ramp)]
+    scores = [ClassScores(name="disc", scores=ramp, peaks=ramp)]
     save_run(path, tiny_config(), tiny_detector(), tiny_tokenizer(), scores)
     return path
 

@@ -3,6 +3,7 @@
 Legend: n pictures, S side of the square pictures.
 """
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -18,8 +19,8 @@ Masks = npt.NDArray[np.bool_]
 
 
 def class_name(sample: Sample) -> str:
-    """What the picture shows, in words: its category with spaces for underscores."""
-    return " ".join(sample.category.replace("_", " ").split())
+    """What the picture shows, in words as the service reads them: its category in NFC, `_` as space."""
+    return " ".join(unicodedata.normalize("NFC", sample.category).replace("_", " ").split())
 
 
 def auxiliary_samples(samples: Sequence[Sample], source: object) -> list[Sample]:

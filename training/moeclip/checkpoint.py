@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
 
-from export.contract.category import NormalScores, parse_normal_scores
+from export.contract.category import ClassScores, parse_class_scores
 from export.contract.manifest import TOKENIZER, InputSpec
 from training.checkpoint import (
     CATEGORIES,
@@ -58,7 +58,7 @@ class Checkpoint(Generic[AnyConfig]):
     config: AnyConfig
     model: MoECLIP
     tokenizer: Tokenizer
-    class_scores: dict[str, NormalScores]
+    class_scores: dict[str, ClassScores]
 
 
 def save_run(
@@ -66,7 +66,7 @@ def save_run(
     config: RunConfig,
     model: MoECLIP,
     tokenizer: Tokenizer,
-    class_scores: Iterable[NormalScores] = (),
+    class_scores: Iterable[ClassScores] = (),
     report: dict[str, Any] | None = None,
 ) -> None:
     """Write a run; each file replaces the former one at once or not at all, config.json last."""
@@ -99,9 +99,9 @@ def read_tokenizer(path: Path) -> Tokenizer:
         raise CheckpointError(f"{path}: {error}") from error
 
 
-def _read_scores(folder: Path) -> dict[str, NormalScores]:
+def _read_scores(folder: Path) -> dict[str, ClassScores]:
     path = folder / CATEGORIES
     try:
-        return parse_normal_scores(path.read_bytes())
+        return parse_class_scores(path.read_bytes())
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{path}: {error}") from error

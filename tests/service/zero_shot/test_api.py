@@ -152,6 +152,8 @@ def test_thresholds_are_given_or_fitted_or_the_default(zero_shot_service: TestCl
     assert default["calibrated"] is False
     own = answered(zero_shot_service, "slate")
     assert (own["calibrated"], own["classes"][0]["threshold"]) == (True, pytest.approx(fitted.scores[-1]))
+    medical = answered(zero_shot_service, "slate", domain="medical")  # fitted on industrial pictures
+    assert (medical["calibrated"], medical["classes"][0]["threshold"]) == (False, 0.5)
     given = answered(zero_shot_service, "slate", "brick", threshold=0.999)
     assert given["calibrated"] is True
     assert [(one["threshold"], one["is_anomalous"]) for one in given["classes"]] == [

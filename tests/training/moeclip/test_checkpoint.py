@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from export.contract.category import NormalScores
+from export.contract.category import ClassScores
 from export.contract.manifest import InputSpec
 from tests.training.moeclip.tiny import MODEL, tiny_config, tiny_detector, tiny_tokenizer
 from training.checkpoint import CheckpointError
@@ -16,7 +16,7 @@ from training.moeclip.fit_config import MoECLIPFitConfig
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     ramp = np.linspace(0.1, 0.4, 4, dtype=np.float32)
-    scores = [NormalScores(name="disc", scores=ramp, peaks=ramp + np.float32(0.1))]
+    scores = [ClassScores(name="disc", scores=ramp, peaks=ramp + np.float32(0.1))]
     save_run(tmp_path / "run", tiny_config(), tiny_detector(), tiny_tokenizer(), scores, {"steps": 12})
     return tmp_path / "run"
 

@@ -133,8 +133,9 @@ def test_a_class_of_the_same_name_is_replaced_others_stay(
     add_classes(folder, pictures, "industrial", quiet_progress())
     before = load_run(folder).class_scores
     shutil.copytree(pictures / "square", tmp_path / "other" / "disc")
-    add_classes(folder, tmp_path / "other", "industrial", quiet_progress())
+    add_classes(folder, tmp_path / "other", "medical", quiet_progress())
     after = load_run(folder).class_scores
+    assert {name: one.medical for name, one in after.items()} == {"disc": True, "square": False}
     assert list(after) == ["disc", "square"]
     assert not np.array_equal(after["disc"].scores, before["disc"].scores)
     np.testing.assert_array_equal(after["square"].scores, before["square"].scores)
