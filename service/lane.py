@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
 from service.backends.onnx import usable_cores
@@ -51,7 +52,13 @@ class Lane(Generic[Item, Result]):
         longest_s = LONGEST_BATCHES * plan.seconds(plan.batch)
         limit_s = settings.watchdog_s or max(SHORTEST_WATCHDOG_S, longest_s)
         self.plan = plan
-        self.batcher = Batcher(compute, plan.batch, parallel=plan.parallel, limit_s=limit_s)
+        self.batcher = Batcher(
+            compute,
+            plan.batch,
+            parallel=plan.parallel,
+            limit_s=limit_s,
+            on_abandoned=metrics.abandoned.inc,
+        )
         self.probe = probe
         width = host_threads(settings) + 2 * plan.batch * plan.parallel
         self._turnstile = Turnstile(width, metrics.abandoned.inc)
@@ -98,14 +105,13 @@ def host_threads(settings: Settings) -> int:
 
 
 def plan_for(engine: Computes[Item, Result], samples: Sequence[Item], settings: Settings) -> Plan:
-    """Measure the engine on 1, 2, ... of the samples; without time for it, the settings are the plan."""
-    max_batch = settings.max_batch
-    if not settings.tune_s:
-        return Plan(max_batch, 1, 0.0, 0.0)
+    """Measure the engine on 1, 2, ... of the samples; without time for it, on one, and batch as is set."""
 
     def run(size: int) -> None:
         for result in engine.run(samples[:size]):
             if isinstance(result, Exception):
                 raise result
 
-    return make_plan(run, max_batch, PARALLEL, settings.tune_s)
+    if not settings.tune_s:
+        return replace(make_plan(run, 1, 1, 0), batch=settings.max_batch)
+    return make_plan(run, settings.max_batch, PARALLEL, settings.tune_s)

@@ -1,8 +1,8 @@
 """How large batches should be, and how many at once: measured, since often neither gains anything."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Thread
 from time import perf_counter
 
 import numpy as np
@@ -55,15 +55,21 @@ def make_plan(run: Callable[[int], object], max_batch: int, max_parallel: int, b
 def measure(run: Callable[[int], object], cases: Sequence[Case], stop: float) -> dict[Case, float]:
     """Seconds each case takes: the shortest of some rounds, in which the cases follow each other.
 
-    What else the machine does only ever makes a round longer. After `stop` nothing is measured that need not
-    be: the first case always is.
+    What else the machine does only ever makes a round longer. The first case is always measured; after `stop`,
+    or when one cannot be computed, nothing more is. Raises: what computing the first case raises.
     """
     shortest: dict[Case, float] = {}
     for _ in range(ROUNDS):
         for case in cases:
             if shortest and perf_counter() > stop:
                 return shortest
-            shortest[case] = min(shortest.get(case, float("inf")), _seconds(run, *case))
+            try:
+                seconds = _seconds(run, *case)
+            except Exception:
+                if not shortest:
+                    raise
+                return shortest  # the device has no memory for this one
+            shortest[case] = min(shortest.get(case, float("inf")), seconds)
     return shortest
 
 
@@ -87,10 +93,8 @@ def fit_line(sizes: Sequence[int], seconds: Sequence[float]) -> tuple[float, flo
 
 
 def _seconds(run: Callable[[int], object], size: int, parallel: int) -> float:
-    threads = [Thread(target=run, args=(size,)) for _ in range(parallel)]
-    began = perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return perf_counter() - began
+    with ThreadPoolExecutor(parallel) as pool:
+        began = perf_counter()
+        for batch in [pool.submit(run, size) for _ in range(parallel)]:
+            batch.result()
+        return perf_counter() - began

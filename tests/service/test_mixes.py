@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Sequence
 from time import perf_counter
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -116,5 +116,5 @@ def test_one_bad_picture_in_eight_leaves_seven_results_as_they_are_alone(
         assert np.isclose(result["raw_score"], expected["raw_score"], rtol=1e-6)
 
 
-def ask_one(service: TestClient, picture: bytes) -> dict[str, object]:
+def ask_one(service: TestClient, picture: bytes) -> dict[str, Any]:
     return service.post("/detect", content=picture, headers={"Content-Type": "image/png"}).json()

@@ -7,6 +7,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import Case
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
 from schemathesis.schemas import APIOperation
 from schemathesis.specs.openapi import checks
 
@@ -36,8 +37,8 @@ def described(service_url: str) -> dict[str, APIOperation]:
     schema = schemathesis.openapi.from_url(f"{service_url}/openapi.json")
     operations: dict[str, APIOperation] = {}
     for found in schema.get_all_operations():
+        assert isinstance(found, Ok), found
         operation = found.ok()
-        assert operation is not None
         operations[f"{operation.method.upper()} {operation.path}"] = operation
     return operations
 

@@ -1,6 +1,7 @@
 """Batches are as large as measured, not as hoped."""
 
 import threading
+from collections.abc import Callable
 from time import sleep
 
 import pytest
@@ -53,3 +54,17 @@ def test_without_time_a_single_picture_is_measured() -> None:
     plan = make_plan(sizes.append, 8, 2, 0)
     assert sizes == [1, 1]
     assert (plan.batch, plan.parallel) == (1, 1)
+
+
+def fails_above(limit: int) -> Callable[[int], None]:
+    def run(size: int) -> None:
+        if size > limit:
+            raise RuntimeError("no memory for it")
+
+    return run
+
+
+def test_a_batch_that_does_not_fit_is_left_out() -> None:
+    assert make_plan(fails_above(2), 8, 1, 60).batch <= 2
+    with pytest.raises(RuntimeError, match="no memory"):
+        make_plan(fails_above(0), 8, 1, 60)
