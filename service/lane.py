@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 from service.backends.onnx import usable_cores
@@ -11,7 +12,7 @@ from service.batcher import Batcher
 from service.caller import Caller
 from service.metrics import Metrics
 from service.settings import Settings
-from service.tuning import Plan, make_plan
+from service.tuning import Plan, make_plan, time_batches
 from service.turnstile import Turnstile
 from service.workers import Workers
 
@@ -112,6 +113,7 @@ def plan_for(engine: Computes[Item, Result], samples: Sequence[Item], settings: 
             if isinstance(result, Exception):
                 raise result
 
+    timer = partial(time_batches, run)
     if not settings.tune_s:
-        return replace(make_plan(run, 1, 1, 0), batch=settings.max_batch)
-    return make_plan(run, settings.max_batch, PARALLEL, settings.tune_s)
+        return replace(make_plan(timer, 1, 1, 0), batch=settings.max_batch)
+    return make_plan(timer, settings.max_batch, PARALLEL, settings.tune_s)

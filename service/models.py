@@ -104,7 +104,9 @@ def _load(folder: Path, settings: Settings, metrics: Metrics, serving: Sequence[
             return model
         if model.bundle.manifest.name == manifest.name:
             plan = model.lane.plan
-    engine = Engine(bundle, device=settings.device, threads=settings.threads, max_batch=settings.max_batch)
+    # What is measured is warm then, and more would only make the runtime keep more memory.
+    warm_batch = plan.batch if plan else 1 if settings.tune_s else settings.max_batch
+    engine = Engine(bundle, device=settings.device, threads=settings.threads, max_batch=warm_batch)
     loaded = perf_counter()
     engine.warm_up()
     warm = perf_counter()
