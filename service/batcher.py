@@ -41,6 +41,7 @@ class Batcher(Generic[Item, Result]):
     `run` computes a batch and gives one result or one exception per item, in order (see `Sparing` for what
     happens when it fails). parallel: batches computed at once. limit_s: the age at which one counts as hung.
     name: of its threads, as a stage.
+    on_abandoned: called for each item that was dropped since its caller had gone.
     """
 
     def __init__(
@@ -51,7 +52,9 @@ class Batcher(Generic[Item, Result]):
         parallel: int = 1,
         limit_s: float = math.inf,
         name: str = "engine",
+        on_abandoned: Callable[[], None] = lambda: None,
     ) -> None:
+        self._on_abandoned = on_abandoned
         self._run = Sparing(run, max_batch)
         self.workers = Workers(name, parallel, limit_s)
         self._free = parallel
@@ -107,6 +110,7 @@ class Batcher(Generic[Item, Result]):
         while self._queue and len(batch) < size:
             pending = self._queue.popleft()
             if pending.answer.done():  # its caller was cancelled
+                self._on_abandoned()
                 continue
             if pending.caller.remaining_s <= 0:
                 pending.answer.set_exception(deadline_problem("the picture was computed"))

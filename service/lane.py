@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from service.backends.onnx import usable_cores
@@ -10,7 +12,7 @@ from service.batcher import Batcher
 from service.caller import Caller
 from service.metrics import Metrics
 from service.settings import Settings
-from service.tuning import Plan, make_plan
+from service.tuning import Plan, make_plan, time_batches
 from service.turnstile import Turnstile
 from service.workers import Workers
 
@@ -58,7 +60,13 @@ class Lane(Generic[Item, Result]):
         longest_s = LONGEST_BATCHES * plan.seconds(plan.batch)
         limit_s = settings.watchdog_s or max(SHORTEST_WATCHDOG_S, longest_s)
         self.plan = plan
-        self.batcher = Batcher(compute, plan.batch, parallel=plan.parallel, limit_s=limit_s)
+        self.batcher = Batcher(
+            compute,
+            plan.batch,
+            parallel=plan.parallel,
+            limit_s=limit_s,
+            on_abandoned=metrics.abandoned.inc,
+        )
         self.probe = probe
         width = host_threads(settings) + 2 * plan.batch * plan.parallel
         self._turnstile = Turnstile(width, metrics.abandoned.inc)
@@ -105,14 +113,14 @@ def host_threads(settings: Settings) -> int:
 
 
 def plan_for(engine: Computes[Item, Result], samples: Sequence[Item], settings: Settings) -> Plan:
-    """Measure the engine on 1, 2, ... of the samples; without time for it, the settings are the plan."""
-    max_batch = settings.max_batch
-    if not settings.tune_s:
-        return Plan(max_batch, 1, 0.0, 0.0)
+    """Measure the engine on 1, 2, ... of the samples; without time for it, on one, and batch as is set."""
 
     def run(size: int) -> None:
         for result in engine.run(samples[:size]):
             if isinstance(result, Exception):
                 raise result
 
-    return make_plan(run, max_batch, PARALLEL, settings.tune_s)
+    timer = partial(time_batches, run)
+    if not settings.tune_s:
+        return replace(make_plan(timer, 1, 1, 0), batch=settings.max_batch)
+    return make_plan(timer, settings.max_batch, PARALLEL, settings.tune_s)

@@ -155,9 +155,9 @@ class _Loading:
     def model(self) -> AnyModel:
         settings = self.settings
         kind = ZeroShotEngine if self.bundle.manifest.kind == "moeclip" else Engine
-        engine = kind(
-            self.bundle, device=settings.device, threads=settings.threads, max_batch=settings.max_batch
-        )
+        # What is measured is warm then, and more would only make the runtime keep more memory.
+        warm_batch = self.plan.batch if self.plan else 1 if settings.tune_s else settings.max_batch
+        engine = kind(self.bundle, device=settings.device, threads=settings.threads, max_batch=warm_batch)
         if isinstance(engine, Engine):
             return Model(self.bundle, self._lane(engine, partial(_samples, self.bundle)))
         lane = self._lane(engine, engine.samples)

@@ -1,6 +1,7 @@
 """The HTTP server: a signal lets what was accepted be finished, then the process ends with code 0."""
 
 import asyncio
+import math
 import signal
 from collections.abc import Coroutine, Generator
 from contextlib import contextmanager, suppress
@@ -26,7 +27,11 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: ASGIApp, detector: Detector) -> None:
         protocol = impatient(detector.settings.header_timeout_s)
-        super().__init__(uvicorn.Config(app, http=protocol, access_log=False, log_config=None))
+        patience_s = math.ceil(detector.settings.drain_s)
+        config = uvicorn.Config(
+            app, http=protocol, access_log=False, log_config=None, timeout_graceful_shutdown=patience_s
+        )
+        super().__init__(config)
         self.exit_code = 0
         self._detector = detector
         self._tasks: set[asyncio.Task[None]] = set()
@@ -52,6 +57,7 @@ class Server(uvicorn.Server):
     def abandon(self) -> None:
         """End at once with exit code 1, whatever is under way."""
         self.exit_code = 1
+        self.config.timeout_graceful_shutdown = 0
         self.should_exit = self.force_exit = True
 
     def _on_signal(self, number: int) -> None:

@@ -1,14 +1,17 @@
 """How large batches should be, and how many at once: measured, since often neither gains anything."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Thread
 from time import perf_counter
 
 import numpy as np
 
 GAIN = 0.95  # a larger batch, or a second one at once, must take at most this much of the time per item
 ROUNDS = 3
+
+Timer = Callable[[int, int], float]
+"""Gives the seconds that so many items take, in each of so many batches at once."""
 
 Case = tuple[int, int]
 """How many items a batch has, and how many batches are computed at once."""
@@ -33,37 +36,57 @@ class Plan:
         return self.seconds(self.batch) / self.batch
 
 
-def make_plan(run: Callable[[int], object], max_batch: int, max_parallel: int, budget_s: float) -> Plan:
+def make_plan(timer: Timer, max_batch: int, max_parallel: int, budget_s: float) -> Plan:
     """Time batches of 1, 2, 4, ... up to `max_batch`, then `max_parallel` of the best at once.
 
-    run: computes a batch of so many items, from any thread. budget_s: about how long it may take; the largest
-    sizes are left out first.
+    budget_s: about how long it may take. Raises: what computing a single item raises.
     """
     stop = perf_counter() + budget_s
     sizes = sorted({min(2**power, max_batch) for power in range(max_batch.bit_length() + 1)})
-    measured = measure(run, [(size, 1) for size in sizes], stop)
-    seconds = {size: measured[size, 1] for size in sizes if (size, 1) in measured}
+    promising = _first_round(timer, sizes, stop)
+    measured = _rounds(timer, [(size, 1) for size in promising], stop)
+    seconds = {size: min(took, measured.get((size, 1), took)) for size, took in promising.items()}
     batch = best_batch(seconds)
-    parallel = 1
-    if max_parallel > 1:
-        both = measure(run, [(batch, 1), (batch, max_parallel)], stop)
-        together = both.get((batch, max_parallel), float("inf")) / max_parallel
-        parallel = max_parallel if together < GAIN * both[batch, 1] else 1
-    return Plan(batch, parallel, *fit_line(list(seconds), list(seconds.values())))
+    both = _rounds(timer, [(batch, 1), (batch, max_parallel)], stop) if max_parallel > 1 else {}
+    gains = (batch, max_parallel) in both and both[batch, max_parallel] / max_parallel < GAIN * seconds[batch]
+    return Plan(batch, max_parallel if gains else 1, *fit_line(list(seconds), list(seconds.values())))
 
 
-def measure(run: Callable[[int], object], cases: Sequence[Case], stop: float) -> dict[Case, float]:
+def _first_round(timer: Timer, sizes: Sequence[int], stop: float) -> dict[int, float]:
+    """Seconds of ever larger batches, until two of them gain nothing or one does not fit into memory.
+
+    Larger ones would only make the runtime keep more memory.
+    """
+    seconds = {sizes[0]: timer(sizes[0], 1)}
+    misses = 0
+    for size in sizes[1:]:
+        best = min(took / items for items, took in seconds.items())
+        if misses == 2 or perf_counter() > stop:
+            break
+        try:
+            seconds[size] = timer(size, 1)
+        except Exception:  # whatever the runtime raises, this size is not one to choose
+            break
+        misses = 0 if seconds[size] / size < GAIN * best else misses + 1
+    return seconds
+
+
+def _rounds(timer: Timer, cases: Sequence[Case], stop: float) -> dict[Case, float]:
     """Seconds each case takes: the shortest of some rounds, in which the cases follow each other.
 
-    What else the machine does only ever makes a round longer. After `stop` nothing is measured that need not
-    be: the first case always is.
+    What else the machine does only ever makes a round longer. After `stop` nothing is measured any more, nor
+    after a case that cannot be computed.
     """
     shortest: dict[Case, float] = {}
     for _ in range(ROUNDS):
         for case in cases:
-            if shortest and perf_counter() > stop:
+            if perf_counter() > stop:
                 return shortest
-            shortest[case] = min(shortest.get(case, float("inf")), _seconds(run, *case))
+            try:
+                seconds = timer(*case)
+            except Exception:  # two at once may not fit where one does
+                return shortest
+            shortest[case] = min(shortest.get(case, float("inf")), seconds)
     return shortest
 
 
@@ -86,11 +109,10 @@ def fit_line(sizes: Sequence[int], seconds: Sequence[float]) -> tuple[float, flo
     return max(float(slope), 0.0), float(intercept)
 
 
-def _seconds(run: Callable[[int], object], size: int, parallel: int) -> float:
-    threads = [Thread(target=run, args=(size,)) for _ in range(parallel)]
-    began = perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return perf_counter() - began
+def time_batches(run: Callable[[int], object], size: int, parallel: int) -> float:
+    """Seconds until `parallel` batches of `size` items are computed at once; `run` computes one."""
+    with ThreadPoolExecutor(parallel) as pool:
+        began = perf_counter()
+        for batch in [pool.submit(run, size) for _ in range(parallel)]:
+            batch.result()
+        return perf_counter() - began

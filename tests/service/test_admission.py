@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import httpx
 import pytest
@@ -17,6 +18,7 @@ from service.image import Opened
 from service.metrics import Metrics
 from service.models import load_models
 from tests.service.conftest import ServiceFactory, encoded, settings_for
+from tests.service.running import serving
 from tests.service.test_app import check_problem, detector_in
 from tests.tiny_bundle import plain_picture
 
@@ -25,10 +27,11 @@ PNG = {"Content-Type": "image/png"}
 
 
 class HeldEngine:
-    """Stands in for `Engine.run`: counts pictures, and computes while `gate` is open."""
+    """Stands in for `Engine.run`: after `hold` it counts pictures, and computes while `gate` is open."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.gate = threading.Event()
+        self.gate.set()
         self.entered = threading.Event()
         self.computed = 0
         run = Engine.run
@@ -40,6 +43,11 @@ class HeldEngine:
             return run(engine, pictures)
 
         monkeypatch.setattr(Engine, "run", held)
+
+    def hold(self) -> None:
+        self.gate.clear()
+        self.entered.clear()
+        self.computed = 0
 
 
 @pytest.fixture
@@ -113,10 +121,9 @@ def test_a_refusal_does_not_read_the_body(
     assert f'anomoe_requests_total{{endpoint="/detect",status="{status}"}} 3.0' in text
 
 
-def test_bytes_of_bodies_are_bounded(start_service: ServiceFactory, held_engine: HeldEngine) -> None:
+def test_bytes_of_bodies_are_bounded(start_service: ServiceFactory) -> None:
     service = start_service(max_body_bytes=1000, max_in_flight_bytes=1500, queue_size=64)
     detector = detector_in(service)
-    held_engine.gate.set()
     with detector.permits.hold(Caller("camera"), 1400):
         response = service.post("/detect", content=NORMAL, headers=PNG)
         check_problem(response, 429, "busy", "1400", "1500")
@@ -146,6 +153,7 @@ def test_a_deadline_that_passes_before_decoding_costs_nothing(
 def busy_service(start_service: ServiceFactory, held_engine: HeldEngine) -> Iterator[TestClient]:
     """A service whose device is held by a picture, and whose turnstile lets nothing else through."""
     service = start_service(max_batch=1, host_threads=1)
+    held_engine.hold()
     answers: list[int] = []
     width = 1 + 2 * 1
 
@@ -172,16 +180,15 @@ def test_a_deadline_that_passes_in_the_queue_costs_no_computation(busy_service: 
 
 
 def test_half_of_the_callers_hang_up_while_they_wait_and_cost_no_computation(
-    bundle_folder, held_engine: HeldEngine
+    bundle_folder: Path, held_engine: HeldEngine
 ) -> None:
     """Over real connections: eight wait behind one, four of them hang up."""
     settings = settings_for(bundle_folder, max_batch=1, host_threads=1)
     metrics = Metrics()
     app = create_app(settings, load_models(settings, metrics), metrics)
+    held_engine.hold()
 
     async def scenario() -> None:
-        from tests.service.running import serving  # noqa: PLC0415
-
         async with serving(app) as url, httpx.AsyncClient(base_url=url, timeout=10) as client:
             tasks = [
                 asyncio.create_task(client.post("/detect", content=NORMAL, headers=PNG)) for _ in range(11)

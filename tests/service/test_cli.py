@@ -9,6 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from service.cli import app
+from service.security import KeyRing, hash_of
 from service.settings import Settings
 from tests.tiny_bundle import make_tiny_bundle, plain_picture, spotted_picture
 
@@ -110,3 +111,24 @@ def test_taken_port_stops_the_start_with_one_line(
 def test_help_lists_every_setting() -> None:
     text = runner.invoke(app, ["serve", "--help"]).stdout
     assert all(f"ANOMOE_{name.upper()}" in text for name in Settings.model_fields)
+
+
+def test_key_is_printed_once_and_its_file_opens_the_service(tmp_path: Path) -> None:
+    path = tmp_path / "keys.txt"
+    first = runner.invoke(app, ["key", "cam", "--file", str(path)])
+    second = runner.invoke(app, ["key", "boss", "--role", "admin", "--file", str(path)])
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    ring = KeyRing(path)
+    found = [ring.find(result.stdout.strip()) for result in (first, second)]
+    assert [(entry.name, entry.role) for entry in found if entry] == [("cam", "infer"), ("boss", "admin")]
+    assert first.stdout.strip() not in path.read_text()
+
+
+def test_key_without_a_file_shows_its_line(tmp_path: Path) -> None:
+    result = runner.invoke(app, ["key", "cam"])
+    assert hash_of(result.stdout.strip()) in result.stderr
+    assert runner.invoke(app, ["key", "cam", "--role", "root"]).exit_code == 2
+    (tmp_path / "keys.txt").write_text("broken")
+    broken = runner.invoke(app, ["key", "cam", "--file", str(tmp_path / "keys.txt")])
+    assert broken.exit_code == 1
+    assert "line 1" in broken.stderr

@@ -1,0 +1,66 @@
+"""A model's way to the device: several batches at once give what single pictures give."""
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+
+from export.contract.bundle import Bundle
+from export.contract.preprocess import fit
+from service.caller import ANYONE
+from service.engine import Engine, Outcome, Picture
+from service.lane import Lane, plan_for
+from service.metrics import Metrics
+from service.tuning import Plan
+from tests.service.conftest import settings_for
+from tests.tiny_bundle import plain_picture, spotted_picture
+
+
+def test_batches_at_once_give_the_results_of_single_pictures(bundle_folder: Path) -> None:
+    engine = Engine(Bundle.read(bundle_folder), device="cpu", threads=1)
+    drawn = [make(name) for name in ("brick", "slate") for make in (plain_picture, spotted_picture)] * 8
+    pictures = [Picture(fit(image, engine.manifest.input)) for image in drawn]
+    alone = [engine.run([picture])[0] for picture in pictures]
+    plan = Plan(batch=3, parallel=2, seconds_per_item=0.01, seconds_fixed=0)
+    lane = Lane(engine, engine.warm_up, plan, settings_for(bundle_folder), Metrics())
+
+    async def one(picture: Picture) -> Outcome:
+        async with lane.turn(ANYONE):
+            return (await lane.batcher.submit(picture)).result
+
+    async def scenario() -> list[Outcome]:
+        lane.batcher.start()
+        results = await asyncio.gather(*map(one, pictures))
+        await lane.retire()
+        return results
+
+    for result, expected in zip(asyncio.run(scenario()), alone, strict=True):
+        assert isinstance(expected, Outcome)
+        assert result.category.name == expected.category.name
+        np.testing.assert_allclose(result.map, expected.map, rtol=1e-5, atol=1e-6)
+
+
+def test_a_lane_retires_after_its_last_picture(bundle_folder: Path) -> None:
+    engine = Engine(Bundle.read(bundle_folder), device="cpu", threads=1)
+    settings = settings_for(bundle_folder)
+    picture = Picture(fit(plain_picture("brick"), engine.manifest.input))
+    lane = Lane(engine, engine.warm_up, plan_for(engine, [picture], settings), settings, Metrics())
+
+    async def scenario() -> None:
+        lane.batcher.start()
+        async with lane.turn(ANYONE):
+            retiring = asyncio.create_task(lane.retire())
+            await asyncio.sleep(0)
+            assert (await lane.batcher.submit(picture)).batch_size == 1
+            assert not retiring.done()
+        await asyncio.wait_for(retiring, 30)
+
+    asyncio.run(scenario())
+
+
+def test_without_time_to_measure_batches_are_as_set_and_their_time_is_known(bundle_folder: Path) -> None:
+    engine = Engine(Bundle.read(bundle_folder), device="cpu", threads=1)
+    picture = Picture(fit(plain_picture("brick"), engine.manifest.input))
+    plan = plan_for(engine, [picture], settings_for(bundle_folder, max_batch=5))
+    assert (plan.batch, plan.parallel) == (5, 1)
+    assert plan.seconds(5) > plan.seconds(1) > 0
