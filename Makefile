@@ -35,7 +35,7 @@ demo: .venv/.ready
 	$(DEV)/anomoe-train fit --data runs/demo-data --output runs/demo
 	$(DEV)/anomoe-train evaluate runs/demo --data runs/demo-data --output runs/demo/figures.json $(AS_GOOD)
 	$(DEV)/anomoe-export build runs/demo bundles/demo --name demo
-	$(DEV)/anomoe-export verify bundles/demo --checkpoint runs/demo
+	$(DEV)/anomoe-export verify bundles/demo --checkpoint runs/demo --data runs/demo-data
 
 clean:
 	rm -rf .venv .venv-serve runs build *.egg-info
