@@ -16,7 +16,7 @@ from tests.training.tiny_run import quiet_progress
 from training.moeclip.checkpoint import save_run
 from training.moeclip.detector import MoECLIP
 
-SCORES = NormalScores("disc", np.float32([0.1, 0.2]), np.float32([0.2, 0.4]))
+SCORES = NormalScores("disc", np.array([0.1, 0.2], np.float32), np.array([0.2, 0.4], np.float32))
 
 
 @pytest.fixture(scope="module")

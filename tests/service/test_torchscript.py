@@ -37,8 +37,8 @@ def module_bytes() -> bytes:
     archive = BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        traced = torch.jit.trace(Sums(), (torch.ones(3, 2), torch.tensor([0, 2])))
-        torch.jit.save(torch.jit.freeze(traced.eval()), archive)
+        traced = torch.jit.trace(Sums().eval(), (torch.ones(3, 2), torch.tensor([0, 2])))
+        torch.jit.save(torch.jit.freeze(traced), archive)
     return archive.getvalue()
 
 
