@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
@@ -15,13 +15,13 @@ from export.contract.category import Category, NormalScores, load_categories, sa
 from training.anomalymoe.detector import AnomalyMoE
 from training.backbones import build_encoder
 from training.config import FitConfig
+from training.reference import Method
 
 CONFIG = "config.json"
 WEIGHTS = "weights.safetensors"
 CATEGORIES = "categories.safetensors"
 REPORT = "report.json"
 
-Method = Literal["anomalymoe", "moeclip"]
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
@@ -47,8 +47,11 @@ class Checkpoint:
 
 
 def build_detector(config: FitConfig) -> AnomalyMoE:
-    """A detector of the configured size with fresh weights."""
-    return AnomalyMoE(config.detector, build_encoder(config.encoder))
+    """A detector of the configured size with fresh weights. Raises CheckpointError for impossible ones."""
+    try:
+        return AnomalyMoE(config.detector, build_encoder(config.encoder))
+    except ValueError as error:
+        raise CheckpointError(f"settings: {error}") from error
 
 
 def save_checkpoint(

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from export.contract.manifest import LEVELS
-from training.checkpoint import CheckpointError, Method, load_checkpoint, write_text
+from training.checkpoint import CheckpointError
 from training.cli_insight import add_insight
+from training.cli_measuring import add_measuring
 from training.cli_options import (
     BackboneOption,
     ConfigOption,
@@ -16,10 +17,7 @@ from training.cli_options import (
     console,
     fail,
     progress_bar,
-    read_dataset,
     read_levels,
-    read_protocol,
-    read_requirement,
     read_settings,
 )
 from training.cli_zero_shot import ClipOption, fit_moeclip
@@ -27,14 +25,11 @@ from training.config import with_levels
 from training.data import DataError
 from training.demo.factory import make_demo_data
 from training.distributed import process_group
-from training.evaluation import evaluate_checkpoint, rows_json, rows_table
 from training.fit import fit as fit_checkpoint
 from training.importing import import_file, import_from_hub, read_run_settings
 from training.loop import ParallelError
 from training.moeclip.loop import DivergedError
-from training.products import add_products
-from training.protocol import Normalisation, View
-from training.reports import paper_table
+from training.reference import Method
 from training.resume import ResumeError
 from training.weights import WeightsError
 
@@ -45,7 +40,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
 
 @app.callback()
 def main() -> None:
-    """Train AnomalyMoE on normal pictures and measure it."""
+    """Train AnomalyMoE on normal pictures, or MoECLIP on marked defects of other things, and measure them."""
 
 
 @app.command()
@@ -89,64 +84,6 @@ def fit(  # noqa: PLR0913 - an option each
         fail(str(error))
     if summary:
         console.print(summary)
-
-
-@app.command()
-def evaluate(  # noqa: PLR0913 - one an option
-    checkpoint: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder written by fit.")],
-    data: DataPath,
-    *,
-    output: Annotated[Path | None, typer.Option(help="Write the figures as JSON too.")] = None,
-    beside: Annotated[
-        str | None, typer.Option(help="Name of a data set in the paper: show its figures beside ours.")
-    ] = None,
-    require: Annotated[list[str] | None, typer.Option(help="GROUP:METRIC=LEAST, may be repeated.")] = None,
-    protocol: Annotated[
-        View, typer.Option(help="full: pictures as served; paper: 448 pixels cropped to 392 (7/8).")
-    ] = "full",
-    masks: Annotated[
-        Path | None,
-        typer.Option(exists=True, file_okay=False, help="Component masks; needs --normalise test-minmax."),
-    ] = None,
-    normalise: Annotated[
-        Normalisation,
-        typer.Option(
-            help="calibrated: as served; test-minmax: by each level's minimum and maximum over the test set, "
-            "which no service knows: for reproducing papers only."
-        ),
-    ] = "calibrated",
-) -> None:
-    """Measure a checkpoint on test pictures, by category, group and kind of defect.
-
-    \b
-    Examples:
-      anomoe-train evaluate runs/tile --data pictures/tile
-      anomoe-train evaluate runs/tile --data pictures/tile --require all:image_auroc=0.9
-      anomoe-train evaluate runs/mvtec --data mvtec --protocol paper --beside MVTec-AD
-      anomoe-train evaluate runs/released --data mvtec --protocol paper --normalise test-minmax
-
-    --protocol paper with calibrated maps calibrates anew on the train/good of the data, prepared likewise.
-    --masks holds <category>/<split>/<kind>/<name>.png, of the size of its picture: 0 for no component, any
-    other number for the component of that number. The run needs no calibrated products then.
-    With --require, exit code 1 when a figure of the mean (or only) category is below its least value.
-    """
-    dataset = read_dataset(beside) if beside else None
-    requirements = [read_requirement(text) for text in require or []]
-    chosen = read_protocol(protocol, masks, normalise)
-    try:
-        with progress_bar() as progress:
-            run = load_checkpoint(checkpoint, calibrated=chosen.needs_categories)
-            rows = evaluate_checkpoint(run, data, progress, chosen)
-    except (DataError, CheckpointError, OSError) as error:
-        fail(str(error))
-    console.print(rows_table(rows, chosen))
-    if dataset:
-        console.print(paper_table(rows, dataset))
-    if output:
-        write_text(output, rows_json(rows, chosen))
-    missed = [complaint for one in requirements if (complaint := one.complaint(rows))]
-    if missed:
-        fail("; ".join(missed))
 
 
 @app.command("demo-data")
@@ -224,28 +161,7 @@ def import_weights(
     console.print(f"{imported.path}: {imported.description}")
 
 
-@app.command()
-def calibrate(
-    checkpoint: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder of the run.")],
-    data: DataPath,
-) -> None:
-    """Learn the products of normal pictures (train/good) and calibrate a trained detector on them.
-
-    A quarter of the pictures is held out for the thresholds. Router and experts stay as they are. Products of
-    the same name are replaced, the run's others kept.
-
-    \b
-    Examples:
-      anomoe-train calibrate runs/released --data mvtec/bottle
-    """
-    try:
-        with progress_bar() as progress:
-            added = add_products(checkpoint, data, progress)
-    except (DataError, CheckpointError, OSError) as error:
-        fail(str(error))
-    console.print(f"{checkpoint}: calibrated for {', '.join(added)}")
-
-
+add_measuring(app)
 add_insight(app)
 
 

@@ -44,6 +44,7 @@ class Row:
     """Figures of one category and one group of defects against all its good pictures.
 
     pictures: how many show such a defect. interval: 95 % of the image AUROC, None for a mean.
+    level_auroc: of each level's map alone, where the method has levels.
     """
 
     category: str
@@ -126,7 +127,7 @@ def evaluate_checkpoint(
             kind = "defective" if members[0].is_anomalous else "good"
             raise DataError(f"{data}: the test pictures of category {name!r} are all {kind}")
         rows += _category_rows(name, score_samples(checkpoint, members, progress, protocol), checkpoint)
-    return rows + _mean_rows(rows)
+    return rows + mean_rows(rows)
 
 
 def rows_table(rows: Sequence[Row], protocol: Protocol = SERVED) -> Table:
@@ -213,7 +214,7 @@ def _row(
     )
 
 
-def _mean_rows(rows: Sequence[Row]) -> list[Row]:
+def mean_rows(rows: Sequence[Row]) -> list[Row]:
     """The mean over categories of every group that all categories have; none for a single category."""
     categories = {row.category for row in rows}
     groups = {row.defects: [one for one in rows if one.defects == row.defects] for row in rows}
@@ -227,7 +228,9 @@ def _mean_rows(rows: Sequence[Row]) -> list[Row]:
             pictures=sum(one.pictures for one in members),
             metrics=mean_metrics([one.metrics for one in members]),
             interval=None,
-            level_auroc={level: fmean(one.level_auroc[level] for one in members) for level in LEVELS},
+            level_auroc={
+                level: fmean(one.level_auroc[level] for one in members) for level in members[0].level_auroc
+            },
         )
         for defects, members in shared.items()
     ]

@@ -57,7 +57,7 @@ def fit(
     detector = build_detector(config)
     checks = _fill_encoder(detector, split, output, config, weights, progress) if is_main() else []
     share_weights(detector)
-    known = learn_products(detector, split, config)
+    known = learn_products(detector, split, config, progress)
     products = split.by_category(split.kept)
     normal = NormalPictures(
         pixels=np.concatenate(list(products.values())),
@@ -154,9 +154,17 @@ def _train(
     names = expert_names(detector.levels)
 
     def on_step(step: int, outcome: Outcome) -> None:
-        if record.add(step, outcome.values(names)):
-            loss = record.losses[-1]["total"]
-            progress.update(task, completed=step, description=f"experts, loss {loss:.3f}")
+        if not record.add(step, outcome.values(names)):
+            progress.update(task, completed=step)
+            return
+        loss = record.losses[-1]["total"]
+        progress.update(task, completed=step, description=f"experts, loss {loss:.3f}")
+        if len(record.losses) == 1 and is_main():
+            chosen, extra = record.latest["passes/chosen"], record.latest["passes/extra"]
+            progress.console.print(
+                f"experts run for a picture: {chosen:.1f} that it chose, {extra:.1f} more for repulsion "
+                f"({config.detector.eir.pairs})"
+            )
 
     train_experts(detector, normal, config.train, on_step, resume)
     record.close()

@@ -13,11 +13,15 @@ LOSS = "loss/"  # curves that go into the report too
 
 
 class Record:
-    """Means of what each step says, over every LOG_EVERY steps; folder: of the curves, None for none."""
+    """Means of what each step says, over every LOG_EVERY steps; folder: of the curves, None for none.
+
+    losses: by step, those of the loss terms. latest: all of the last ones.
+    """
 
     def __init__(self, folder: Path | None, steps: int) -> None:
         self.folder, self.steps = folder, steps
         self.losses: list[dict[str, float]] = []
+        self.latest: dict[str, float] = {}
         self._recent: list[Tensor] = []
         self._writer: SummaryWriter | None = None
 
@@ -33,6 +37,7 @@ class Record:
         self._recent.clear()
         terms = {name.removeprefix(LOSS): mean for name, mean in means.items() if name.startswith(LOSS)}
         self.losses.append({"step": float(step), **terms})
+        self.latest = means
         self._draw(step, means)
         return True
 

@@ -31,10 +31,10 @@ def metrics_table(
     return table
 
 
-def paper_table(rows: Sequence[Row], dataset: str) -> Table:
-    """What `evaluate` found for all defects of each category, beside the AnomalyMoE paper's figures."""
+def paper_table(rows: Sequence[Row], method: Method, dataset: str | None) -> Table:
+    """What `evaluate` found for all defects of each category, beside the paper's figures if it has any."""
     results = {row.category: row.metrics for row in rows if row.defects == ALL and row.category != MEAN}
-    return metrics_table(results, "anomalymoe", dataset)
+    return metrics_table(results, method, dataset)
 
 
 def _cells(metrics: Metrics, figure: Figure | None) -> list[str]:

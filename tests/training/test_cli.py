@@ -100,7 +100,7 @@ def test_stopping_says_how_to_go_on(fitted: Fitted, tmp_path: Path, monkeypatch:
         ["evaluate", "nowhere", "--data", "."],
         ["evaluate", ".", "--data", ".", "--protocol", "half"],
         ["evaluate", ".", "--data", ".", "--masks", "."],
-        ["import-weights", "nowhere.pth", "--output", "run"],
+        ["import-weights", "nowhere.pth"],
         ["calibrate", "nowhere", "--data", "."],
         ["analyse", ".", "--data", "."],
         ["macs", "--backbone", "resnet"],
@@ -246,6 +246,14 @@ def test_macs_prints_and_writes_the_counts(settings: Path, tmp_path: Path) -> No
     written = json.loads(output.read_text())
     assert written["experts"].keys() == {"patch", "component", "global"}
     assert in_words(written["dense"]) in result.stdout
+
+
+def test_settings_that_no_model_has_are_named(settings: Path) -> None:
+    settings.write_text(
+        settings.read_text().replace('"heads":2,"mlp_ratio":4.0', '"heads":5,"mlp_ratio":4.0')
+    )
+    found = reason(runner.invoke(cli.app, ["macs", "--config", str(settings)]))
+    assert "settings: width must be a multiple of heads, got 36 and 5" in found
 
 
 def test_macs_names_a_wrong_setting(settings: Path) -> None:

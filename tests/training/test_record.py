@@ -41,6 +41,7 @@ def test_losses_are_means_of_the_steps_since_the_last() -> None:
     assert [row["step"] for row in record.losses] == [2, 4, 5]
     assert [row["reconstruction"] for row in record.losses] == [1.5, 3.5, 5]
     assert [row["total"] for row in record.losses] == [6.5, 8.5, 10]
+    assert (record.latest["loss/total"], record.latest["passes/extra"]) == (10, 0.5)
 
 
 def test_curves_hold_every_term_and_every_expert(tmp_path: Path) -> None:

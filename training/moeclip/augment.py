@@ -49,9 +49,8 @@ def augment(
     """
     if config.probability == 0:
         return picture_B3SS, mask_BSS
-    changes = [
-        (movement(config, rng), colour_factors(config, rng)) for _ in range(len(picture_B3SS))
-    ]  # picture by picture, so that one does not depend on how many follow
+    # Picture by picture, so that what happens to one does not depend on how many follow.
+    changes = [(movement(config, rng), colour_factors(config, rng)) for _ in picture_B3SS]
     theta_B23 = torch.from_numpy(np.stack([matrix[:2] for matrix, _ in changes])).to(picture_B3SS)
     moved_B3SS, moved_BSS = move(picture_B3SS, mask_BSS, theta_B23)
     jittered = [jitter(one, factors) for one, (_, factors) in zip(moved_B3SS, changes, strict=True)]

@@ -8,6 +8,8 @@ from tokenizers import Tokenizer
 from training.moeclip.checkpoint import load_run
 from training.moeclip.clip import CLIP
 from training.moeclip.config import MoECLIPConfig
+from training.moeclip.open_clip_weights import HubName, load_clip, model_config, read_clip
+from training.moeclip.tokenizer import clip_tokenizer
 from training.weights import WeightsError
 
 
@@ -19,13 +21,24 @@ class Backbone(NamedTuple):
     tokenizer: Tokenizer
 
 
-def read_backbone(folder: Path) -> Backbone:
-    """The CLIP of a MoECLIP run, as `import-weights` or an earlier training wrote it.
+def read_backbone(source: str, config: MoECLIPConfig | None = None) -> Backbone:
+    """The CLIP of a MoECLIP run (its folder), of a file with open_clip's names, or of open_clip by MODEL:TAG.
 
-    Raises CheckpointError naming the file that is missing or does not fit.
+    config: the settings for a CLIP that brings none; by default the paper's, or those that fit the model.
+    Raises CheckpointError or WeightsError naming what is missing or does not fit.
     """
-    run = load_run(folder)
-    return Backbone(run.config.model, run.model.clip, run.tokenizer)
+    path = Path(source)
+    if path.is_dir():
+        run = load_run(path)
+        return Backbone(run.config.model, run.model.clip, run.tokenizer)
+    name = path if path.is_file() else HubName.parse(source)
+    model = config or (MoECLIPConfig() if isinstance(name, Path) else model_config(name.model))
+    clip = CLIP(model.clip)
+    try:
+        load_clip(clip, read_clip(name))
+    except WeightsError as error:
+        raise WeightsError(f"{source}: {error}") from error
+    return Backbone(model, clip, clip_tokenizer(model.clip.text.context_length))
 
 
 def fill_clip(clip: CLIP, backbone: Backbone, config: MoECLIPConfig) -> None:

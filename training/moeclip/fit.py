@@ -16,7 +16,6 @@ from training.moeclip.checkpoint import save_run
 from training.moeclip.detector import MoECLIP
 from training.moeclip.fit_config import MoECLIPFitConfig
 from training.moeclip.loop import Curves, train_adapters
-from training.moeclip.texts import tokeniser
 from training.record import Record
 from training.resume import Resume, fingerprint
 
@@ -55,7 +54,7 @@ def fit(data: Path, output: Path, config: MoECLIPFitConfig, backbone: Backbone, 
     steps = config.train.total_steps(len(samples))
     record = Record(output / CURVES, steps)
     resume = Resume(
-        output / STATE, _key(config, samples, detector), config.train.save_every, {"record": record}
+        output / STATE, state_key(config, samples, detector), config.train.save_every, {"record": record}
     )
     task = progress.add_task("adapters", total=steps)
 
@@ -64,7 +63,7 @@ def fit(data: Path, output: Path, config: MoECLIPFitConfig, backbone: Backbone, 
             progress.update(task, description=f"adapters, loss {record.losses[-1]['total']:.3f}")
         progress.update(task, completed=step)
 
-    train_adapters(detector, tokeniser(backbone.tokenizer), auxiliary, config.train, on_step, resume)
+    train_adapters(detector, backbone.tokenizer, auxiliary, config.train, on_step, resume)
     record.close()
     report = _report(auxiliary, steps, record)
     save_run(output, config, detector, backbone.tokenizer, report=report.model_dump())
@@ -72,7 +71,7 @@ def fit(data: Path, output: Path, config: MoECLIPFitConfig, backbone: Backbone, 
     return report
 
 
-def _key(config: MoECLIPFitConfig, samples: Sequence[Sample], detector: MoECLIP) -> str:
+def state_key(config: MoECLIPFitConfig, samples: Sequence[Sample], detector: MoECLIP) -> str:
     """Tells settings, pictures (by name and size of their files) and CLIP apart."""
     files = [f"{one.category}/{one.split}/{one.kind}/{one.path.name} {_sizes(one)}" for one in samples]
     settings = config.model_dump_json(exclude={"train": {"save_every"}})

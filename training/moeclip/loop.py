@@ -1,6 +1,6 @@
 """Train the adapters: pictures -> augment -> CLIP with experts -> maps -> losses -> step.
 
-Legend: B batch, T tokens, K experts, E embedding, H W pixels.
+Legend: B batch, S maps (layers times scales), N patches, E embedding, H W pixels.
 """
 
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from training.distributed import training_device
@@ -19,7 +20,7 @@ from training.moeclip.fit_config import MoECLIPTrainConfig
 from training.moeclip.lora_moe import top_gates
 from training.moeclip.losses import Evidence, Losses, LossWeights, Supervision, total_loss
 from training.moeclip.maps import image_logits, patch_logits, training_maps
-from training.moeclip.texts import ClassTexts, Tokenise
+from training.moeclip.texts import ClassTexts
 from training.resume import Resume
 
 Rows = npt.NDArray[np.int64]
@@ -32,7 +33,7 @@ class DivergedError(ValueError):
 
 def train_adapters(
     detector: MoECLIP,
-    tokenise: Tokenise,
+    tokenizer: Tokenizer,
     data: AuxiliarySet,
     config: MoECLIPTrainConfig,
     on_step: Callable[[int, Curves], None],
@@ -44,7 +45,7 @@ def train_adapters(
     evaluation mode. Raises DivergedError for a loss that is not finite, ResumeError for a state that cannot
     be used.
     """
-    trainer = Trainer(detector.to(training_device()), tokenise, data, config)
+    trainer = Trainer(detector.to(training_device()), tokenizer, data, config)
     done = resume.load(trainer.parts)
     choices = enumerate(batches(data, config.batch_size, config.sampling, config.seed), start=1)
     for step, rows in islice(choices, done, config.total_steps(len(data))):
@@ -57,11 +58,11 @@ class Trainer:
     """The detector in training mode, its optimiser and the pictures: all that a step needs."""
 
     def __init__(
-        self, detector: MoECLIP, tokenise: Tokenise, data: AuxiliarySet, config: MoECLIPTrainConfig
+        self, detector: MoECLIP, tokenizer: Tokenizer, data: AuxiliarySet, config: MoECLIPTrainConfig
     ) -> None:
         self.detector, self.data, self.config = training_mode(detector), data, config
         self.device = detector.mean.device
-        self.texts = ClassTexts(detector, tokenise, data.names)
+        self.texts = ClassTexts(detector, tokenizer, data.names)
         self.weights = LossWeights(config.etf_weight, config.balance_weight)
         self.optimiser = torch.optim.Adam(detector.adapters(), lr=config.learning_rate, betas=config.betas)
 
@@ -73,8 +74,8 @@ class Trainer:
 
     def step(self, step: int, rows: Rows) -> Curves:
         """One step on the chosen pictures; returns the losses and the use of the experts, by curve."""
-        image, truth = self._look_up(step, rows)
-        losses, seen = self._losses(image, [self.data.names[row] for row in rows], truth)
+        image, truth = self.look_up(step, rows)
+        losses, seen = self.losses(image, [self.data.names[row] for row in rows], truth)
         if not losses.total.isfinite():
             raise DivergedError(
                 f"the loss is {losses.total.item()} at step {step}; a lower train.learning_rate may help"
@@ -83,11 +84,10 @@ class Trainer:
         losses.total.backward()
         self.optimiser.param_groups[0]["lr"] = self.config.rate(step)
         self.optimiser.step()
-        return {f"loss/{name}": term.detach() for name, term in losses._asdict().items()} | use(
-            self.detector, seen
-        )
+        terms = {f"loss/{name}": term.detach() for name, term in losses._asdict().items()}
+        return terms | use(self.detector, seen)
 
-    def _look_up(self, step: int, rows: Rows) -> tuple[Tensor, Supervision]:
+    def look_up(self, step: int, rows: Rows) -> tuple[Tensor, Supervision]:
         """Normalised pictures (B, 3, H, W), augmented, and what is known of them."""
         rng = np.random.default_rng((self.config.seed, step))
         torch.manual_seed(int(rng.integers(2**62)))  # of the dropout
@@ -98,11 +98,12 @@ class Trainer:
         image = (picture - self.detector.mean) / self.detector.std
         return image, Supervision(mask, is_anomalous.float())
 
-    def _losses(self, image: Tensor, names: list[str], truth: Supervision) -> tuple[Losses, Seen]:
+    def losses(self, image: Tensor, names: list[str], truth: Supervision) -> tuple[Losses, Seen]:
+        """What a batch costs, and what the model makes of it; names: the class of each picture."""
         is_half = self.config.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=is_half):
             seen = self.detector(image, by_expert=True)
-        text_B2E = self.texts.of(self.detector, names)
+        text_B2E = self.texts.of(names)
         return total_loss(evidence(self.detector, seen, text_B2E), truth, self.weights), seen
 
 

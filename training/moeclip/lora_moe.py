@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from training.moeclip.config import MoEConfig
 
@@ -22,6 +23,20 @@ class MoEOutput(NamedTuple):
     expert_outputs: Tensor | None
 
 
+class Router(nn.Module):
+    """Softmax of one matrix; no nn.Linear, so that exports in half precision leave it in single.
+
+    Near ties between logits decide which experts a token takes.
+    """
+
+    def __init__(self, width: int, experts: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(experts, width).uniform_(-(width**-0.5), width**-0.5))
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return F.linear(x_BTD, self.weight).softmax(-1)
+
+
 class LoRAMoE(nn.Module):
     """K linear experts B_n A_n x, of which each token takes the Top-k.
 
@@ -35,7 +50,7 @@ class LoRAMoE(nn.Module):
     def __init__(self, width: int, config: MoEConfig) -> None:
         super().__init__()
         self.config = config
-        self.gate = nn.Linear(width, config.experts, bias=False)
+        self.gate = Router(width, config.experts)
         self.dropout = nn.Dropout(config.dropout)
         self.register_buffer("lora_a", orthogonal_slices(width, config.experts, config.rank))
         self.lora_b = nn.Parameter(width**-0.5 * torch.randn(width, config.experts * config.rank))
@@ -45,7 +60,7 @@ class LoRAMoE(nn.Module):
 
         by_expert: also return what every expert says, as the ETF loss needs; the tokens are the same.
         """
-        probabilities_BTK = self.gate(x_BTD).softmax(-1)
+        probabilities_BTK = self.gate(x_BTD)
         gates_BTK = top_gates(probabilities_BTK, self.config.top_k)
         outputs_BTKD = self.expert_outputs(x_BTD) if by_expert else None
         if outputs_BTKD is None:
@@ -108,4 +123,5 @@ def top_gates(probabilities: Tensor, top_k: int) -> Tensor:
 def mix_in(x_BTD: Tensor, adapted_BTD: Tensor, share: float) -> Tensor:
     """Give the adapted tokens the length of the originals (Eq. 4) and mix: share and 1 - share (Eq. 5)."""
     length = x_BTD.norm(dim=-1, keepdim=True) / (adapted_BTD.norm(dim=-1, keepdim=True) + NORM_EPS)
-    return adapted_BTD * (share * length) + (1 - share) * x_BTD
+    # One tensor less than the formula as written: most of the time here goes into memory.
+    return torch.addcmul((1 - share) * x_BTD, adapted_BTD, share * length)

@@ -4,12 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import open_clip
 import pytest
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
 from tests import oracle
 from training.checkpoint import load_checkpoint, read_method
+from training.cli import app
 from training.config import preset
 from training.importing import import_file
 from training.moeclip.checkpoint import RunConfig, load_run
@@ -182,3 +185,33 @@ def test_a_moeclip_run_is_not_read_as_anomalymoe(tmp_path: Path, clip_file: Path
     import_file(clip_file, tmp_path / "run", config())
     with pytest.raises(ValueError, match=r"config\.json: "):
         load_checkpoint(tmp_path / "run")
+
+
+def test_the_command_takes_adapters_with_their_clip_and_explains_itself(
+    tmp_path: Path, model: MoECLIP, clip_file: Path
+) -> None:
+    file, settings = released_file(tmp_path / "a.pth", model), tmp_path / "settings.json"
+    settings.write_text(config().model_dump_json())
+    arguments = ["import-weights", str(file), "--output", str(tmp_path / "run")]
+    options = ["--clip", str(clip_file), "--config", str(settings)]
+    result = CliRunner().invoke(app, arguments + options)
+    assert result.exit_code == 0, result.output
+    assert "released MoECLIP adapters, 25 tensors" in " ".join(result.stdout.split())
+    assert load_run(tmp_path / "run").config == config()
+    refused = CliRunner().invoke(app, [*arguments, "--clip", str(clip_file)])  # the settings of the release
+    assert refused.exit_code == 1
+    assert "a.pth: 20 missing: image_adapter.moe_adapters.2.experts.0.lora_A.weight" in refused.stderr
+
+
+def test_the_command_takes_a_clip_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = tmp_path / "settings.json"
+    settings.write_text(config().model_dump_json())
+    theirs = MoECLIP(config().model).clip
+    monkeypatch.setattr(open_clip, "create_model", lambda *_name, **_tag: theirs)
+    arguments = ["--output", str(tmp_path / "run"), "--config", str(settings)]
+    result = CliRunner().invoke(app, ["import-weights", "ViT-L-14-336:openai", *arguments])
+    assert result.exit_code == 0, result.output
+    assert torch.equal(load_run(tmp_path / "run").model.clip.visual.proj, theirs.visual.proj)
+    unknown = CliRunner().invoke(app, ["import-weights", "clip.pth", *arguments])
+    assert unknown.exit_code == 1
+    assert "clip.pth: neither a file nor MODEL:TAG of a CLIP that open_clip knows" in unknown.stderr

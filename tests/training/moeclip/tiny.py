@@ -15,6 +15,7 @@ from training.moeclip.backbone import Backbone
 from training.moeclip.config import CLIPConfig, MoECLIPConfig, MoEConfig, TextConfig, VisionConfig
 from training.moeclip.detector import MoECLIP
 from training.moeclip.fit_config import MoECLIPFitConfig, MoECLIPTrainConfig
+from training.moeclip.tokenizer import token_ids
 
 CONTEXT = 10
 NAMES = ("disc", "square")
@@ -69,7 +70,8 @@ def tiny_backbone(model: MoECLIPConfig = MODEL) -> Backbone:
 
 
 def tokenise(texts: Sequence[str]) -> Tensor:
-    return torch.tensor([one.ids for one in tiny_tokenizer().encode_batch(list(texts))])
+    """Ids (P, CONTEXT) of texts."""
+    return token_ids(tiny_tokenizer(), texts)
 
 
 def auxiliary(data: Path) -> AuxiliarySet:
