@@ -36,7 +36,7 @@ demo: .venv/.ready demo-zero-shot
 	$(DEV)/anomoe-train fit --data runs/demo-data --output runs/demo
 	$(DEV)/anomoe-train evaluate runs/demo --data runs/demo-data --output runs/demo/figures.json $(AS_GOOD)
 	$(DEV)/anomoe-export build runs/demo bundles/demo --name demo
-	$(DEV)/anomoe-export verify bundles/demo --checkpoint runs/demo
+	$(DEV)/anomoe-export verify bundles/demo --checkpoint runs/demo --data runs/demo-data
 
 demo-zero-shot: .venv/.ready
 	$(DEV)/anomoe-train demo-things runs/demo-things

@@ -193,3 +193,7 @@ def fail(reason: str) -> NoReturn:
     line = " ".join(reason.split())
     Console(stderr=True).print(f"anomoe-export: {line}", style="red", highlight=False, soft_wrap=True)
     raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()

@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
 from export.cli import app
+from export.contract.bundle import Bundle
 from tests.export.conftest import Exported
 from training.checkpoint import WEIGHTS
 
@@ -109,8 +110,70 @@ def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
     assert "Usage:" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["build", "verify", "inspect"])
+@pytest.mark.parametrize("command", ["build", "verify", "inspect", "push", "pull"])
 def test_help_shows_an_example(command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0
     assert f"anomoe-export {command} " in result.stdout
+
+
+def test_a_bundle_for_one_product_is_built_measured_and_verified(
+    exported: Exported, data: Path, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "disc"
+    options = ["--categories", "disc", "--format", "torchscript", "--data", data]
+    built = run("build", exported.folder, bundle, *options)
+    assert built.exit_code == 0, built.output
+    assert "square" in next(line for line in built.stdout.splitlines() if line.startswith("left out: "))
+    assert "image AUROC in percent" in built.stdout
+    before = Bundle.read(bundle)
+    verified = run("verify", bundle, "--checkpoint", exported.folder, "--data", data)
+    assert verified.exit_code == 0, verified.output
+    after = Bundle.read(bundle)
+    assert after.digest == before.digest
+    assert before.manifest.verified is None
+    assert after.manifest.verified is not None
+    assert (after.manifest.verified.random, after.manifest.verified.real) == (12, 12)
+    inspected = run("inspect", bundle)
+    assert "verified within 0.0001" in inspected.stdout
+    assert "left out: categories square" in inspected.stdout
+
+
+def test_building_twice_gives_the_same_digest(exported: Exported, scripted: Bundle, tmp_path: Path) -> None:
+    options = ["--name", "tiny", "--version", "3", "--format", "torchscript", "--keep-unused"]
+    assert run("build", exported.folder, tmp_path / "again", *options).exit_code == 0
+    assert Bundle.read(tmp_path / "again").digest == scripted.digest
+
+
+def test_a_refused_bundle_is_not_marked_as_verified(exported: Exported, changed_run: Path) -> None:
+    reason(run("verify", exported.bundle.folder, "--checkpoint", changed_run))
+    assert Bundle.read(exported.bundle.folder).digest == exported.bundle.digest
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--categories", "ring"], "categories: ring not among those of the run, disc, square"),
+        (
+            ["--format", "torchscript", "--precision", "int8"],
+            "precision: 'int8' is there for format 'onnx' only",
+        ),
+        (["--precision", "int8-static"], "precision: 'int8-static' needs normal pictures to calibrate on"),
+    ],
+)
+def test_build_refuses_what_cannot_be_had(
+    exported: Exported, tmp_path: Path, options: list[str], message: str
+) -> None:
+    assert message in reason(run("build", exported.folder, tmp_path / "bundle", *options))
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_bundle_is_pushed_and_pulled(exported: Exported, tmp_path: Path) -> None:
+    pushed = run("push", exported.bundle.folder, tmp_path / "shelf")
+    assert exported.bundle.digest in pushed.stdout.replace("\n", "")
+    pulled = run("pull", tmp_path / "shelf", tmp_path / "line", "--digest", exported.bundle.digest)
+    assert pulled.exit_code == 0, pulled.output
+    assert Bundle.read(tmp_path / "line").digest == exported.bundle.digest
+    line = reason(run("pull", tmp_path / "shelf", tmp_path / "other", "--digest", "sha256:0"))
+    assert "sha256:0 expected" in line
+    assert not (tmp_path / "other").exists()
