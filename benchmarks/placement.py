@@ -81,7 +81,7 @@ def main() -> None:
         "mean of the top 1 %": (TopMean(), maps, outside_top_mean),
     }
     for name, (module, value, outside) in steps.items():
-        part = Part("step", module.eval(), ("x",), ("y",), {"x": ("B",), "y": ("B",)})
+        part = Part("step", module.eval(), ("x",), ("y",), axes={"x": ("B",), "y": ("B",)})
         graph = export_onnx(part, {"x": torch.from_numpy(value)})
         runs = OnnxGraph(graph.files[graph.spec.path], "cpu", 1)
         inside = partial(runs.run, {"x": value})
