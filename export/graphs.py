@@ -3,8 +3,8 @@
 Legend: B batch, b pictures that chose an expert, T tokens, F features, D width, M components, K top-k.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from export.contract.manifest import LEVELS, ExpertSpec
 from training.anomalymoe.detector import AnomalyMoE, Scene
 from training.anomalymoe.head import Head
+from training.anomalymoe.subspace import SubspaceExpert
 
 NOT_LOOKED_AT = torch.empty(0)  # in place of what experts of the level at hand do not read
 
@@ -34,12 +35,18 @@ _AXES = {
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One graph to be: its key, the module that computes it, and the names of what goes in and comes out."""
+    """One graph to be: its key, the module that computes it, and the names of what goes in and comes out.
+
+    axes: of each of them, the names of the leading axes that may have any size. exact: whether it stays
+    float32 in every precision.
+    """
 
     key: str
     module: nn.Module
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    axes: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _AXES)
+    exact: bool = False
 
 
 class Backbone(nn.Module):
@@ -111,25 +118,45 @@ _ERRORS = {"patch": PatchError, "component": ComponentError, "global": GlobalErr
 
 
 def detector_parts(detector: AnomalyMoE, head: Head, experts: tuple[ExpertSpec, ...]) -> Iterator[Part]:
-    """Backbone, router, the given experts and the head, all in evaluation mode."""
+    """Backbone, router, the given experts and the head, all in evaluation mode.
+
+    Exact are those that cost little and lose much: the router, where near ties between logits decide who
+    runs, the head, component experts, whose nearest centres are differences of large numbers, and
+    closed-form global experts, whose error is what is left of a picture when nearly all is taken away.
+    """
     detector.eval()
     yield Part("backbone", Backbone(detector), ("image",), ("features", "cls"))
-    yield Part("router", Routing(detector), ("cls",), ("experts", "gates"))
+    yield Part("router", Routing(detector), ("cls",), ("experts", "gates"), exact=True)
     for expert in experts:
         module = _ERRORS[expert.level](detector, expert.column)
-        yield Part(expert.graph, module, module.inputs, ("error",))
-    yield Part("head", head.eval(), ("levels",), ("map", "score", "level_scores"))
+        yield Part(expert.graph, module, module.inputs, ("error",), exact=_is_exact(detector, expert))
+    yield Part("head", head.eval(), ("levels",), ("map", "score", "level_scores"), exact=True)
 
 
-@torch.no_grad()
+def _is_exact(detector: AnomalyMoE, expert: ExpertSpec) -> bool:
+    return expert.level == "component" or isinstance(detector.experts[expert.column], SubspaceExpert)
+
+
+def random_pictures(size: tuple[int, int], batch: int) -> Tensor:
+    """Noise, uint8 (B, H, W, 3), the same for the same batch."""
+    random = torch.Generator().manual_seed(batch)
+    return torch.randint(0, 256, (batch, *size, 3), generator=random).to(torch.uint8)
+
+
 def example_tensors(
     detector: AnomalyMoE, batch: int, rows: tuple[int, ...], components: int = 4
 ) -> dict[str, Tensor]:
     """A random value for each graph input: `batch` pictures, of which `rows` chose the expert."""
-    encoder = detector.encoder
-    height, width = encoder.image_size
+    return part_inputs(detector, random_pictures(detector.encoder.image_size, batch), rows, components)
+
+
+@torch.no_grad()
+def part_inputs(
+    detector: AnomalyMoE, image: Tensor, rows: tuple[int, ...], components: int = 4
+) -> dict[str, Tensor]:
+    """A value for each graph input from pictures uint8 (B, H, W, 3); centres and level maps are random."""
+    encoder, batch = detector.encoder, len(image)
     random = torch.Generator().manual_seed(batch)
-    image = torch.randint(0, 256, (batch, height, width, 3), generator=random).to(torch.uint8)
     features, cls = detector.encode(detector.normalise(image))
     return {
         "image": image,
@@ -140,8 +167,3 @@ def example_tensors(
         "valid": torch.arange(components).expand(len(rows), -1) < components - 1,
         "levels": torch.rand(batch, len(LEVELS), *encoder.grid, generator=random),
     }
-
-
-def dynamic_axes(name: str) -> tuple[str, ...]:
-    """The names of the leading axes of a graph input or output that may have any size."""
-    return _AXES[name]

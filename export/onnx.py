@@ -2,64 +2,100 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
+import onnx
 import torch
+from onnx import numpy_helper
 from torch import Tensor
 
-from export.contract.manifest import GraphSpec, TensorSpec
-from export.graphs import Part, dynamic_axes
+from export.graph_file import GraphFile, part_spec
+from export.graphs import Part
 
 OPSET = 18
+EXTERNAL_ABOVE = 2_000_000_000  # bytes of weights; a protocol buffer holds less than 2 GiB in all
+ALIGNMENT = 4096  # bytes, so that weights may be mapped into memory
 
-_DTYPES = {torch.uint8: "uint8", torch.int64: "int64", torch.float32: "float32", torch.bool: "bool"}
-
-
-class OnnxFile(NamedTuple):
-    """The bytes of a graph and its signature."""
-
-    spec: GraphSpec
-    model: bytes
+Change = Callable[[onnx.ModelProto], onnx.ModelProto]
 
 
-def export_onnx(part: Part, examples: dict[str, Tensor]) -> OnnxFile:
+def export_onnx(
+    part: Part,
+    examples: dict[str, Tensor],
+    change: Change = lambda model: model,
+    external_above: int = EXTERNAL_ABOVE,
+) -> GraphFile:
     """Trace a part on examples of its inputs (see `example_tensors`); the batch stays dynamic.
 
+    change: what is done to the model before it is written. external_above: bytes of weights from which on
+    they go into a file of their own. The same part gives the same bytes, on any machine.
     Raises RuntimeError when the exporter gives up.
     """
-    feeds = tuple(examples[name] for name in part.inputs)
+    spec = part_spec(part, examples, "onnx")
+    model = change(_trace(part, examples))
+    _drop_notes(model)
+    files = {}
+    if sum(len(tensor.raw_data) for tensor in model.graph.initializer) > external_above:
+        path = f"graphs/{part.key}.weights"
+        files[path] = move_weights(model, f"{part.key}.weights")
+        spec = spec.model_copy(update={"external": (path,)})
+    files[spec.path] = model.SerializeToString(deterministic=True)
+    return GraphFile(spec.model_copy(update={"opset": _opset(model)}), files)
+
+
+def move_weights(model: onnx.ModelProto, location: str) -> bytes:
+    """Take the weights out of a model, which then refers to the file `location` for them; returns that file.
+
+    Small tensors stay: shapes among them are needed before the file is there.
+    """
+    weights = bytearray()
+    for tensor in model.graph.initializer:
+        data = numpy_helper.to_array(tensor).tobytes()
+        if len(data) < 1024:
+            continue
+        weights.extend(bytes(-len(weights) % ALIGNMENT))
+        entries = {"location": location, "offset": str(len(weights)), "length": str(len(data))}
+        weights.extend(data)
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in entries.items():
+            tensor.external_data.add(key=key, value=value)
+    return bytes(weights)
+
+
+def _trace(part: Part, examples: dict[str, Tensor]) -> onnx.ModelProto:
     with _quiet_exporter(), torch.no_grad():
         program = torch.onnx.export(
             part.module,
-            feeds,
+            tuple(examples[name] for name in part.inputs),
             dynamo=True,
             opset_version=OPSET,
             input_names=part.inputs,
             output_names=part.outputs,
-            dynamic_shapes=tuple(dict(enumerate(dynamic_axes(name))) for name in part.inputs),
+            dynamic_shapes=tuple(dict(enumerate(part.axes[name])) for name in part.inputs),
             verbose=False,
         )
-        results = part.module(*feeds)
     if program is None:
         raise RuntimeError(f"{part.key}: the exporter gave no program")
-    outputs = results if isinstance(results, tuple) else (results,)
-    spec = GraphSpec(
-        path=f"graphs/{part.key}.onnx",
-        inputs=_specs(part.inputs, feeds),
-        outputs=_specs(part.outputs, outputs),
-    )
-    return OnnxFile(spec, program.model_proto.SerializeToString(deterministic=True))
+    return program.model_proto
 
 
-def _specs(names: tuple[str, ...], tensors: tuple[Tensor, ...]) -> dict[str, TensorSpec]:
-    return {name: _spec(name, tensor) for name, tensor in zip(names, tensors, strict=True)}
+def _drop_notes(model: onnx.ModelProto) -> None:
+    """Remove what the exporter notes on each node: paths and line numbers of the machine it ran on."""
+    graph = model.graph
+    del model.metadata_props[:], graph.metadata_props[:]
+    for item in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        del item.metadata_props[:]
+        item.doc_string = ""
+    for function in model.functions:
+        del function.metadata_props[:]
+        for node in function.node:
+            del node.metadata_props[:]
 
 
-def _spec(name: str, tensor: Tensor) -> TensorSpec:
-    axes = dynamic_axes(name)
-    return TensorSpec(dtype=_DTYPES[tensor.dtype], shape=(*axes, *tensor.shape[len(axes) :]))
+def _opset(model: onnx.ModelProto) -> int:
+    return next(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
 
 
 @contextmanager

@@ -1,53 +1,187 @@
-"""Prove that a bundle computes what its checkpoint does: every graph, on random input, in several batches."""
+"""Prove that a bundle computes what its checkpoint does: every graph, then end to end, then its accuracy.
 
-from collections.abc import Iterator
-from typing import NamedTuple
+Differences are relative to the largest value of the tensor at hand.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
-import onnxruntime
 import torch
+from rich.progress import Progress
+from torch import Tensor
 
+from export.accuracy import Accuracy, measure_accuracy, outcomes, read_pictures, read_test_samples
+from export.active import with_experts
 from export.contract.bundle import Bundle
-from export.graphs import Part, detector_parts, example_tensors
+from export.contract.provenance import TOLERANCES, Verification
+from export.graphs import Part, detector_parts, part_inputs, random_pictures
+from service.backends.base import Array, Graph
+from service.backends.opening import open_graph
+from service.engine import Engine, Picture
 from training.anomalymoe.head import Head
 from training.checkpoint import Checkpoint
+from training.data import Sample
+from training.scoring import score_pictures
 
-TOLERANCE = 1e-4
 BATCHES = {1: (0,), 3: (2, 0), 8: (0, 1, 3, 4, 7)}  # batch size: the pictures that chose the expert
+MOST_DROP = 0.5  # points of image AUROC
+END_TO_END = ("map", "score")
+PACKAGES = ("anomoe", "torch", "onnxruntime")
+
+Pictures = Literal["random", "real"]
+Batches = dict[Pictures, list[list[Picture]]]
 
 
 class Difference(NamedTuple):
-    """The largest difference of one graph to the torch model in one batch, relative to the largest value."""
+    """The largest difference of a graph, or of the score or the map, to the torch model in one batch."""
 
-    graph: str
+    subject: str
+    pictures: Pictures
     batch: int
     largest: float
 
-    @property
-    def is_accepted(self) -> bool:
-        """Within TOLERANCE, which NaN never is."""
-        return self.largest <= TOLERANCE
 
+@dataclass(frozen=True)
+class Comparison:
+    """All differences of a bundle, and its accuracy where test pictures were given."""
 
-def compare(bundle: Bundle, checkpoint: Checkpoint) -> Iterator[Difference]:
-    """Yield the difference of every graph for every batch size. Raises BundleError for a changed file."""
-    detector = checkpoint.detector
-    examples = {batch: example_tensors(detector, batch, rows) for batch, rows in BATCHES.items()}
-    for part in detector_parts(detector, Head(checkpoint.config.map_size), bundle.manifest.experts):
-        session = onnxruntime.InferenceSession(
-            bundle.graph_bytes(part.key), providers=["CPUExecutionProvider"]
+    tolerance: float | None
+    differences: list[Difference]
+    accuracy: list[Accuracy]
+
+    def complaints(self) -> list[str]:
+        """What is out of bounds, or missing, in words; none for a bundle that can be trusted."""
+        limit = math.inf if self.tolerance is None else self.tolerance
+        # NaN is within no limit.
+        wrong = [
+            one.subject for one in self.differences if not one.largest <= limit or one.largest == math.inf
+        ]
+        found = []
+        if wrong:
+            found.append(f"differs by more than {limit:g} in {', '.join(dict.fromkeys(wrong))}")
+        if self.tolerance is None and not self.accuracy:
+            found.append("is judged by its AUROC, for which test pictures are needed (--data)")
+        if self.tolerance is None:
+            found += [
+                f"AUROC of {one.category} drops by {one.drop:.2f} points, {MOST_DROP:g} are accepted"
+                for one in self.accuracy
+                if not one.drop <= MOST_DROP
+            ]
+        return found
+
+    def largest(self) -> dict[str, float]:
+        """The largest difference of each subject."""
+        subjects = dict.fromkeys(one.subject for one in self.differences)
+        return {
+            name: max(one.largest for one in self.differences if one.subject == name) for name in subjects
+        }
+
+    def verification(self) -> Verification:
+        """What the manifest keeps of it."""
+        batches = {(one.pictures, one.batch) for one in self.differences}
+        return Verification(
+            at=datetime.now(timezone.utc).replace(microsecond=0),
+            tolerance=self.tolerance,
+            largest={name: float(f"{value:.3g}") for name, value in self.largest().items()},
+            random=sum(batch for pictures, batch in batches if pictures == "random"),
+            real=sum(batch for pictures, batch in batches if pictures == "real"),
+            auroc={one.category: (one.torch, one.bundle) for one in self.accuracy},
+            versions={package: version(package) for package in PACKAGES},
         )
-        for batch, tensors in examples.items():
-            yield Difference(part.key, batch, _largest(part, session, tensors))
 
 
-def _largest(part: Part, session: onnxruntime.InferenceSession, tensors: dict[str, torch.Tensor]) -> float:
+def compare(
+    bundle: Bundle,
+    checkpoint: Checkpoint,
+    data: Path | None,
+    progress: Progress,
+) -> Comparison:
+    """Compare a bundle with the torch model that has the same experts, on random pictures and of `data`.
+
+    Raises BundleError for a changed file, GraphError for a graph that cannot run, DataError for test pictures
+    that do not suffice.
+    """
+    columns = [expert.column for expert in bundle.manifest.experts]
+    same = replace(checkpoint, detector=with_experts(checkpoint.detector, columns))
+    engine = Engine(bundle, device="cpu")
+    samples = [] if data is None else read_test_samples(data, bundle.manifest.categories)
+    batches = _batches(engine, samples)
+    differences = [*_compare_graphs(bundle, same, batches, progress), *_compare_whole(engine, same, batches)]
+    accuracy = measure_accuracy(engine, same, samples, progress) if samples else []
+    return Comparison(TOLERANCES[bundle.manifest.precision], differences, accuracy)
+
+
+def _batches(engine: Engine, samples: Sequence[Sample]) -> Batches:
+    """Pictures in every batch size; random ones are of each category in turn, real ones from all over."""
+    names, size = list(engine.categories), (engine.manifest.input.height, engine.manifest.input.width)
+    random = [
+        [
+            Picture(pixels.numpy(), names[place % len(names)])
+            for place, pixels in enumerate(random_pictures(size, batch))
+        ]
+        for batch in BATCHES
+    ]
+    if len(samples) < max(BATCHES):
+        return {"random": random}
+    spread = np.linspace(0, len(samples) - 1, sum(BATCHES)).astype(int)
+    real = iter(read_pictures([samples[place] for place in spread], engine))
+    return {"random": random, "real": [[next(real) for _ in range(batch)] for batch in BATCHES]}
+
+
+def _pixels(batch: Sequence[Picture]) -> Tensor:
+    return torch.from_numpy(np.stack([picture.pixels for picture in batch]))
+
+
+def _compare_graphs(
+    bundle: Bundle, checkpoint: Checkpoint, batches: Batches, progress: Progress
+) -> Iterator[Difference]:
+    """Every graph on the inputs that the torch model gives it."""
+    detector, manifest = checkpoint.detector, bundle.manifest
+    inputs: list[tuple[Pictures, dict[str, Tensor]]] = [
+        (pictures, part_inputs(detector, _pixels(batch), BATCHES[len(batch)]))
+        for pictures, group in batches.items()
+        for batch in group
+    ]
+    parts = list(detector_parts(detector, Head(checkpoint.config.map_size), manifest.experts))
+    for part in progress.track(parts, description="compare graphs"):
+        graph = open_graph(bundle, part.key, "cpu")
+        for pictures, tensors in inputs:
+            yield Difference(
+                part.key, pictures, len(tensors["image"]), largest_difference(part, graph, tensors)
+            )
+
+
+def _compare_whole(engine: Engine, checkpoint: Checkpoint, batches: Batches) -> Iterator[Difference]:
+    """Map and score as the service computes them."""
+    head = Head(checkpoint.config.map_size)
+    for pictures, group in batches.items():
+        for batch in group:
+            categories = [checkpoint.categories[str(picture.category)] for picture in batch]
+            expected = score_pictures(checkpoint.detector, head, _pixels(batch), categories)
+            found = outcomes(engine, batch)
+            maps, scores = np.stack([one.map for one in found]), np.array([one.raw_score for one in found])
+            yield Difference("map", pictures, len(batch), relative(maps, expected.map.numpy()))
+            yield Difference("score", pictures, len(batch), relative(scores, expected.score.numpy()))
+
+
+def largest_difference(part: Part, graph: Graph, tensors: dict[str, Tensor]) -> float:
+    """The largest relative difference of any output of a graph to that of its part."""
     with torch.no_grad():
         expected = part.module(*(tensors[name] for name in part.inputs))
     expected = expected if isinstance(expected, tuple) else (expected,)
-    found = session.run(list(part.outputs), {name: tensors[name].numpy() for name in part.inputs})
-    return max(_relative(np.asarray(one), other.numpy()) for one, other in zip(found, expected, strict=True))
+    found = graph.run({name: tensors[name].numpy() for name in part.inputs})
+    return max(
+        relative(found[name], other.numpy()) for name, other in zip(part.outputs, expected, strict=True)
+    )
 
 
-def _relative(found: np.ndarray, expected: np.ndarray) -> float:
-    return float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-12))
+def relative(found: Array, expected: Array) -> float:
+    """The largest difference as a share of the largest value."""
+    gap = np.abs(found.astype(np.float64) - expected.astype(np.float64)).max()
+    return float(gap / max(float(np.abs(expected).max()), 1e-12))

@@ -17,8 +17,8 @@ from export.contract.category import Category, FloatArray
 from export.contract.decision import calibrate, nearest_category
 from export.contract.manifest import LEVELS, ExpertSpec, Level
 from export.contract.preprocess import Pixels
-from service.backends.base import Array, DeviceTensor, Graph, GraphError
-from service.backends.onnx import Device, OnnxGraph
+from service.backends.base import Array, Device, DeviceTensor, Graph, GraphError
+from service.backends.opening import open_graph
 
 CategorySource = Literal["request", "recognised", "unknown"]
 Feeds = dict[str, Array | DeviceTensor]
@@ -90,7 +90,7 @@ class Engine:
         self._max_batch = max_batch
         self._experts = {expert.column: expert for expert in bundle.manifest.experts}
         self._graphs: dict[str, Graph] = {
-            key: OnnxGraph(bundle.graph_bytes(key), device, threads, key) for key in bundle.manifest.graphs
+            key: open_graph(bundle, key, device, threads) for key in bundle.manifest.graphs
         }
 
     def category(self, name: str) -> Category:

@@ -131,4 +131,7 @@ def model_info(model: Model) -> ModelInfo:
         top_k=manifest.top_k,
         experts=[ExpertInfo(level=expert.level, index=expert.index) for expert in manifest.experts],
         categories=list(manifest.categories),
+        format=manifest.format,
+        precision=manifest.precision,
+        left_out=manifest.left_out,
     )

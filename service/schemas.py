@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from export.contract.manifest import Level
+from export.contract.provenance import Format, LeftOut, Precision
 from service.errors import ProblemAnswer
 
 MapEncoding = Literal["png", "png16", "overlay", "npy"]
@@ -133,6 +134,9 @@ class ModelInfo(ModelRef):
     top_k: int
     experts: list[ExpertInfo]
     categories: list[str]
+    format: Format
+    precision: Precision
+    left_out: LeftOut
 
 
 class ModelsAnswer(BaseModel):

@@ -16,7 +16,7 @@ def made_weight(seed: int, name: str, shape: Sequence[int]) -> Tensor:
     if len(shape) >= 2:
         return torch.from_numpy(values / np.float32(np.sqrt(prod(shape[1:]))))
     is_scale = name.endswith(("weight", "gamma"))
-    return torch.from_numpy(1 + np.float32(0.1) * values if is_scale else np.float32(0.05) * values)
+    return torch.as_tensor(1 + np.float32(0.1) * values if is_scale else np.float32(0.05) * values)
 
 
 def made_input(seed: int, what: str, shape: Sequence[int]) -> Tensor:
@@ -25,4 +25,5 @@ def made_input(seed: int, what: str, shape: Sequence[int]) -> Tensor:
 
 
 def _normal(key: str, shape: Sequence[int]) -> NDArray[np.float32]:
-    return np.random.default_rng(zlib.crc32(key.encode())).standard_normal(shape, dtype=np.float32)
+    random = np.random.default_rng(zlib.crc32(key.encode()))
+    return np.asarray(random.standard_normal(shape, dtype=np.float32))

@@ -1,7 +1,7 @@
 """The arrays of an AnomalyMoE reference case, computed by our model."""
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -40,7 +40,7 @@ class AnomalyMoECase(BaseModel):
     top_k: int
     batch: int
     components_per_image: int
-    image_size: int
+    image_size: int = Field(multiple_of=CELL)
     depth: int
     pos_embed_grid: int
     parameters: dict[str, tuple[int, ...]]
@@ -109,11 +109,14 @@ def _released_order(values_BE: Tensor, counts: tuple[int, int, int]) -> Tensor:
 def _target_arrays(model: AnomalyMoE, scene: Scene, target_BDhw: Tensor) -> dict[str, Tensor]:
     """F_target, and how far the autoencoders are from it."""
     experts = [expert for expert in model.experts if isinstance(expert, GlobalExpert)]
-    errors = [squared_distance(expert.autoencoder(scene.image), target_BDhw) for expert in experts]
+    mean_Bhw = target_BDhw.mean(1)
+    errors = mean_Bhw.new_zeros(len(mean_Bhw), len(experts), *mean_Bhw.shape[1:])
+    for i, expert in enumerate(experts):
+        errors[:, i] = squared_distance(expert.autoencoder(scene.image), target_BDhw)
     return {
-        "f_target_mean": target_BDhw.mean(1),
+        "f_target_mean": mean_Bhw,
         "f_target_corner": target_BDhw[:, :, ::9, ::9],
-        "global_error_target": torch.stack(errors, 1),
+        "global_error_target": errors,
     }
 
 
@@ -128,7 +131,7 @@ def _expert_arrays(model: AnomalyMoE, scene: Scene, router: RouterOutput) -> dic
     maps = F.interpolate(levels, size, mode="bilinear", align_corners=False)[..., ::8, ::8]
     return {
         "patch_error": errors[:, :patch],
-        "patch_feature_mean": torch.stack([output.pooled for output in outputs[:patch]], 1),
+        "patch_feature_mean": torch.stack([output.pooled for output in outputs], 1)[:, :patch],
         "global_error_student": errors[:, patch + component :],
         "level_patch": maps[:, 0],
         "level_global": maps[:, 2],
@@ -141,10 +144,10 @@ def _component_arrays(
     """Component errors, and their level as released: painted on the pixels of the given masks."""
     patch, component, _ = model.config.counts
     experts = [expert for expert in model.experts if isinstance(expert, ComponentExpert)]
-    errors = [cosine_distance(embedding_BMD, expert.reconstruct(embedding_BMD)) for expert in experts]
     gates = router.dense_gates[:, patch : patch + component]
-    level = sum(gates[:, i, None, None] * paint(errors[i], pixel_masks) for i in range(component))
-    return {
-        "component_error": torch.stack(errors, -1).flatten(0, 1),
-        "level_component": torch.as_tensor(level)[:, ::8, ::8],
-    }
+    errors_BME = embedding_BMD.new_zeros(*embedding_BMD.shape[:2], component)
+    level_BHW = torch.zeros_like(pixel_masks[:, 0], dtype=gates.dtype)
+    for i, expert in enumerate(experts):
+        errors_BME[..., i] = cosine_distance(embedding_BMD, expert.reconstruct(embedding_BMD))
+        level_BHW += gates[:, i, None, None] * paint(errors_BME[..., i], pixel_masks)
+    return {"component_error": errors_BME.flatten(0, 1), "level_component": level_BHW[:, ::8, ::8]}

@@ -127,7 +127,7 @@ def make_tiny_bundle(
         created=datetime(2025, 1, 1, tzinfo=timezone.utc),
         source={"weights": "chosen by hand"},
         input=InputSpec(height=SIZE, width=SIZE, resize="bilinear", crop=crop),
-        graphs={key: _graph_spec(key, model) for key, model in graphs.items()},
+        graphs={key: graph_spec(key, model) for key, model in graphs.items()},
         experts=tuple(
             ExpertSpec(level=level, index=index, column=column, graph=f"expert-{level}-{index}")
             for column, (level, index) in enumerate(COLUMNS)
@@ -184,7 +184,7 @@ def unknown_picture(size: tuple[int, int] = (56, 42)) -> Image.Image:
 
 
 def _model(text: str, *, top_k: int = 3, gain: float = 1.0, broken: bool = False) -> onnx.ModelProto:
-    graph = parser.parse_graph(text)
+    graph = parser.parse_graph(text.replace("B,K", f"B,{top_k}"))
     used = {name for node in graph.node for name in node.input}
     side = GRID + 1 if broken else GRID
     for name, value in _constants(top_k, gain, side).items():
@@ -248,7 +248,8 @@ def _gaussian() -> Array:
     return np.tile(np.outer(line, line) / line.sum() ** 2, (3, 1, 1, 1)).astype(np.float32)
 
 
-def _graph_spec(key: str, model: onnx.ModelProto) -> GraphSpec:
+def graph_spec(key: str, model: onnx.ModelProto) -> GraphSpec:
+    """The signature of a hand-written graph."""
     return GraphSpec(
         path=f"graphs/{key}.onnx",
         inputs={value.name: _tensor_spec(value) for value in model.graph.input},

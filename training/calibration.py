@@ -94,6 +94,7 @@ def calibrate(detector: AnomalyMoE, head: Head, name: str, known: Knowledge, hel
         error_scale=scale.numpy(),
         scores=scored.score.sort().values.numpy(),
         peaks=scored.map.amax((1, 2)).sort().values.numpy(),
+        chosen=seen.router.chosen.sum(0).numpy(),
     )
 
 

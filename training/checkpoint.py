@@ -4,26 +4,37 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from export.contract.category import Category, load_categories, save_categories
+from export.contract.category import Category, NormalScores, load_categories, save_categories
 from training.anomalymoe.detector import AnomalyMoE
 from training.backbones import build_encoder
 from training.config import FitConfig
+from training.reference import Method
 
 CONFIG = "config.json"
 WEIGHTS = "weights.safetensors"
 CATEGORIES = "categories.safetensors"
 REPORT = "report.json"
 
+Settings = TypeVar("Settings", bound=BaseModel)
+
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be used; the message names the file."""
+
+
+class MethodOnly(BaseModel):
+    """What the settings of a run of any method tell first."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    method: Method = "anomalymoe"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +47,11 @@ class Checkpoint:
 
 
 def build_detector(config: FitConfig) -> AnomalyMoE:
-    """A detector of the configured size with fresh weights."""
-    return AnomalyMoE(config.detector, build_encoder(config.encoder))
+    """A detector of the configured size with fresh weights. Raises CheckpointError for impossible ones."""
+    try:
+        return AnomalyMoE(config.detector, build_encoder(config.encoder))
+    except ValueError as error:
+        raise CheckpointError(f"settings: {error}") from error
 
 
 def save_checkpoint(
@@ -55,7 +69,7 @@ def save_checkpoint(
     write_text(folder / REPORT, json.dumps(report, indent=2) + "\n")
 
 
-def replace_categories(folder: Path, categories: Iterable[Category]) -> None:
+def replace_categories(folder: Path, categories: Iterable[NormalScores]) -> None:
     """Write the categories of a run, at once or not at all; none when nothing is calibrated yet."""
     part = folder / f"{CATEGORIES}.part"
     save_categories(part, categories)
@@ -83,14 +97,22 @@ def load_checkpoint(folder: Path, *, calibrated: bool = True) -> Checkpoint:
 
 def read_config(path: Path) -> FitConfig:
     """Raises CheckpointError naming the file, and the field when one is wrong."""
+    return read_settings(path, FitConfig)
+
+
+def read_settings(path: Path, kind: type[Settings]) -> Settings:
+    """Settings of one kind. Raises CheckpointError naming the file, and the field when one is wrong."""
     try:
-        return FitConfig.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror}") from error
+        return kind.model_validate_json(_read_text(path))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "settings"
         raise CheckpointError(f"{path}: {field}: {first['msg']}, got {first['input']!r}") from error
+
+
+def read_method(folder: Path) -> Method:
+    """Which method a run is of; settings that name none are AnomalyMoE's. Raises CheckpointError."""
+    return read_settings(folder / CONFIG, MethodOnly).method
 
 
 def save_weights(path: Path, module: nn.Module) -> None:
@@ -114,3 +136,10 @@ def write_text(path: Path, text: str) -> None:
     part = path.with_name(f"{path.name}.part")
     part.write_text(text, encoding="utf-8")
     part.replace(path)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror}") from error

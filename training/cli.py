@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from export.contract.manifest import LEVELS
-from training.checkpoint import CheckpointError, load_checkpoint, read_config, write_text
+from training.checkpoint import CheckpointError
 from training.cli_insight import add_insight
+from training.cli_measuring import add_measuring
 from training.cli_options import (
     BackboneOption,
     ConfigOption,
@@ -17,112 +18,72 @@ from training.cli_options import (
     fail,
     progress_bar,
     read_levels,
-    read_protocol,
-    read_requirement,
     read_settings,
 )
+from training.cli_zero_shot import ClipOption, fit_moeclip
 from training.config import with_levels
 from training.data import DataError
 from training.demo.factory import make_demo_data
 from training.distributed import process_group
-from training.evaluation import evaluate_checkpoint, rows_json, rows_table
 from training.fit import fit as fit_checkpoint
-from training.importing import import_file
+from training.importing import import_file, import_from_hub, read_run_settings
 from training.loop import ParallelError
-from training.products import add_products
-from training.protocol import Normalisation, View
+from training.moeclip.loop import DivergedError
+from training.reference import Method
 from training.resume import ResumeError
 from training.weights import WeightsError
+
+_FIT_ERRORS = (DataError, WeightsError, CheckpointError, ParallelError, ResumeError, DivergedError, OSError)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
 
 @app.callback()
 def main() -> None:
-    """Train AnomalyMoE on normal pictures and measure it."""
+    """Train AnomalyMoE on normal pictures, or MoECLIP on marked defects of other things, and measure them."""
 
 
 @app.command()
-def fit(
+def fit(  # noqa: PLR0913 - an option each
     data: DataPath,
     output: Annotated[Path, typer.Option(help="Folder of the run; `runs/<data>` by default.")] = Path(),
+    *,
+    method: Annotated[Method, typer.Option(help="Which detector to train.")] = "anomalymoe",
     backbone: BackboneOption = "offline",
     config: ConfigOption = None,
     weights: WeightsOption = None,
     levels: Annotated[str, typer.Option(help="Levels in use, for ablations.")] = ",".join(LEVELS),
+    clip: ClipOption = None,
 ) -> None:
-    """Train on the normal pictures (train/good) and calibrate on a quarter of them held out.
+    """Train AnomalyMoE on normal pictures (train/good), a quarter of them held out to calibrate it.
+
+    --method moeclip: train the zero-shot adapters of a CLIP on an auxiliary data set with masks.
 
     Stopped and started again with the same settings and pictures, it goes on where it was.
-    Under torchrun, each of several processes (GPUs) takes its share of every batch.
+    Under torchrun, each of several processes (GPUs) takes its share of every batch (anomalymoe only).
 
     \b
     Examples:
       anomoe-train fit --data pictures/tile
       anomoe-train fit --data mvtec --backbone dinov2-reg-base --output runs/mvtec
       torchrun --nproc-per-node 4 -m training.cli fit --data mvtec --backbone dinov2-reg-base
+      anomoe-train fit --method moeclip --data visa --clip runs/clip --output runs/zero-shot
     """
     folder = output if output != Path() else Path("runs") / data.resolve().stem
     try:
-        settings = with_levels(read_settings(backbone, config), read_levels(levels))
         with process_group(), progress_bar() as progress:
-            categories = fit_checkpoint(data, folder, settings, weights, progress)
+            if method == "moeclip":
+                summary = fit_moeclip(data, folder, clip, config, progress)
+            else:
+                settings = with_levels(read_settings(backbone, config), read_levels(levels))
+                categories = fit_checkpoint(data, folder, settings, weights, progress)
+                summary = categories and f"{folder}: {len(categories)} categories, {', '.join(categories)}"
     except KeyboardInterrupt:
         fail(f"stopped; the same command goes on from what {folder} holds")
-    except (DataError, WeightsError, CheckpointError, ParallelError, ResumeError, OSError) as error:
+    except _FIT_ERRORS as error:
         fail(str(error))
-    if categories:
-        console.print(f"{folder}: {len(categories)} categories, {', '.join(categories)}")
-
-
-@app.command()
-def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder written by fit.")],
-    data: DataPath,
-    *,
-    output: Annotated[Path | None, typer.Option(help="Write the figures as JSON too.")] = None,
-    require: Annotated[list[str] | None, typer.Option(help="GROUP:METRIC=LEAST, may be repeated.")] = None,
-    protocol: Annotated[
-        View, typer.Option(help="full: pictures as served; paper: 448 pixels cropped to 392 (7/8).")
-    ] = "full",
-    masks: Annotated[
-        Path | None,
-        typer.Option(exists=True, file_okay=False, help="Component masks; needs --normalise test-minmax."),
-    ] = None,
-    normalise: Annotated[
-        Normalisation,
-        typer.Option(
-            help="calibrated: as served; test-minmax: by each level's minimum and maximum over the test set, "
-            "which no service knows: for reproducing papers only."
-        ),
-    ] = "calibrated",
-) -> None:
-    """Measure a checkpoint on test pictures, by category, group and kind of defect.
-
-    \b
-    Examples:
-      anomoe-train evaluate runs/tile --data pictures/tile
-      anomoe-train evaluate runs/tile --data pictures/tile --require all:image_auroc=0.9
-      anomoe-train evaluate runs/released --data mvtec --protocol paper --normalise test-minmax
-
-    --protocol paper with calibrated maps calibrates anew on the train/good of the data, prepared likewise.
-    --masks holds <category>/<split>/<kind>/<name>.png, of the size of its picture: 0 for no component, any
-    other number for the component of that number.
-    With --require, exit code 1 when a figure of the mean (or only) category is below its least value.
-    """
-    requirements = [read_requirement(text) for text in require or []]
-    chosen = read_protocol(protocol, masks, normalise)
-    try:
-        with progress_bar() as progress:
-            rows = evaluate_checkpoint(load_checkpoint(checkpoint), data, progress, chosen)
-    except (DataError, CheckpointError, OSError) as error:
-        fail(str(error))
-    console.print(rows_table(rows, chosen))
-    if output:
-        write_text(output, rows_json(rows))
-    missed = [complaint for one in requirements if (complaint := one.complaint(rows))]
-    if missed:
-        fail("; ".join(missed))
+    if summary:
+        console.print(summary)
 
 
 @app.command("demo-data")
@@ -155,17 +116,30 @@ def demo_data(
 
 @app.command("import-weights")
 def import_weights(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A .pth or safetensors file.")],
+    file: Annotated[
+        str,
+        typer.Argument(help="A .pth or safetensors file, or MODEL:TAG of a CLIP in open_clip's hub cache."),
+    ],
     output: Annotated[Path, typer.Option(help="Folder of the run.")],
     config: Annotated[
         Path | None, typer.Option(exists=True, help="JSON settings of the run in place of the released ones.")
     ] = None,
+    clip: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="CLIP of MoECLIP adapters; open_clip's ViT-L-14-336:openai by default.",
+        ),
+    ] = None,
 ) -> None:
-    """Turn foreign weights into ours: the released AnomalyMoE detector, or a DINOv2 ViT-B/14 (also timm's).
+    """Turn foreign weights into ours: released detectors of both methods, a DINOv2 ViT-B/14, a CLIP.
 
-    Which it is, and whether it has register tokens, is seen from the names. Every tensor must be there, of
-    the right shape, and none left over. A detector becomes a run without products; a DINOv2 encoder becomes
-    the run's backbone.safetensors.
+    Which it is, and whether it has register tokens or LeakyReLU, is seen from the names. Every tensor must be
+    there, of the right shape, and none left over. An AnomalyMoE detector becomes a run without products;
+    MoECLIP adapters and their CLIP, or a CLIP alone, a zero-shot run; a DINOv2 encoder (also timm's) the
+    run's backbone.safetensors. CLIP is taken with GELU, as the released adapters were trained;
+    `model.clip.activation` of the settings can be quick_gelu.
 
     \b
     Examples:
@@ -173,36 +147,21 @@ def import_weights(
       anomoe-train calibrate runs/released --data mvtec
       anomoe-train import-weights dinov2_vitb14_reg4_pretrain.pth --output runs/dinov2
       anomoe-train fit --data mvtec --backbone dinov2-reg-base --weights runs/dinov2/backbone.safetensors
+      anomoe-train import-weights moeclip.pth --clip open_clip_model.safetensors --output runs/zero-shot
+      anomoe-train import-weights ViT-L-14-336:openai --output runs/clip
     """
     try:
-        imported = import_file(file, output, read_config(config) if config else None)
+        settings = read_run_settings(config) if config else None
+        if Path(file).is_file():
+            imported = import_file(Path(file), output, settings, clip)
+        else:
+            imported = import_from_hub(file, output, settings)
     except (WeightsError, CheckpointError, OSError) as error:
         fail(str(error))
     console.print(f"{imported.path}: {imported.description}")
 
 
-@app.command()
-def calibrate(
-    checkpoint: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder of the run.")],
-    data: DataPath,
-) -> None:
-    """Learn the products of normal pictures (train/good) and calibrate a trained detector on them.
-
-    A quarter of the pictures is held out for the thresholds. Router and experts stay as they are. Products of
-    the same name are replaced, the run's others kept.
-
-    \b
-    Examples:
-      anomoe-train calibrate runs/released --data mvtec/bottle
-    """
-    try:
-        with progress_bar() as progress:
-            added = add_products(checkpoint, data, progress)
-    except (DataError, CheckpointError, OSError) as error:
-        fail(str(error))
-    console.print(f"{checkpoint}: calibrated for {', '.join(added)}")
-
-
+add_measuring(app)
 add_insight(app)
 
 

@@ -10,7 +10,7 @@ from training.ablation import ablate as ablate_config
 from training.ablation import results_table
 from training.analysis.report import analyse as analyse_checkpoint
 from training.analysis.report import summary_table
-from training.checkpoint import CheckpointError, load_checkpoint, write_text
+from training.checkpoint import CheckpointError, load_checkpoint, read_method, write_text
 from training.cli_options import (
     BackboneOption,
     ConfigOption,
@@ -23,6 +23,9 @@ from training.cli_options import (
 )
 from training.data import DataError
 from training.macs import count_macs, macs_json, macs_table
+from training.moeclip.analysis import analyse as analyse_experts
+from training.moeclip.analysis import summary_table as experts_table
+from training.moeclip.checkpoint import load_run
 from training.weights import WeightsError
 
 
@@ -39,7 +42,9 @@ def analyse(
 ) -> None:
     """Show what a checkpoint has learnt: router use, maps of each level, redundant and dead experts, MACs.
 
-    Writes maps.png, levels.png, routing.png, redundancy.png and analysis.json.
+    Writes maps.png, levels.png, routing.png, redundancy.png and analysis.json. Of a moeclip run, by layer:
+    how much each class uses each expert (expert_use.png), the patches that choose it (patches_layer_*.png),
+    and how alike two experts are (expert_similarity.png).
 
     \b
     Examples:
@@ -47,11 +52,15 @@ def analyse(
     """
     try:
         with progress_bar() as progress:
-            found = analyse_checkpoint(load_checkpoint(checkpoint), data, output, progress)
+            if read_method(checkpoint) == "moeclip":
+                tables = [experts_table(analyse_experts(load_run(checkpoint), data, output, progress))]
+            else:
+                found = analyse_checkpoint(load_checkpoint(checkpoint), data, output, progress)
+                tables = [macs_table(found.macs), summary_table(found)]
     except (DataError, CheckpointError, OSError) as error:
         fail(str(error))
-    console.print(macs_table(found.macs))
-    console.print(summary_table(found))
+    for table in tables:
+        console.print(table)
     console.print(f"{output}: written")
 
 

@@ -6,21 +6,16 @@ from typing import Annotated, NoReturn, get_args
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress
 
 from export.contract.manifest import LEVELS, Level
 from training.checkpoint import read_config
 from training.config import BackboneName, FitConfig, preset
 from training.distributed import is_main
 from training.evaluation import Requirement
+from training.progress import progress_on
 from training.protocol import Normalisation, Protocol, View
+from training.reference import Method, published_figure, reference_figures
 
 console = Console(width=None if sys.stdout.isatty() else 160)  # a table in a file needs no wrapping
 
@@ -58,6 +53,14 @@ def read_protocol(view: View, masks: Path | None, normalise: Normalisation) -> P
         raise typer.BadParameter(f"--masks: {error}") from error
 
 
+def read_dataset(name: str, method: Method) -> str:
+    """A data set that the paper of the method has figures for. Raises BadParameter for another one."""
+    if published_figure(method, name) is None:
+        known = dict.fromkeys(figure.dataset for figure in reference_figures(method, 1))
+        raise typer.BadParameter(f"--beside: {name!r} is none of {', '.join(known)}")
+    return name
+
+
 def read_levels(text: str) -> tuple[Level, ...]:
     """Level names separated by commas. Raises BadParameter for an unknown one."""
     names = text.split(",")
@@ -68,10 +71,8 @@ def read_levels(text: str) -> tuple[Level, ...]:
 
 
 def progress_bar() -> Progress:
-    """Progress with counts, elapsed and remaining time, on the error stream."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    times = (TimeElapsedColumn(), TimeRemainingColumn())
-    return Progress(*columns, *times, console=Console(stderr=True), disable=not is_main())
+    """Progress of the first process, on the error stream."""
+    return progress_on(Console(stderr=True), is_shown=is_main())
 
 
 def fail(reason: str) -> NoReturn:

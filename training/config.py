@@ -89,6 +89,12 @@ class FitConfig(BaseModel):
             raise ValueError(
                 f"pretext belongs to backbone 'offline', got {self.backbone!r} and {self.pretext}"
             )
+        groups = len(self.encoder.fuse_groups) if isinstance(self.encoder, ViTConfig) else 1
+        depth = self.detector.patch.depth
+        if depth % groups:
+            raise ValueError(
+                f"detector.patch.depth must be a multiple of the {groups} fuse groups, got {depth}"
+            )
         if self.encoder.image_size != (self.input.height, self.input.width):
             size = (self.input.height, self.input.width)
             raise ValueError(f"input must have the encoder's size {self.encoder.image_size}, got {size}")

@@ -44,6 +44,7 @@ class Row:
     """Figures of one category and one group of defects against all its good pictures.
 
     pictures: how many show such a defect. interval: 95 % of the image AUROC, None for a mean.
+    level_auroc: of each level's map alone, where the method has levels.
     """
 
     category: str
@@ -109,8 +110,8 @@ def evaluate_checkpoint(
     """Figures of every category with test pictures, then their means; see `defect_groups`.
 
     protocol: how pictures are prepared and maps scaled; the service's by default.
-    Raises DataError when there are none, for a category the checkpoint does not know, and for one whose test
-    pictures are all good or all defective.
+    Raises DataError when there are none, for a category the checkpoint does not know but has to, and for one
+    whose test pictures are all good or all defective.
     """
     test = [sample for sample in find_samples(data) if sample.split == "test"]
     if not test:
@@ -118,7 +119,7 @@ def evaluate_checkpoint(
     checkpoint = prepared(checkpoint, data, protocol, progress)
     rows: list[Row] = []
     for name in sorted({sample.category for sample in test}):
-        if name not in checkpoint.categories:
+        if protocol.needs_categories and name not in checkpoint.categories:
             known = ", ".join(checkpoint.categories)
             raise DataError(f"{data}: category {name!r} is not in the checkpoint, which knows {known}")
         members = [one for one in test if one.category == name]
@@ -126,7 +127,7 @@ def evaluate_checkpoint(
             kind = "defective" if members[0].is_anomalous else "good"
             raise DataError(f"{data}: the test pictures of category {name!r} are all {kind}")
         rows += _category_rows(name, score_samples(checkpoint, members, progress, protocol), checkpoint)
-    return rows + _mean_rows(rows)
+    return rows + mean_rows(rows)
 
 
 def rows_table(rows: Sequence[Row], protocol: Protocol = SERVED) -> Table:
@@ -159,9 +160,10 @@ def rows_table(rows: Sequence[Row], protocol: Protocol = SERVED) -> Table:
     return table
 
 
-def rows_json(rows: Sequence[Row]) -> str:
-    """The figures as JSON, 0..1."""
-    return json.dumps([asdict(row) for row in rows], indent=2) + "\n"
+def rows_json(rows: Sequence[Row], protocol: Protocol = SERVED) -> str:
+    """The figures, 0..1, and how they were measured, as JSON."""
+    content = {"protocol": protocol.as_json(), "rows": [asdict(row) for row in rows]}
+    return json.dumps(content, indent=2) + "\n"
 
 
 def defect_groups(kinds: Sequence[str]) -> dict[str, set[str]]:
@@ -179,7 +181,8 @@ def _levels(checkpoint: Checkpoint, samples: Sequence[Sample], protocol: Protoco
     """Level maps (B, L, h, w) of pictures of one category."""
     detector, spec = checkpoint.detector, checkpoint.config.input
     pixels = torch.from_numpy(np.stack([load_picture(one.path, spec) for one in samples]))
-    categories = [checkpoint.categories[one.category] for one in samples]
+    known = checkpoint.categories
+    categories = [known[one.category] for one in samples] if protocol.needs_categories else []
     if protocol.normalise == "calibrated":
         return calibrated_levels(detector, pixels, categories)
     grid = detector.encoder.grid
@@ -211,7 +214,7 @@ def _row(
     )
 
 
-def _mean_rows(rows: Sequence[Row]) -> list[Row]:
+def mean_rows(rows: Sequence[Row]) -> list[Row]:
     """The mean over categories of every group that all categories have; none for a single category."""
     categories = {row.category for row in rows}
     groups = {row.defects: [one for one in rows if one.defects == row.defects] for row in rows}
@@ -225,7 +228,9 @@ def _mean_rows(rows: Sequence[Row]) -> list[Row]:
             pictures=sum(one.pictures for one in members),
             metrics=mean_metrics([one.metrics for one in members]),
             interval=None,
-            level_auroc={level: fmean(one.level_auroc[level] for one in members) for level in LEVELS},
+            level_auroc={
+                level: fmean(one.level_auroc[level] for one in members) for level in members[0].level_auroc
+            },
         )
         for defects, members in shared.items()
     ]

@@ -10,7 +10,7 @@ from rich.progress import Progress
 from export.contract.category import Category
 from training.anomalymoe.detector import AnomalyMoE
 from training.anomalymoe.encoder import VisionTransformer
-from training.anomalymoe.objective import Outcome
+from training.anomalymoe.objective import Outcome, expert_names
 from training.anomalymoe.pretrained import load_pretrained
 from training.checkpoint import build_detector, load_weights, save_checkpoint, save_weights, write_text
 from training.config import FitConfig
@@ -19,7 +19,7 @@ from training.loop import NormalPictures, train_experts
 from training.offline.encoder import OfflineEncoder
 from training.offline.pretext import Check, train_backbone
 from training.products import NormalSplit, calibrate_products, learn_products, read_normal
-from training.record import Record, expert_names
+from training.record import Record
 from training.resume import Resume, fingerprint
 
 BACKBONE = "backbone.safetensors"
@@ -57,14 +57,14 @@ def fit(
     detector = build_detector(config)
     checks = _fill_encoder(detector, split, output, config, weights, progress) if is_main() else []
     share_weights(detector)
-    known = learn_products(detector, split, config)
+    known = learn_products(detector, split, config, progress)
     products = split.by_category(split.kept)
     normal = NormalPictures(
         pixels=np.concatenate(list(products.values())),
         products=np.repeat(np.arange(len(products)), [len(pictures) for pictures in products.values()]),
         centres={product: known[name].centres for product, name in enumerate(products)},
     )
-    record = Record(output / CURVES if is_main() else None, expert_names(detector.levels), config.train.steps)
+    record = Record(output / CURVES if is_main() else None, config.train.steps)
     resume = _resume(detector, normal, output, config, record)
     _train(detector, normal, config, record, resume, progress)
     if not is_main():
@@ -151,11 +151,20 @@ def _train(
 ) -> None:
     """Train router and experts with every step on record."""
     task = progress.add_task("experts", total=config.train.steps)
+    names = expert_names(detector.levels)
 
     def on_step(step: int, outcome: Outcome) -> None:
-        if record.add(step, outcome):
-            loss = record.losses[-1]["total"]
-            progress.update(task, completed=step, description=f"experts, loss {loss:.3f}")
+        if not record.add(step, outcome.values(names)):
+            progress.update(task, completed=step)
+            return
+        loss = record.losses[-1]["total"]
+        progress.update(task, completed=step, description=f"experts, loss {loss:.3f}")
+        if len(record.losses) == 1 and is_main():
+            chosen, extra = record.latest["passes/chosen"], record.latest["passes/extra"]
+            progress.console.print(
+                f"experts run for a picture: {chosen:.1f} that it chose, {extra:.1f} more for repulsion "
+                f"({config.detector.eir.pairs})"
+            )
 
     train_experts(detector, normal, config.train, on_step, resume)
     record.close()

@@ -1,4 +1,4 @@
-"""`anomoe-train import-weights`: the released detector, or a DINOv2 encoder, as weights of ours."""
+"""`anomoe-train import-weights`: released detectors, DINOv2 encoders and CLIPs as weights of ours."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,13 +10,26 @@ from training.anomalymoe.config import ViTConfig
 from training.anomalymoe.encoder import VisionTransformer
 from training.anomalymoe.presets import official_config
 from training.anomalymoe.pretrained import load_dinov2
-from training.checkpoint import WEIGHTS, build_detector, save_checkpoint, save_weights
+from training.checkpoint import (
+    WEIGHTS,
+    MethodOnly,
+    Settings,
+    build_detector,
+    read_settings,
+    save_checkpoint,
+    save_weights,
+)
 from training.config import FitConfig, preset
 from training.fit import BACKBONE, BACKBONE_KEY
+from training.moeclip.checkpoint import RunConfig
+from training.moeclip.importing import import_adapters, import_clip, import_hub_clip
+from training.moeclip.open_clip_weights import HubName
+from training.moeclip.released import read_released
 from training.weights import WeightsError, load_released, read_state
 
 _DETECTOR = ("gating_network.", "patch_experts.", "global_experts.", "component_experts.")
 _ENCODER = ("blocks.", "patch_embed.")
+_CLIP = ("visual.",)
 _REGISTERS = ("register_tokens", "reg_token", "encoder.register_tokens")
 
 
@@ -28,22 +41,57 @@ class Imported:
     description: str
 
 
-def import_file(file: Path, output: Path, config: FitConfig | None = None) -> Imported:
+def read_run_settings(path: Path) -> RunConfig | FitConfig:
+    """Settings of either method. Raises CheckpointError naming the file, and the field when one is wrong."""
+    is_moeclip = read_settings(path, MethodOnly).method == "moeclip"
+    return read_settings(path, RunConfig if is_moeclip else FitConfig)
+
+
+def import_file(
+    file: Path,
+    output: Path,
+    config: RunConfig | FitConfig | None = None,
+    clip: Path | HubName | None = None,
+) -> Imported:
     """Write foreign weights into the run `output`.
 
-    config: the settings of the run; by default those of the released detector, or of the encoder's preset.
+    config: the settings of the run; by default those of the release, or of the encoder's preset. clip: of
+    MoECLIP adapters, by default OpenAI's from the hub cache.
     Raises WeightsError naming the file, and the tensors that are missing, left over or of another shape.
     """
-    state = read_state(file)
+    adapters = read_released(file)
+    state = read_state(file) if adapters is None else adapters
     try:
+        if adapters is not None:
+            import_adapters(adapters, output, _settings(config, RunConfig), clip or HubName())
+            return Imported(output / WEIGHTS, f"released MoECLIP adapters, {_size(state)}, and their CLIP")
         if any(name.startswith(_DETECTOR) for name in state):
-            return _import_detector(state, output, config or released_config(state))
+            return _import_detector(state, output, _settings(config, FitConfig) or released_config(state))
         if any(name.startswith(_ENCODER) for name in state):
-            return _import_encoder(state, output, config or _backbone_config(state))
+            return _import_encoder(state, output, _settings(config, FitConfig) or _backbone_config(state))
+        if any(name.startswith(_CLIP) for name in state):
+            import_clip(state, output, _settings(config, RunConfig))
+            return Imported(
+                output / WEIGHTS, f"CLIP, {_size(state)}; adapters untrained, see fit --method moeclip"
+            )
     except WeightsError as error:
         raise WeightsError(f"{file}: {error}") from error
     found = ", ".join(sorted(state)[:3]) or "nothing"
-    raise WeightsError(f"{file}: neither the released detector nor a DINOv2 encoder, it holds {found}")
+    raise WeightsError(
+        f"{file}: neither a released detector nor a DINOv2 encoder nor a CLIP, it holds {found}"
+    )
+
+
+def import_from_hub(name: str, output: Path, config: RunConfig | FitConfig | None = None) -> Imported:
+    """Write a CLIP of open_clip, MODEL:TAG, as a run. Raises WeightsError."""
+    import_hub_clip(HubName.parse(name), output, _settings(config, RunConfig))
+    return Imported(output / WEIGHTS, f"CLIP {name}; adapters untrained, see fit --method moeclip")
+
+
+def _settings(config: RunConfig | FitConfig | None, kind: type[Settings]) -> Settings | None:
+    if config is None or isinstance(config, kind):
+        return config
+    raise WeightsError(f"settings of the other method: {type(config).__name__} in place of {kind.__name__}")
 
 
 def released_config(state: Mapping[str, Tensor]) -> FitConfig:

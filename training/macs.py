@@ -52,13 +52,13 @@ def count_macs(config: FitConfig) -> Macs:
         image = torch.empty(1, 3, config.input.height, config.input.width)
         centres = torch.empty(1, config.calibration.components, detector.encoder.width)
         valid = torch.ones(1, config.calibration.components, dtype=torch.bool)
-        encoded, encoder = _counted(lambda: detector.encode(image))
-        routed, router = _counted(lambda: detector.router(encoded.cls))
-        masks_BMhw, masks = _counted(lambda: detector.component_masks(encoded.features, centres, valid))
+        encoded, encoder = counted(lambda: detector.encode(image))
+        routed, router = counted(lambda: detector.router(encoded.cls))
+        masks_BMhw, masks = counted(lambda: detector.component_masks(encoded.features, centres, valid))
         experts, student = _expert_macs(detector, Scene(image, encoded.features, masks_BMhw))
         errors = torch.empty(1, len(detector.experts), *detector.encoder.grid)
         detection = Detection.chosen(routed, errors)
-        _, combined = _counted(lambda: head(detector.level_maps(detection, errors, errors)))
+        _, combined = counted(lambda: head(detector.level_maps(detection, errors, errors)))
     shared = encoder + router + masks + combined
     least, most = _extremes(detector, experts)
     dense = shared + sum(experts[level] for level in detector.levels)
@@ -101,7 +101,8 @@ def in_words(macs: float) -> str:
     return f"{macs:.0f}"
 
 
-def _counted(function: Callable[[], Result]) -> tuple[Result, int]:
+def counted(function: Callable[[], Result]) -> tuple[Result, int]:
+    """What a function returns, and the multiply-accumulates it took."""
     with FlopCounterMode(display=False) as counter:
         result = function()
     return result, counter.get_total_flops() // FLOPS_PER_MAC
@@ -116,9 +117,9 @@ def _expert_macs(detector: AnomalyMoE, scene: Scene) -> tuple[dict[Level, int], 
             continue
         column = detector.levels.index(level)
         expert = detector.experts[column]
-        _, experts[level] = _counted(lambda column=column: detector.run_expert(column, scene))
+        _, experts[level] = counted(lambda column=column: detector.run_expert(column, scene))
         if isinstance(expert, GlobalExpert) and expert.student is not None:
-            _, student = _counted(lambda network=expert.student: network(scene.image))
+            _, student = counted(lambda network=expert.student: network(scene.image))
             if expert.scoring == "target":  # then only the loss needs it
                 experts[level] -= student
     return experts, student

@@ -45,11 +45,16 @@ def read_normal(data: Path, config: FitConfig, progress: Progress) -> NormalSpli
     return NormalSplit(kept, held_out, pixels)
 
 
-def learn_products(detector: AnomalyMoE, split: NormalSplit, config: FitConfig) -> dict[str, Knowledge]:
+def learn_products(
+    detector: AnomalyMoE, split: NormalSplit, config: FitConfig, progress: Progress
+) -> dict[str, Knowledge]:
     """Centres and prototype of each product, from the pictures that are not held out."""
     components = config.calibration.components
     products = split.by_category(split.kept)
-    return {name: learn_product(detector, pictures, components) for name, pictures in products.items()}
+    return {
+        name: learn_product(detector, pictures, components)
+        for name, pictures in progress.track(products.items(), description="learn products")
+    }
 
 
 def calibrate_products(
@@ -76,7 +81,8 @@ def measure_products(
     Raises DataError when there are no normal training pictures.
     """
     split = read_normal(data, config, progress)
-    return calibrate_products(detector, split, learn_products(detector, split, config), config, progress)
+    known = learn_products(detector, split, config, progress)
+    return calibrate_products(detector, split, known, config, progress)
 
 
 def add_products(folder: Path, data: Path, progress: Progress) -> list[str]:

@@ -42,6 +42,16 @@ class Protocol:
             )
 
     @property
+    def needs_categories(self) -> bool:
+        """Whether products must have been calibrated: for centres of components, or scales of errors."""
+        return self.masks is None
+
+    def as_json(self) -> dict[str, str | None]:
+        """The settings, ready for JSON."""
+        masks = None if self.masks is None else str(self.masks)
+        return {"view": self.view, "masks": masks, "normalise": self.normalise}
+
+    @property
     def deviations(self) -> list[str]:
         """What differs from the service, in words."""
         words = {

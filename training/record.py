@@ -1,6 +1,6 @@
 """What happens during training, averaged over some steps: for the report, and as curves for TensorBoard."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,32 +8,36 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from export.contract.manifest import Level
-from training.anomalymoe.objective import Losses, Outcome, Usage
-
 LOG_EVERY = 50
+LOSS = "loss/"  # curves that go into the report too
 
 
 class Record:
-    """Means of the losses and of the use of the experts over every LOG_EVERY steps.
+    """Means of what each step says, over every LOG_EVERY steps; folder: of the curves, None for none.
 
-    folder: of the curves, None for none. experts: their names in router order.
+    losses: by step, those of the loss terms. latest: all of the last ones.
     """
 
-    def __init__(self, folder: Path | None, experts: Sequence[str], steps: int) -> None:
-        self.folder, self.experts, self.steps = folder, tuple(experts), steps
+    def __init__(self, folder: Path | None, steps: int) -> None:
+        self.folder, self.steps = folder, steps
         self.losses: list[dict[str, float]] = []
+        self.latest: dict[str, float] = {}
         self._recent: list[Tensor] = []
         self._writer: SummaryWriter | None = None
 
-    def add(self, step: int, outcome: Outcome) -> bool:
-        """Take note of a step; says whether it completed a mean."""
-        self._recent.append(torch.cat([part.reshape(-1) for group in outcome for part in group]).cpu())
+    def add(self, step: int, values: Mapping[str, Tensor]) -> bool:
+        """Take note of a step; says whether it completed a mean.
+
+        values: one number by name of the curve, the same names in every step.
+        """
+        self._recent.append(torch.stack([one.detach() for one in values.values()]).cpu())
         if step % LOG_EVERY and step != self.steps:
             return False
-        means = dict(zip(self._names(), torch.stack(self._recent).mean(0).tolist(), strict=True))
+        means = dict(zip(values, torch.stack(self._recent).mean(0).tolist(), strict=True))
         self._recent.clear()
-        self.losses.append({"step": float(step), **{term: means[f"loss/{term}"] for term in Losses._fields}})
+        terms = {name.removeprefix(LOSS): mean for name, mean in means.items() if name.startswith(LOSS)}
+        self.losses.append({"step": float(step), **terms})
+        self.latest = means
         self._draw(step, means)
         return True
 
@@ -42,15 +46,6 @@ class Record:
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.losses, self._recent = list(state_dict["losses"]), list(state_dict["recent"])
-
-    def _names(self) -> Iterator[str]:
-        """A name for each number of an outcome, in order."""
-        yield from (f"loss/{term}" for term in Losses._fields)
-        for field in Usage._fields:
-            if field in ("share", "gate"):
-                yield from (f"{field}/{expert}" for expert in self.experts)
-            else:
-                yield f"passes/{field.removesuffix('_passes')}"
 
     def _draw(self, step: int, means: dict[str, float]) -> None:
         if self.folder is None:
@@ -66,8 +61,3 @@ class Record:
         """Complete the file of the curves."""
         if self._writer is not None:
             self._writer.close()
-
-
-def expert_names(levels: Sequence[Level]) -> list[str]:
-    """Level and number within it of each expert, of the levels in router order."""
-    return [f"{level}-{levels[:column].count(level)}" for column, level in enumerate(levels)]

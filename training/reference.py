@@ -10,6 +10,21 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 Method = Literal["anomalymoe", "moeclip"]
 
 
+# Names under which data sets are usually unpacked, less case and punctuation.
+_FOLDERS = {
+    "mvtec": "MVTec-AD",
+    "mvtecanomalydetection": "MVTec-AD",
+    "mvtecloco": "MVTec LOCO",
+    "mvtec3d": "MVTec 3D",
+    "visa20220922": "VisA",
+    "dtd": "DTD-Synthetic",
+    "resc": "Retina OCT",
+    "brain": "Brain MRI",
+    "cvccolondb": "ColonDB",
+    "cvcclinicdb": "ClinicDB",
+}
+
+
 class Figure(BaseModel):
     """One row of a paper's table, in percent as printed; None where the paper gives nothing.
 
@@ -54,6 +69,12 @@ def published_figure(method: Method, dataset: str, category: str | None = None) 
         if (_plain(figure.variant), _plain(figure.dataset), _plain(figure.category)) == wanted:
             return figure
     return None
+
+
+def find_dataset(method: Method, name: str) -> str | None:
+    """The data set of that name, or of that usual folder name, as the method's paper calls it."""
+    figures = (published_figure(method, one) for one in (name, _FOLDERS.get(_plain(name) or "", name)))
+    return next((one.dataset for one in figures if one), None)
 
 
 def _plain(name: str | None) -> str | None:

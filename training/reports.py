@@ -1,14 +1,13 @@
 """A run's figures as a table, beside those of the paper."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
 from rich.table import Table
 
+from training.evaluation import ALL, MEAN, Row
 from training.metrics import Metrics, mean_metrics
 from training.reference import Figure, Method, published_figure
-
-MEAN = "mean"
 
 
 def metrics_table(
@@ -30,6 +29,12 @@ def metrics_table(
     table.add_section()
     table.add_row(MEAN, *_cells(mean_metrics(list(results.values())), figure))
     return table
+
+
+def paper_table(rows: Sequence[Row], method: Method, dataset: str | None) -> Table:
+    """What `evaluate` found for all defects of each category, beside the paper's figures if it has any."""
+    results = {row.category: row.metrics for row in rows if row.defects == ALL and row.category != MEAN}
+    return metrics_table(results, method, dataset)
 
 
 def _cells(metrics: Metrics, figure: Figure | None) -> list[str]:

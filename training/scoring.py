@@ -59,7 +59,8 @@ def raw_levels(
 ) -> Tensor:
     """Level maps (B, L, h, w) of gated errors as the experts give them, without calibration.
 
-    masks: components from files, bool (B, M, h, w), in place of the detector's own.
+    masks: components from files, bool (B, M, h, w), in place of the detector's own; no categories are then
+    needed.
     """
     detection = _detect(detector, pixels, categories, masks)
     zeros = torch.zeros(len(pixels), len(detector.experts), *detector.encoder.grid)

@@ -15,6 +15,7 @@ from training.anomalymoe.detector import AnomalyMoE
 Shape = tuple[int, ...]
 
 _WRAPPER = "module."
+_KEPT_AS = ("state_dict", "model")
 _ROUTER_OUTPUT = ("gating_network.gate.2.weight", "gating_network.gate.2.bias")
 _EXPERT = re.compile(r"^experts\.(\d+)\.")
 _RENAMED = (
@@ -32,18 +33,22 @@ class WeightsError(ValueError):
 def read_state(path: Path) -> dict[str, Tensor]:
     """A flat state dict from a safetensors or a .pth file; nothing but tensors is unpickled.
 
-    The `module.` that data-parallel training puts before every name is taken away.
+    The `module.` that data-parallel training puts before every name is taken away; what a training script
+    keeps beside a `state_dict` or `model` is passed over.
     Raises WeightsError when the file holds anything else.
     """
     try:
         if path.suffix == ".safetensors":
             return _unwrapped(load_file(path))
-        state: object = torch.load(path, map_location="cpu", weights_only=True)
+        content: object = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
         reason = " ".join(str(error).split())
         raise WeightsError(f"{path}: cannot be read as weights: {reason}") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f"{path}: not a flat state dict of tensors")
+    entries = content if isinstance(content, dict) else {}
+    state = next((entries[name] for name in _KEPT_AS if isinstance(entries.get(name), dict)), entries)
+    others = [str(name) for name, value in state.items() if not isinstance(value, Tensor)]
+    if others or not state:
+        raise WeightsError(f"{path}: not a flat state dict of tensors, it holds {_listed(others) or 'none'}")
     return _unwrapped({str(name): tensor for name, tensor in state.items()})
 
 
@@ -84,9 +89,13 @@ def load_strict(
     foreign_name: what `state` calls a tensor of the module. unused: further tensors that `state` must hold.
     Raises WeightsError naming, as `state` does, those that differ.
     """
-    unused = unused or {}
     ours = {foreign_name(name): (name, tuple(tensor.shape)) for name, tensor in module.state_dict().items()}
-    expected = {name: shape for name, (_, shape) in ours.items()} | dict(unused)
+    require_fit(state, {name: shape for name, (_, shape) in ours.items()} | dict(unused or {}))
+    module.load_state_dict({ours[name][0]: tensor for name, tensor in state.items() if name in ours})
+
+
+def require_fit(state: Mapping[str, Tensor], expected: Mapping[str, Shape]) -> None:
+    """Raise WeightsError naming the tensors of `state` that are missing, left over or of another shape."""
     reshaped = [
         f"{name} {tuple(state[name].shape)} instead of {expected[name]}"
         for name in sorted(expected.keys() & state.keys())
@@ -100,7 +109,6 @@ def load_strict(
     found = [f"{len(names)} {kind}: {_listed(names)}" for kind, names in problems if names]
     if found:
         raise WeightsError("; ".join(found))
-    module.load_state_dict({ours[name][0]: tensor for name, tensor in state.items() if name in ours})
 
 
 def _unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

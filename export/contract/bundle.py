@@ -5,49 +5,72 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
-from pydantic import ValidationError
 from safetensors import SafetensorError
 
-from export.contract.category import Category, dump_categories, parse_categories
-from export.contract.manifest import FileSpec, Manifest
+from export.contract.category import (
+    Category,
+    NormalScores,
+    dump_categories,
+    parse_categories,
+    parse_normal_scores,
+)
+from export.contract.manifest import TOKENIZER, FileSpec, Manifest
+from export.contract.manifest_file import (
+    MANIFEST,
+    BundleError,
+    dump_manifest,
+    manifest_digest,
+    parse_manifest,
+    read_bytes,
+)
 
-MANIFEST = "manifest.json"
 CATEGORIES = "categories.safetensors"
 
-
-class BundleError(ValueError):
-    """A bundle that must not be served; the message names the file."""
+AnyCategory = TypeVar("AnyCategory", bound=NormalScores)
 
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """A bundle whose every file had the size and SHA-256 of its manifest when it was read."""
+    """A bundle whose every file had the size and SHA-256 of its manifest when it was read.
+
+    digest: see `manifest_digest`. categories: the products of an anomalymoe bundle. class_scores: of a
+    moeclip bundle, the class names that normal pictures have calibrated. The other one is empty.
+    """
 
     folder: Path
     manifest: Manifest
     digest: str
     categories: dict[str, Category]
+    class_scores: dict[str, NormalScores]
 
     @classmethod
     def read(cls, folder: Path) -> "Bundle":
         """Check manifest, paths, sizes and hashes of all files, then the categories.
 
+        Files that the manifest does not list are never read.
+
         Raises BundleError naming the file at fault.
         """
-        try:
-            data = (folder / MANIFEST).read_bytes()
-        except OSError as error:
-            raise BundleError(f"{folder / MANIFEST}: {error.strerror}") from error
+        data = read_bytes(folder / MANIFEST)
         manifest = _read_manifest(folder, data)
         for path, spec in manifest.files.items():
             _verified(folder, path, spec)
-        categories = _read_categories(folder, manifest)
-        return cls(folder, manifest, f"sha256:{_sha256(data)}", categories)
+        categories, class_scores = _read_categories(folder, manifest)
+        return cls(folder, manifest, manifest_digest(data), categories, class_scores)
 
     def graph_bytes(self, key: str) -> bytes:
         """The bytes of one graph. Raises BundleError as `file_bytes`, KeyError when it does not exist."""
         return self.file_bytes(self.manifest.graphs[key].path)
+
+    def external_bytes(self, key: str) -> dict[str, bytes]:
+        """The weights of one graph that lie outside its file, by the name the graph calls them.
+
+        ONNX names them relative to the graph's own folder. Raises as `graph_bytes`.
+        """
+        graph = self.manifest.graphs[key]
+        return {PurePosixPath(path).name: self.file_bytes(path) for path in graph.external}
 
     def file_bytes(self, path: str) -> bytes:
         """The bytes of one listed file, checked again. Raises BundleError when it changed since `read`."""
@@ -57,7 +80,7 @@ class Bundle:
 
 
 def write_bundle(
-    folder: Path, manifest: Manifest, graphs: Mapping[str, bytes], categories: Iterable[Category] = ()
+    folder: Path, manifest: Manifest, graphs: Mapping[str, bytes], categories: Iterable[NormalScores] = ()
 ) -> Bundle:
     """Write a bundle beside `folder`, then move it there; an older bundle of that name is replaced.
 
@@ -69,25 +92,26 @@ def write_bundle(
     if known:
         contents[CATEGORIES] = dump_categories(known)
     manifest = manifest.model_copy(update={"files": {path: _spec(data) for path, data in contents.items()}})
-    contents[MANIFEST] = (manifest.model_dump_json(indent=2) + "\n").encode()
+    contents[MANIFEST] = dump_manifest(manifest)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
         fresh = Path(scratch) / "fresh"
         _write_files(fresh, contents)
         bundle = Bundle.read(fresh)
-        _replace(folder, fresh, Path(scratch) / "old")
+        replace_folder(folder, fresh, Path(scratch) / "old")
     return replace(bundle, folder=folder)
 
 
 def _write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
     folder.mkdir()
     for path, data in contents.items():
-        target = _inside(folder, path)
+        target = inside(folder, path)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
 
 
-def _replace(folder: Path, fresh: Path, old: Path) -> None:
+def replace_folder(folder: Path, fresh: Path, old: Path) -> None:
+    """Move `fresh` to `folder`; what was there goes to `old`, and back if that fails."""
     if folder.exists():
         folder.rename(old)
     try:
@@ -99,35 +123,38 @@ def _replace(folder: Path, fresh: Path, old: Path) -> None:
 
 
 def _read_manifest(folder: Path, data: bytes) -> Manifest:
-    try:
-        manifest = Manifest.model_validate_json(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "manifest"
-        raise BundleError(f"{folder / MANIFEST}: {field}: {first['msg']}") from error
-    used = {spec.path for spec in manifest.graphs.values()}
+    manifest = parse_manifest(data, folder / MANIFEST)
+    used = {path for spec in manifest.graphs.values() for path in (spec.path, *spec.external)}
     if manifest.categories:
         used.add(CATEGORIES)
+    if manifest.zero_shot:
+        used.add(TOKENIZER)
     unlisted = sorted(used - set(manifest.files))
     if unlisted:
         raise BundleError(f"{folder / unlisted[0]}: not listed under files in {MANIFEST}")
     return manifest
 
 
-def _read_categories(folder: Path, manifest: Manifest) -> dict[str, Category]:
+def _read_categories(folder: Path, manifest: Manifest) -> tuple[dict[str, Category], dict[str, NormalScores]]:
     if not manifest.categories:
-        return {}
+        return {}, {}
     where = folder / CATEGORIES
     data = _verified(folder, CATEGORIES, manifest.files[CATEGORIES])
     try:
-        categories = parse_categories(data)
+        categories = parse_categories(data) if manifest.kind == "anomalymoe" else {}
+        class_scores = parse_normal_scores(data) if manifest.kind == "moeclip" else {}
     except (ValueError, SafetensorError) as error:
         raise BundleError(f"{where}: {error}") from error
-    if set(categories) != set(manifest.categories):
-        raise BundleError(f"{where}: holds {sorted(categories)}, not {sorted(manifest.categories)}")
+    found = {*categories, *class_scores}
+    if found != set(manifest.categories):
+        raise BundleError(f"{where}: holds {sorted(found)}, not {sorted(manifest.categories)}")
     for category in categories.values():
         _check_fit(category, manifest, where)
-    return {name: categories[name] for name in manifest.categories}
+    return _in_order(categories, manifest), _in_order(class_scores, manifest)
+
+
+def _in_order(categories: dict[str, AnyCategory], manifest: Manifest) -> dict[str, AnyCategory]:
+    return {name: categories[name] for name in manifest.categories if name in categories}
 
 
 def _check_fit(category: Category, manifest: Manifest, where: Path) -> None:
@@ -163,7 +190,7 @@ def _sha256(data: bytes) -> str:
 
 
 def _verified(folder: Path, path: str, spec: FileSpec) -> bytes:
-    target = _inside(folder, path)
+    target = inside(folder, path)
     try:
         size = target.stat().st_size
         if size != spec.bytes:
@@ -176,7 +203,8 @@ def _verified(folder: Path, path: str, spec: FileSpec) -> bytes:
     return data
 
 
-def _inside(folder: Path, path: str) -> Path:
+def inside(folder: Path, path: str) -> Path:
+    """Where a path of the manifest lies. Raises BundleError when that is not within the folder."""
     relative = PurePosixPath(path)
     target = folder / relative
     if relative.is_absolute() or ".." in relative.parts or not relative.parts or "\\" in path:

@@ -1,12 +1,17 @@
 """What the engine expects of a runtime."""
 
 from collections.abc import Mapping
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from export.contract.manifest import TensorSpec
+
 Array: TypeAlias = npt.NDArray[np.generic]
+Device = Literal["auto", "cuda", "cpu"]
+Signature: TypeAlias = dict[str, TensorSpec]
+"""Inputs and outputs by name, a name instead of a size where an axis is dynamic."""
 
 
 class GraphError(RuntimeError):

@@ -8,14 +8,14 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
 import onnxruntime as ort
 
-from service.backends.base import Array, DeviceTensor, GraphError
-
-Device = Literal["auto", "cuda", "cpu"]
+from export.contract.manifest import TensorSpec
+from service.backends.base import Array, Device, DeviceTensor, GraphError, Signature
 
 _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
@@ -27,24 +27,39 @@ _CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 class OnnxGraph:
     """One ONNX graph in its own session.
 
-    name: how errors call the graph. threads: for one run, 0 = `usable_cores`.
+    name: how errors call the graph. threads: for one run, 0 = `usable_cores`. external: weights that lie
+    outside the file, by the name it calls them.
     Raises GraphError when the model cannot be loaded or CUDA is asked for and cannot be had.
     """
 
     def __init__(
-        self, model_bytes: bytes, device: Device = "auto", threads: int = 0, name: str = "graph"
+        self,
+        model_bytes: bytes,
+        device: Device = "auto",
+        threads: int = 0,
+        name: str = "graph",
+        external: Mapping[str, bytes] = MappingProxyType({}),
     ) -> None:
         self._name = name
-        providers = _providers(device)
+        providers, options = _providers(device), _options(threads)
         try:
-            self._session = ort.InferenceSession(model_bytes, _options(threads), providers=providers)
+            if external:
+                files, weights = list(external), list(external.values())
+                options.add_external_initializers_from_files_in_memory(
+                    files, weights, list(map(len, weights))
+                )
+            self._session = ort.InferenceSession(model_bytes, options, providers=providers)
         except Exception as error:  # ONNX Runtime's errors share no narrower base class
             raise GraphError(f"{name}: cannot be loaded: {error}") from error
         self.device: Literal["cuda", "cpu"] = "cuda" if _CUDA in self._session.get_providers() else "cpu"
         if device == "cuda" and self.device != "cuda":
             raise GraphError(f"{name}: device cuda was asked for, but ONNX Runtime cannot use it here")
-        self.inputs: tuple[str, ...] = tuple(argument.name for argument in self._session.get_inputs())
-        self.outputs: tuple[str, ...] = tuple(argument.name for argument in self._session.get_outputs())
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        self.inputs: tuple[str, ...] = tuple(argument.name for argument in inputs)
+        self.outputs: tuple[str, ...] = tuple(argument.name for argument in outputs)
+        self.signature: Signature = {
+            argument.name: _tensor_spec(argument.type, argument.shape) for argument in (*inputs, *outputs)
+        }
 
     def run(self, feeds: Mapping[str, Array | DeviceTensor]) -> dict[str, Array]:
         """Outputs by name, on the host. Raises GraphError when the runtime fails."""
@@ -86,6 +101,13 @@ def _providers(device: Device) -> list[str | tuple[str, dict[str, str]]]:
     if device != "cpu" and _CUDA in ort.get_available_providers():
         return [(_CUDA, _CUDA_OPTIONS), _CPU]
     return [_CPU]
+
+
+def _tensor_spec(kind: str, shape: list[int | str | None]) -> TensorSpec:
+    """From ONNX Runtime's words, as `tensor(float)` and None for an axis without a name."""
+    dtype = kind.removeprefix("tensor(").removesuffix(")")
+    axes = tuple("?" if size is None else size for size in shape)
+    return TensorSpec(dtype={"float": "float32", "double": "float64"}.get(dtype, dtype), shape=axes)
 
 
 def _options(threads: int) -> ort.SessionOptions:

@@ -1,15 +1,23 @@
 import hashlib
 import json
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from export.contract.bundle import Bundle, BundleError, write_bundle
+from export.contract.manifest_file import store_verification
+from export.contract.provenance import Verification
 from tests.tiny_bundle import make_tiny_bundle, tiny_category
+from tests.tiny_zero_shot_bundle import make_tiny_zero_shot_bundle, tiny_normal_scores
 
-GRAPHS = ("vision", "text", "head")
+VERIFIED = Verification(
+    at=datetime(2026, 1, 1, tzinfo=timezone.utc), tolerance=1e-4, largest={"head": 1e-7}, random=12, real=0
+)
 
 
 @pytest.fixture
@@ -39,6 +47,24 @@ def test_digest_changes_with_the_content(folder: Path, tmp_path: Path):
     other = make_tiny_bundle(tmp_path / "other", top_k=2)
     assert Bundle.read(folder).digest != Bundle.read(other).digest
     assert Bundle.read(folder).digest == Bundle.read(make_tiny_bundle(tmp_path / "again")).digest
+
+
+def test_digest_is_that_of_the_content_alone(folder: Path):
+    """Neither when it was made nor what was verified, nor the order of fields; anything else is."""
+    digest = Bundle.read(folder).digest
+    change_manifest(folder, lambda manifest: manifest.update(created="2026-02-03T04:05:06Z"))
+    assert Bundle.read(folder).digest == digest
+    change_manifest(folder, lambda manifest: manifest.update(source={"weights": "others"}))
+    assert Bundle.read(folder).digest != digest
+
+
+def test_a_verification_is_stored_beside_the_same_digest(folder: Path):
+    before = Bundle.read(folder)
+    store_verification(folder, VERIFIED)
+    after = Bundle.read(folder)
+    assert after.manifest == before.manifest.model_copy(update={"verified": VERIFIED})
+    assert after.digest == before.digest
+    assert not [path for path in folder.iterdir() if path.name.endswith(".part")]
 
 
 def test_changed_byte_is_found(folder: Path):
@@ -82,7 +108,11 @@ def test_manifest_that_is_not_json(folder: Path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda manifest: manifest.update(schema_version=2), "schema_version"),
+        (
+            lambda manifest: manifest.update(schema_version=2),
+            r"manifest\.json: made by a newer version: schema_version is 2, this one reads up to 1",
+        ),
+        (lambda manifest: manifest.update(schema_version=0), "schema_version"),
         (lambda manifest: manifest.update(surprise=1), "surprise"),
         (lambda manifest: manifest["graphs"].pop("head"), "missing head"),
         (lambda manifest: manifest["graphs"].pop("expert-patch-1"), "missing expert-patch-1"),
@@ -95,7 +125,27 @@ def test_manifest_that_is_not_json(folder: Path):
         (lambda manifest: manifest.update(experts=[]), "at least one"),
         (
             lambda manifest: manifest["graphs"]["backbone"]["outputs"]["cls"].update(shape=["B", 9]),
-            "'brick' has width 8, not 9",
+            r"graphs/router\.onnx: cls has shape .*, where 8 must be 9",
+        ),
+        (
+            lambda manifest: manifest["graphs"]["head"]["outputs"]["map"].update(shape=["B", 28, 27]),
+            r"graphs/head\.onnx: map has shape .*, where 27 must be 28",
+        ),
+        (
+            lambda manifest: manifest["graphs"]["expert-patch-1"]["inputs"]["rows"].update(shape=[2]),
+            r"graphs/expert-patch-1\.onnx: rows has shape \(2,\), where 2 must be dynamic",
+        ),
+        (
+            lambda manifest: manifest["graphs"]["backbone"]["inputs"]["image"].update(dtype="float32"),
+            r"graphs/backbone\.onnx: image is float32, not uint8",
+        ),
+        (
+            lambda manifest: manifest["graphs"]["expert-global-0"]["inputs"].pop("features"),
+            r"graphs/expert-global-0\.onnx: has \['image', 'rows'\]",
+        ),
+        (
+            lambda manifest: manifest["graphs"]["router"]["outputs"]["gates"].update(shape=["B"]),
+            r"graphs/router\.onnx: gates has shape .*, not 2 axes",
         ),
     ],
 )
@@ -171,12 +221,53 @@ def test_old_bundle_is_put_back_when_the_new_one_cannot_be_moved(
     assert Bundle.read(folder).digest == before.digest
 
 
-def test_bundle_without_experts_or_categories(folder: Path, tmp_path: Path):
-    """A zero-shot bundle has neither, and brings files that are no graphs."""
-    whole = Bundle.read(folder)
-    graphs = {key: whole.manifest.graphs["head"].model_copy(update={"path": key}) for key in GRAPHS}
-    update = {"kind": "moeclip", "graphs": graphs, "experts": (), "categories": ()}
-    contents = {**dict.fromkeys(GRAPHS, b"graph"), "tokenizer.json": b"{}"}
-    bundle = write_bundle(tmp_path / "clip", whole.manifest.model_copy(update=update), contents)
-    assert bundle.categories == {}
-    assert bundle.file_bytes("tokenizer.json") == b"{}"
+@pytest.fixture
+def zero_shot(tmp_path: Path) -> Path:
+    return make_tiny_zero_shot_bundle(tmp_path / "clip", calibrated=("slate",))
+
+
+def test_zero_shot_bundle_without_class_scores(tmp_path: Path):
+    bundle = Bundle.read(make_tiny_zero_shot_bundle(tmp_path / "clip"))
+    assert (bundle.categories, bundle.class_scores, bundle.manifest.experts) == ({}, {}, ())
+    assert bundle.manifest.zero_shot is not None
+    assert bundle.manifest.zero_shot.threshold == 0.5
+    tokenizer = Tokenizer.from_str(bundle.file_bytes("tokenizer.json").decode())
+    assert tokenizer.encode("A damaged brick").ids == [7, 1, 5, 2, 8, *[0] * 7]
+
+
+def test_zero_shot_bundle_with_class_scores(zero_shot: Path):
+    bundle = Bundle.read(zero_shot)
+    assert (bundle.categories, list(bundle.class_scores)) == ({}, ["slate"])
+    np.testing.assert_array_equal(bundle.class_scores["slate"].peaks, tiny_normal_scores("slate").peaks)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda manifest: manifest.update(zero_shot=None), "zero_shot: belongs to kind 'moeclip'"),
+        (lambda manifest: manifest["zero_shot"].update(normal=["whole"]), "'whole' has not exactly one {}"),
+        (lambda manifest: manifest["zero_shot"].update(abnormal=[]), "zero_shot.abnormal"),
+        (lambda manifest: manifest["zero_shot"].update(context_length=77), "context_length: 77, but"),
+        (lambda manifest: manifest["files"].pop("tokenizer.json"), "tokenizer.json: not listed"),
+        (lambda manifest: manifest.update(categories=["brick"]), r"holds \['slate'\], not \['brick'\]"),
+    ],
+)
+def test_inconsistent_zero_shot_manifest_is_refused(
+    zero_shot: Path, change: Callable[[dict[str, Any]], object], message: str
+):
+    change_manifest(zero_shot, change)
+    with pytest.raises(BundleError, match=message):
+        Bundle.read(zero_shot)
+
+
+def test_changed_tokenizer_is_found(zero_shot: Path):
+    (zero_shot / "tokenizer.json").write_text("{}")
+    with pytest.raises(BundleError, match=r"tokenizer\.json: has 2 bytes"):
+        Bundle.read(zero_shot)
+
+
+def test_prompts_belong_to_a_zero_shot_bundle(folder: Path):
+    prompts = {"context_length": 12, "normal": ["{}"], "abnormal": ["damaged {}"]}
+    change_manifest(folder, lambda manifest: manifest.update(zero_shot=prompts))
+    with pytest.raises(BundleError, match="zero_shot: belongs to kind 'moeclip'"):
+        Bundle.read(folder)

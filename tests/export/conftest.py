@@ -6,9 +6,11 @@ from typing import NamedTuple
 import pytest
 from typer.testing import CliRunner, Result
 
+from export.build import Choice, build_bundle
 from export.cli import app
 from export.contract.bundle import Bundle
-from tests.training.tiny_run import tiny_checkpoint
+from export.forms import Form
+from tests.training.tiny_run import tiny_checkpoint, write_data
 from training.checkpoint import Checkpoint, save_checkpoint
 
 
@@ -22,11 +24,25 @@ class Exported(NamedTuple):
 
 
 @pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of both products, test pictures among them."""
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def scripted(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The same checkpoint as TorchScript, which is made in a moment."""
+    output = tmp_path_factory.mktemp("scripted") / "tiny"
+    choice = Choice(Form("torchscript"), keep_unused=True)
+    return build_bundle(tiny_checkpoint(), output, "tiny", "3", choice)
+
+
+@pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     root = tmp_path_factory.mktemp("exported")
     folder, output = root / "run", root / "bundles" / "tiny"
     checkpoint = tiny_checkpoint()
     save_checkpoint(folder, checkpoint.config, checkpoint.detector, checkpoint.categories.values(), {})
-    answer = CliRunner().invoke(app, ["build", str(folder), str(output), "--version", "3"])
+    answer = CliRunner().invoke(app, ["build", str(folder), str(output), "--version", "3", "--keep-unused"])
     assert answer.exit_code == 0, answer.output
     return Exported(checkpoint, folder, Bundle.read(output), answer)

@@ -5,8 +5,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from export.build import expert_specs
+from export.active import expert_specs
 from export.contract.manifest import LEVELS
+from export.contract.provenance import LeftOut
 from service.backends.onnx import OnnxGraph
 from service.engine import Engine, Outcome, Picture
 from tests.export.conftest import Exported
@@ -78,7 +79,10 @@ def test_the_manifest_tells_what_was_exported(exported: Exported) -> None:
     assert manifest.map_size == (SIZE, SIZE)
     assert manifest.categories == PRODUCTS
     assert manifest.calibration.alpha == config.calibration.alpha
-    assert manifest.experts == expert_specs(exported.checkpoint.detector)
+    assert manifest.experts == expert_specs(exported.checkpoint.detector, exported.checkpoint.categories)
+    assert (manifest.format, manifest.precision, manifest.left_out) == ("onnx", "fp32", LeftOut())
+    assert {graph.opset for graph in manifest.graphs.values()} == {18}
+    assert all(manifest.graphs[expert.graph].macs for expert in manifest.experts)
     assert manifest.source == {"backbone": "offline", "training_steps": config.train.steps}
     assert manifest.created.tzinfo is not None
 

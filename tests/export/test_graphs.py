@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from export.build import expert_specs
+from export.active import expert_specs
 from export.contract.manifest import REQUIRED_GRAPHS
-from export.graphs import Part, detector_parts, dynamic_axes, example_tensors
+from export.graphs import Part, detector_parts, example_tensors
 from tests.training.tiny_run import GRID, SIZE, WIDTH, tiny_checkpoint
 from training.anomalymoe.detector import AnomalyMoE, Scene
 from training.anomalymoe.head import Head
@@ -72,7 +72,7 @@ def test_examples_have_the_shapes_of_a_batch_in_which_some_chose_the_expert(
 def test_every_batch_axis_is_dynamic(parts: dict[str, Part]) -> None:
     for part in parts.values():
         for name in (*part.inputs, *part.outputs):
-            assert dynamic_axes(name)[0] in ("B", "b"), name
+            assert part.axes[name][0] in ("B", "b"), name
 
 
 @torch.no_grad()

@@ -2,14 +2,19 @@
 
 from copy import deepcopy
 from dataclasses import replace
-from math import nan
+from math import inf, nan
+from pathlib import Path
 
 import pytest
 import torch
 
-from export.verify import BATCHES, TOLERANCE, Difference, compare
+from export.accuracy import Accuracy
+from export.contract.bundle import Bundle
+from export.verify import BATCHES, END_TO_END, Comparison, Difference, compare
 from tests.export.conftest import Exported
+from tests.training.tiny_run import PRODUCTS, quiet_progress
 from training.checkpoint import Checkpoint
+from training.data import DataError
 
 EXPERTS = {
     "experts.0": "expert-patch-0",
@@ -18,6 +23,7 @@ EXPERTS = {
     "experts.3": "expert-component-1",
     "experts.4": "expert-global-0",
 }
+TOLERANCE = 1e-4
 
 
 def tampered(checkpoint: Checkpoint, prefix: str, share: float = 0.05) -> Checkpoint:
@@ -31,33 +37,89 @@ def tampered(checkpoint: Checkpoint, prefix: str, share: float = 0.05) -> Checkp
     return replace(checkpoint, detector=detector)
 
 
-def refused(exported: Exported, checkpoint: Checkpoint) -> set[str]:
-    return {one.graph for one in compare(exported.bundle, checkpoint) if not one.is_accepted}
+def compared(bundle: Bundle, checkpoint: Checkpoint, data: Path | None = None) -> Comparison:
+    return compare(bundle, checkpoint, data, quiet_progress())
 
 
-def test_an_honest_bundle_is_accepted_in_every_graph_and_batch(exported: Exported) -> None:
-    differences = list(compare(exported.bundle, exported.checkpoint))
-    assert all(one.is_accepted for one in differences)
-    assert {(one.graph, one.batch) for one in differences} == {
-        (graph, batch) for graph in exported.bundle.manifest.graphs for batch in BATCHES
+def refused(bundle: Bundle, checkpoint: Checkpoint) -> set[str]:
+    """The graphs that differ too much."""
+    largest = compared(bundle, checkpoint).largest()
+    return {name for name, value in largest.items() if not value <= TOLERANCE} - set(END_TO_END)
+
+
+def comparison(largest: float, tolerance: float | None = TOLERANCE, drop: float | None = None) -> Comparison:
+    accuracy = [] if drop is None else [Accuracy("tile", 0.9, 0.9 - drop / 100)]
+    return Comparison(tolerance, [Difference("head", "random", 1, largest)], accuracy)
+
+
+@pytest.mark.parametrize("form", ["onnx", "torchscript"])
+def test_an_honest_bundle_is_accepted_on_random_and_real_pictures_in_every_batch(
+    exported: Exported, scripted: Bundle, data: Path, form: str
+) -> None:
+    bundle = exported.bundle if form == "onnx" else scripted
+    result = compared(bundle, exported.checkpoint, data)
+    assert result.complaints() == []
+    assert {(one.subject, one.pictures, one.batch) for one in result.differences} == {
+        (subject, pictures, batch)
+        for subject in (*bundle.manifest.graphs, *END_TO_END)
+        for pictures in ("random", "real")
+        for batch in BATCHES
     }
+    assert [one.category for one in result.accuracy] == list(PRODUCTS)
+    assert all(abs(one.drop) < 1e-6 for one in result.accuracy)
+    verified = result.verification()
+    assert (verified.tolerance, verified.random, verified.real) == (TOLERANCE, 12, 12)
+    assert set(verified.auroc) == set(PRODUCTS)
+    assert {"torch", "onnxruntime"} <= set(verified.versions)
 
 
 @pytest.mark.parametrize("prefix", ["experts.0", "experts.2", "experts.4"])
-def test_a_changed_expert_is_found_and_only_that_one(exported: Exported, prefix: str) -> None:
-    assert refused(exported, tampered(exported.checkpoint, prefix)) == {EXPERTS[prefix]}
+def test_a_changed_expert_is_found_and_only_that_one(
+    exported: Exported, scripted: Bundle, prefix: str
+) -> None:
+    changed = tampered(exported.checkpoint, prefix)
+    assert refused(exported.bundle, changed) == {EXPERTS[prefix]}
+    assert refused(scripted, changed) == {EXPERTS[prefix]}
 
 
 def test_a_changed_router_is_found(exported: Exported) -> None:
     """By so much that other experts are chosen: equal choices with equal weights would be no difference."""
-    assert refused(exported, tampered(exported.checkpoint, "router.gate", share=5.0)) == {"router"}
+    assert refused(exported.bundle, tampered(exported.checkpoint, "router.gate", share=5.0)) == {"router"}
 
 
 def test_a_changed_encoder_is_found(exported: Exported) -> None:
-    assert "backbone" in refused(exported, tampered(exported.checkpoint, "encoder.blocks"))
+    assert "backbone" in refused(exported.bundle, tampered(exported.checkpoint, "encoder.blocks"))
+
+
+def test_another_calibration_is_found_end_to_end_alone(exported: Exported) -> None:
+    categories = {
+        name: replace(one, error_scale=2 * one.error_scale)
+        for name, one in exported.checkpoint.categories.items()
+    }
+    bundle = replace(exported.bundle, categories=categories)
+    complaints = compared(bundle, exported.checkpoint).complaints()
+    assert complaints == ["differs by more than 0.0001 in map, score"]
 
 
 def test_differences_within_the_tolerance_are_accepted_and_nan_never() -> None:
-    assert Difference("head", 1, TOLERANCE).is_accepted
-    assert not Difference("head", 1, 1.01 * TOLERANCE).is_accepted
-    assert not Difference("head", 1, nan).is_accepted
+    assert comparison(TOLERANCE).complaints() == []
+    for wrong in (1.01 * TOLERANCE, nan, inf):
+        assert comparison(wrong).complaints() == ["differs by more than 0.0001 in head"]
+
+
+def test_without_a_tolerance_the_auroc_decides() -> None:
+    assert comparison(0.3, None, drop=0.49).complaints() == []
+    assert comparison(0.3, None, drop=-2).complaints() == []
+    assert comparison(0.3, None, drop=0.51).complaints() == [
+        "AUROC of tile drops by 0.51 points, 0.5 are accepted"
+    ]
+    assert "test pictures are needed" in comparison(0.3, None).complaints()[0]
+    assert "head" in comparison(nan, None, drop=0).complaints()[0]
+    assert "AUROC" in comparison(0.3, None, drop=nan).complaints()[0]
+
+
+def test_test_pictures_of_one_kind_do_not_suffice(exported: Exported, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "disc" / "test").mkdir(parents=True)
+    (tmp_path / "disc" / "test" / "good").symlink_to(data / "disc" / "test" / "good")
+    with pytest.raises(DataError, match="'disc' needs good and defective test pictures"):
+        compared(exported.bundle, exported.checkpoint, tmp_path)

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tests.training.anomalymoe.tiny import centres, pictures, tiny_model
+from tests.training.anomalymoe.tiny import centres, pictures, spread_choices, tiny_model
 from training.anomalymoe.config import EirConfig, EsbConfig
 from training.anomalymoe.objective import Losses, Objective
 from training.distributed import is_main, process_group, rank, sum_gradients, world_size
@@ -20,6 +20,7 @@ def tiny_objective() -> Objective:
     """Nothing random, weights that let every term count, and a tight capacity."""
     torch.manual_seed(0)
     model = tiny_model(esb=EsbConfig(weight=1.0, capacity_factor=0.5), eir=EirConfig(weight=1.0, hidden=8))
+    spread_choices(model, pictures(BATCH))
     return Objective(model).eval()
 
 

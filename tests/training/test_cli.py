@@ -100,7 +100,7 @@ def test_stopping_says_how_to_go_on(fitted: Fitted, tmp_path: Path, monkeypatch:
         ["evaluate", "nowhere", "--data", "."],
         ["evaluate", ".", "--data", ".", "--protocol", "half"],
         ["evaluate", ".", "--data", ".", "--masks", "."],
-        ["import-weights", "nowhere.pth", "--output", "run"],
+        ["import-weights", "nowhere.pth"],
         ["calibrate", "nowhere", "--data", "."],
         ["analyse", ".", "--data", "."],
         ["macs", "--backbone", "resnet"],
@@ -121,7 +121,9 @@ def test_evaluate_prints_and_writes_the_figures(fitted: Fitted, tmp_path: Path) 
     assert result.exit_code == 0, result.output
     for word in ("disc", "square", "mean", "logical_missing", "AUPRO"):
         assert word in result.stdout
-    assert {row["category"] for row in json.loads(output.read_text())} == {"disc", "square", "mean"}
+    written = json.loads(output.read_text())
+    assert {row["category"] for row in written["rows"]} == {"disc", "square", "mean"}
+    assert written["protocol"] == {"view": "full", "masks": None, "normalise": "calibrated"}
 
 
 def test_evaluate_names_what_is_missing(fitted: Fitted, tmp_path: Path) -> None:
@@ -152,6 +154,17 @@ def test_evaluate_under_the_protocol_of_the_paper_says_so(fitted: Fitted) -> Non
     caption = " ".join(result.stdout.split())
     assert "centre crop of 7/8" in caption
     assert "over the TEST SET, for reproducing papers only" in caption
+
+
+def test_evaluate_shows_the_figures_of_the_paper_beside_ours(fitted: Fitted) -> None:
+    arguments = ["evaluate", str(fitted.folder), "--data", str(fitted.data), "--beside", "mvtec ad"]
+    result = runner.invoke(cli.app, arguments)
+    assert result.exit_code == 0, result.output
+    mean = [line for line in result.stdout.splitlines() if line.startswith("│ mean")][-1]
+    assert mean.split("│")[2].endswith(" / 99.5 ")
+    result = runner.invoke(cli.app, [*arguments[:-1], "my parts"])
+    assert result.exit_code == 2
+    assert "MVTec LOCO" in result.stderr
 
 
 def test_evaluate_names_a_picture_without_component_masks(fitted: Fitted, tmp_path: Path) -> None:
@@ -233,6 +246,14 @@ def test_macs_prints_and_writes_the_counts(settings: Path, tmp_path: Path) -> No
     written = json.loads(output.read_text())
     assert written["experts"].keys() == {"patch", "component", "global"}
     assert in_words(written["dense"]) in result.stdout
+
+
+def test_settings_that_no_model_has_are_named(settings: Path) -> None:
+    settings.write_text(
+        settings.read_text().replace('"heads":2,"mlp_ratio":4.0', '"heads":5,"mlp_ratio":4.0')
+    )
+    found = reason(runner.invoke(cli.app, ["macs", "--config", str(settings)]))
+    assert "settings: width must be a multiple of heads, got 36 and 5" in found
 
 
 def test_macs_names_a_wrong_setting(settings: Path) -> None:

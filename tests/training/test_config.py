@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from export.contract.manifest import InputSpec
 from tests.training.anomalymoe.tiny import vit_config
-from tests.training.tiny_run import tiny_config
+from tests.training.tiny_run import tiny_config, vit_run_config
 from training.config import BackboneName, FitConfig, TrainConfig, preset
 
 
@@ -30,6 +30,18 @@ def test_presets_survive_json(name: BackboneName) -> None:
 def test_settings_that_do_not_fit_together_are_refused(field: str, changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=field):
         tiny_config(**changes)
+
+
+def test_blocks_are_shared_evenly_between_fuse_groups() -> None:
+    config = vit_run_config()
+    two_groups = config.encoder.model_copy(update={"fuse_groups": ((1,), (2,))})
+    assert FitConfig.model_validate(config.model_dump() | {"encoder": two_groups.model_dump()})
+    patch = config.detector.patch.model_copy(update={"depth": 3})
+    detector = config.detector.model_copy(update={"patch": patch}).model_dump()
+    with pytest.raises(ValidationError, match=r"detector.patch.depth must be a multiple of the 2 .* got 3"):
+        FitConfig.model_validate(
+            config.model_dump() | {"encoder": two_groups.model_dump(), "detector": detector}
+        )
 
 
 def test_a_batch_is_made_of_equal_parts() -> None:

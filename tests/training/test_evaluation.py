@@ -134,7 +134,7 @@ def test_the_figures_are_printed_in_percent_and_written_as_shares(rows: list[Row
     line = next(line for line in capture.get().splitlines() if "disc" in line and " all " in line)
     assert rows[0].metrics.image_auroc is not None
     assert f" {100 * rows[0].metrics.image_auroc:.1f} " in line
-    written = json.loads(rows_json(rows))
+    written = json.loads(rows_json(rows))["rows"]
     assert len(written) == len(rows)
     assert written[0]["metrics"]["image_auroc"] == rows[0].metrics.image_auroc
     assert written[0]["level_auroc"].keys() == {"patch", "component", "global"}

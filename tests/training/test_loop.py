@@ -153,7 +153,44 @@ def exact_trainer(**changes: Any) -> Trainer:
     detector = checkpoint.detector
     silent = {"esb": EsbConfig(weight=0), "eir": EirConfig(weight=0)}
     detector.config = detector.config.model_copy(update=silent)
-    return Trainer(Objective(detector).eval(), data(checkpoint), None, config(gradient_clip=1e9, **changes))
+    return Trainer(
+        Objective(detector).eval(), data(checkpoint), None, config(**{"gradient_clip": 1e9} | changes)
+    )
+
+
+def test_experts_learn_in_training_mode() -> None:
+    """Else neither noise nor dropout keeps them from copying."""
+    checkpoint = tiny_checkpoint()
+    modes: set[bool] = set()
+
+    def note(module: torch.nn.Module, _inputs: object) -> None:
+        if torch.is_grad_enabled():
+            modes.add(module.training)
+
+    for expert in checkpoint.detector.experts:
+        expert.register_forward_pre_hook(note)
+    train_experts(checkpoint.detector, data(checkpoint), config(steps=2), lambda *_: None, no_resume())
+    assert modes == {True}
+
+
+def test_a_step_moves_the_estimators_too() -> None:
+    checkpoint = tiny_checkpoint()
+    trainer = Trainer(Objective(checkpoint.detector).train(), data(checkpoint), None, config())
+    estimators = trainer.objective.repulsion
+    before = {name: one.clone() for name, one in estimators.state_dict().items()}
+    trainer.step(1, np.arange(4) * 3)
+    assert before
+    assert not any(torch.equal(one, before[name]) for name, one in estimators.state_dict().items())
+
+
+def test_gradients_are_clipped_to_their_norm() -> None:
+    free, clipped = exact_trainer(), exact_trainer(gradient_clip=1e-3)
+    norms = []
+    for trainer in (free, clipped):
+        trainer.step(1, np.arange(4) * 3)
+        norms.append(torch.stack([one.norm() for one in gradients(trainer).values()]).norm().item())
+    assert norms[0] > 1e-2
+    assert norms[1] == pytest.approx(1e-3, rel=1e-3)
 
 
 def gradients(trainer: Trainer) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """Protocols of evaluation: each changes what it says and nothing else."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tests.training.tiny_run import GRID, PRODUCTS, SIZE, quiet_progress
 from training.checkpoint import Checkpoint, load_checkpoint
 from training.component_masks import component_masks
 from training.data import DataError, Sample, find_samples
-from training.evaluation import evaluate_checkpoint, rows_table, score_samples
+from training.evaluation import evaluate_checkpoint, rows_json, rows_table, score_samples
 from training.protocol import PAPER_CROP, Protocol, min_max, prepared
 
 CELL = SIZE // GRID[0]
@@ -136,6 +137,18 @@ def test_the_paper_view_needs_no_calibration_for_test_minmax(checkpoint: Checkpo
     assert paper.categories is checkpoint.categories
 
 
+def test_masks_from_files_need_no_calibrated_products(
+    checkpoint: Checkpoint, fitted: Fitted, samples: list[Sample], tmp_path: Path
+) -> None:
+    masks = write_masks(tmp_path, samples, quarters())
+    protocol = Protocol(masks=masks, normalise="test-minmax")
+    rows, uncalibrated = (
+        evaluate_checkpoint(one, fitted.data / "disc", quiet_progress(), protocol)
+        for one in (checkpoint, replace(checkpoint, categories={}))
+    )
+    assert rows == uncalibrated
+
+
 def test_masks_with_calibrated_errors_are_refused() -> None:
     with pytest.raises(ValueError, match="masks parts need normalise test-minmax"):
         Protocol(masks=Path("parts"))
@@ -145,6 +158,8 @@ def test_the_caption_says_what_differs_from_the_service(checkpoint: Checkpoint, 
     protocol = Protocol(view="paper", normalise="test-minmax")
     rows = evaluate_checkpoint(checkpoint, fitted.data / "disc", quiet_progress(), protocol)
     console = Console(width=300)
+    written = json.loads(rows_json(rows, protocol))["protocol"]
+    assert written == {"view": "paper", "masks": None, "normalise": "test-minmax"}
     for shown, is_said in ((protocol, True), (Protocol(), False)):
         with console.capture() as capture:
             console.print(rows_table(rows, shown))

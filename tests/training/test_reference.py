@@ -4,7 +4,7 @@ from statistics import mean
 
 import pytest
 
-from training.reference import Figure, published_figure, reference_figures
+from training.reference import Figure, find_dataset, published_figure, reference_figures
 
 
 @pytest.mark.parametrize(
@@ -82,3 +82,19 @@ def test_published_figure_of_a_category():
 def test_an_unknown_table_names_the_kept_ones():
     with pytest.raises(ValueError, match=r"no table 4 of 'moeclip'; there are anomalymoe 1.*moeclip 15"):
         reference_figures("moeclip", 4)
+
+
+@pytest.mark.parametrize(
+    ("method", "folder", "dataset"),
+    [
+        ("moeclip", "mvtec", "MVTec-AD"),
+        ("moeclip", "VisA_20220922", "VisA"),
+        ("moeclip", "HeadCT", "Head CT"),
+        ("moeclip", "RESC", "Retina OCT"),
+        ("anomalymoe", "RESC", "RESC"),
+        ("anomalymoe", "headct", None),
+        ("moeclip", "my parts", None),
+    ],
+)
+def test_data_sets_are_found_by_the_name_of_their_folder(method, folder, dataset):
+    assert find_dataset(method, folder) == dataset

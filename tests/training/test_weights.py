@@ -20,6 +20,13 @@ def test_the_released_layout_restores_a_model():
         assert torch.equal(target.state_dict()[name], tensor), name
 
 
+def test_half_precision_fills_the_parameters_in_their_own():
+    source, target = tiny_model(seed=1), tiny_model(seed=2)
+    load_released(target, {name: tensor.half() for name, tensor in released_layout(source).items()})
+    for name, tensor in source.state_dict().items():
+        assert torch.equal(target.state_dict()[name], tensor.half().float()), name
+
+
 def test_every_problem_is_named():
     model = tiny_model()
     released = released_layout(model)
@@ -74,13 +81,18 @@ def test_files_are_read_without_unpickling(tmp_path):
     for name in ("a.safetensors", "a.pth"):
         assert torch.equal(read_state(tmp_path / name)["a"], state["a"])
     torch.save({"module.a": state["a"]}, tmp_path / "wrapped.pth")
-    assert list(read_state(tmp_path / "wrapped.pth")) == ["a"]
+    for kept_as in ("state_dict", "model"):
+        torch.save({kept_as: {"module.a": state["a"]}, "epoch": 3}, tmp_path / f"{kept_as}.pth")
+    for name in ("wrapped", "state_dict", "model"):
+        assert list(read_state(tmp_path / f"{name}.pth")) == ["a"]
     with (tmp_path / "evil.pth").open("wb") as file:
         pickle.dump(print, file, protocol=2)
-    torch.save({"model": state}, tmp_path / "nested.pth")
+    torch.save({"a": {"b": state["a"]}, "epoch": 3}, tmp_path / "nested.pth")
+    torch.save([state["a"]], tmp_path / "list.pth")
     for name, message in (
         ("evil.pth", "cannot be read"),
-        ("nested.pth", "flat state dict"),
+        ("nested.pth", "flat state dict of tensors, it holds a, epoch"),
+        ("list.pth", "flat state dict"),
         ("none.pth", "cannot be"),
         ("none.safetensors", "cannot be"),
     ):

@@ -63,13 +63,13 @@ def one_of_each(samples: Sequence[Sample]) -> list[Sample]:
     return list(families.values())
 
 
-def draw_sheet(columns: Sequence[Column], rows: Sequence[str]) -> Image.Image:
+def draw_sheet(columns: Sequence[Column], rows: Sequence[str], legend: str = LEGEND) -> Image.Image:
     """The given rows of all columns, with their names, the kinds of defects and a legend."""
     height, width = columns[0].tiles[rows[0]].shape[:2]
     headings = [text_width(text) for one in columns for text in (one.category, one.kind)]
     left, top, step = max(map(text_width, rows)) + 2 * GAP, 2 * LINE, max(width, *headings) + 2 * GAP
     size = (
-        max(left + len(columns) * step, text_width(LEGEND) + 2 * GAP),
+        max(left + len(columns) * step, text_width(legend) + 2 * GAP),
         top + len(rows) * (height + GAP) + LINE,
     )
     sheet = Image.new("RGB", size, "white")
@@ -82,7 +82,7 @@ def draw_sheet(columns: Sequence[Column], rows: Sequence[str]) -> Image.Image:
             sheet.paste(Image.fromarray(column.tiles[name]), (x, top + row * (height + GAP)))
     for row, name in enumerate(rows):
         write(canvas, (left - GAP, top + row * (height + GAP) + height // 2), name, anchor="rm")
-    write(canvas, (GAP, size[1] - LINE), LEGEND, anchor="la")
+    write(canvas, (GAP, size[1] - LINE), legend, anchor="la")
     return sheet
 
 
@@ -92,7 +92,7 @@ def _column(checkpoint: Checkpoint, sample: Sample, maps_LHW: npt.NDArray[np.flo
     threshold = pixel_threshold(checkpoint.categories[sample.category], checkpoint)
     tiles = {
         "picture": picture,
-        "truth": picture if truth is None else _blend(picture, truth.astype(np.float32), _TRUTH),
+        "truth": mark_truth(picture, truth),
         **{level: overlay(picture, one, threshold) for level, one in zip(LEVELS, maps_LHW, strict=True)},
         "sum": overlay(picture, maps_LHW.sum(0), threshold),
     }
@@ -130,9 +130,15 @@ def overlay(picture: Tile, raw: npt.NDArray[np.float32], threshold: float) -> Ti
     height, width = picture.shape[:2]
     shown = Image.fromarray(display_score(raw, threshold))
     heat = np.asarray(shown.resize((width, height), Image.Resampling.BILINEAR))
-    return _blend(picture, np.clip(2 * heat - 0.5, 0, 1), _HOT)
+    return blend(picture, np.clip(2 * heat - 0.5, 0, 1), _HOT)
 
 
-def _blend(picture: Tile, weight: npt.NDArray[np.floating], colour: npt.NDArray[np.float64]) -> Tile:
+def mark_truth(picture: Tile, truth: npt.NDArray[np.bool_] | None) -> Tile:
+    """The picture with its true defects blue; as it is where they are unknown."""
+    return picture if truth is None else blend(picture, truth.astype(np.float32), _TRUTH)
+
+
+def blend(picture: Tile, weight: npt.NDArray[np.floating], colour: npt.NDArray[np.float64]) -> Tile:
+    """The picture in the colour, where the weight (H, W) is 1, and as it is where it is 0."""
     share = _STRENGTH * weight[..., None]
     return (picture * (1 - share) + colour * share).astype(np.uint8)

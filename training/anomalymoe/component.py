@@ -11,15 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.anomalymoe.config import ComponentConfig
-from training.anomalymoe.expert import ExpertOutput, cosine_distance, target_patches
+from training.anomalymoe.expert import ExpertOutput, cosine_distance, init_linear, target_patches
 
 
 class ComponentExpert(nn.Module):
-    """MLP autoencoder D -> hidden -> code -> code -> code -> hidden -> D of component embeddings.
-
-    The layers keep their default initialisation: without norms or residuals, weights of std 0.01 would shrink
-    six layers' signal to nothing.
-    """
+    """MLP autoencoder D -> hidden -> code -> code -> code -> hidden -> D of component embeddings."""
 
     def __init__(self, width: int, prefix_tokens: int, config: ComponentConfig) -> None:
         super().__init__()
@@ -41,6 +37,7 @@ class ComponentExpert(nn.Module):
             nn.Dropout(config.dropout),
             nn.Linear(config.hidden, width),
         )
+        self.apply(init_linear)
 
     def forward(self, features_bTF: Tensor, masks_bMhw: Tensor, dilation: int = 1) -> ExpertOutput:
         """Eq. 7 over the components present in the picture, painted back on their patches.

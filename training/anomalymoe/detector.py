@@ -13,9 +13,9 @@ from export.contract.manifest import LEVELS, Level
 from training.anomalymoe.component import ComponentExpert, assign
 from training.anomalymoe.config import AnomalyMoEConfig, GlobalConfig
 from training.anomalymoe.encoder import Encoder, EncoderOutput
-from training.anomalymoe.expert import ExpertOutput, target_patches
-from training.anomalymoe.global_ import GlobalExpert
-from training.anomalymoe.patch import PatchExpert, init_linear
+from training.anomalymoe.expert import ExpertOutput, init_linear, target_patches
+from training.anomalymoe.global_ import GlobalExpert, check_network
+from training.anomalymoe.patch import PatchExpert
 from training.anomalymoe.router import Router, RouterOutput
 from training.anomalymoe.subspace import SubspaceExpert
 
@@ -53,6 +53,7 @@ class AnomalyMoE(nn.Module):
     """Sparse mixture of patch, component and global experts over a frozen encoder.
 
     `experts` and `levels` are in router order: all patch, then component, then global experts.
+    Raises ValueError for experts that do not fit the encoder's width, picture or grid.
     """
 
     mean: Tensor
@@ -69,7 +70,7 @@ class AnomalyMoE(nn.Module):
             [
                 *(PatchExpert(width, grid, prefix, config.patch) for _ in range(config.patch.count)),
                 *(ComponentExpert(width, prefix, config.component) for _ in range(config.component.count)),
-                *(_global_expert(width, grid, prefix, config.global_) for _ in range(config.global_.count)),
+                *(_global_expert(encoder, config.global_) for _ in range(config.global_.count)),
             ]
         )
         self.levels: tuple[Level, ...] = tuple(
@@ -147,9 +148,10 @@ class AnomalyMoE(nn.Module):
         return torch.einsum("blk,bkhw->blhw", weights_BLK, calibrated.clamp(min=0))
 
 
-def _global_expert(
-    width: int, grid: tuple[int, int], prefix_tokens: int, config: GlobalConfig
-) -> GlobalExpert | SubspaceExpert:
+def _global_expert(encoder: Encoder, config: GlobalConfig) -> GlobalExpert | SubspaceExpert:
+    width, grid, prefix = encoder.width, encoder.grid, encoder.prefix_tokens
     if config.subspace is not None:
-        return SubspaceExpert(width, grid, prefix_tokens, config.subspace)
-    return GlobalExpert(width, grid, prefix_tokens, config)
+        return SubspaceExpert(width, grid, prefix, config.subspace)
+    check_network("autoencoder", config.autoencoder, encoder.image_size, grid)
+    check_network("student", config.student or (), encoder.image_size, grid)
+    return GlobalExpert(width, grid, prefix, config)

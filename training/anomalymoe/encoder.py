@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from training.anomalymoe.config import RGB, ViTConfig
 from training.anomalymoe.transformer import Attention, Block
 
+Size = tuple[int, int]
+
 _NORM_EPS = 1e-6
 _MLP_RATIO = 4.0
 # DINOv2 asks for slightly more than the grid, so that rounding never loses a row.
@@ -33,9 +35,9 @@ class Encoder(Protocol):
     """
 
     width: int
-    grid: tuple[int, int]
+    grid: Size
     prefix_tokens: int
-    image_size: tuple[int, int]
+    image_size: Size
     mean: RGB
     std: RGB
     views: tuple[slice, ...]

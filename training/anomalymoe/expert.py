@@ -5,8 +5,10 @@ Legend: b pictures, T tokens, N patches, G fuse groups, D width, F = G * D, h w 
 
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+_INIT_STD = 0.01
 
 
 class ExpertOutput(NamedTuple):
@@ -15,6 +17,13 @@ class ExpertOutput(NamedTuple):
     error: Tensor
     loss: Tensor
     pooled: Tensor
+
+
+def init_linear(module: nn.Module) -> None:
+    """Truncated normal weights of std 0.01 and zero biases for a linear layer; leaves other modules alone."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=_INIT_STD, a=-3 * _INIT_STD, b=3 * _INIT_STD)
+        nn.init.zeros_(module.bias)
 
 
 def target_patches(features_bTF: Tensor, width: int, prefix_tokens: int) -> Tensor:

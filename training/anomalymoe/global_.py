@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from training.anomalymoe.config import ConvConfig, GlobalConfig
+from training.anomalymoe.encoder import Size
 from training.anomalymoe.expert import ExpertOutput, target_patches
 
 
@@ -40,6 +41,25 @@ class GlobalExpert(nn.Module):
     def _target(self, features_BTF: Tensor) -> Tensor:
         patches_BND = target_patches(features_BTF, self.width, self.prefix_tokens)
         return patches_BND.transpose(1, 2).unflatten(2, self.grid)
+
+
+def check_network(name: str, stages: Sequence[ConvConfig], image_size: Size, grid: Size) -> None:
+    """Raises ValueError for a network that does not lead from the picture to the patch grid."""
+    size = image_size
+    for number, stage in enumerate(stages):
+        if stage.upsample is not None:
+            size = grid if stage.upsample == "grid" else (stage.upsample, stage.upsample)
+        height, width = (
+            ((side + 2 * stage.padding - stage.kernel) // stage.stride + 1) // stage.pool for side in size
+        )
+        if min(height, width) < 1:
+            raise ValueError(
+                f"global_.{name}: stage {number} gets {size[0]} x {size[1]} of a picture of "
+                f"{image_size[0]} x {image_size[1]}, too small for kernel {stage.kernel}, pool {stage.pool}"
+            )
+        size = (height, width)
+    if stages and size != grid:
+        raise ValueError(f"global_.{name}: must end on the patch grid {grid}, got {size}")
 
 
 def conv_network(stages: Sequence[ConvConfig], width: int, grid: tuple[int, int]) -> nn.Sequential:

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from export.contract.manifest import Level
 from training.anomalymoe.detector import AnomalyMoE, Scene
 from training.anomalymoe.eir import EirLosses, InformationRepulsion, Pair
 from training.anomalymoe.encoder import EncoderOutput
@@ -49,6 +50,17 @@ class Outcome(NamedTuple):
 
     losses: Losses
     usage: Usage
+
+    def values(self, experts: Sequence[str]) -> dict[str, Tensor]:
+        """Every number by name of its curve; experts: their names in router order."""
+        usage = self.usage
+        by_expert = {
+            f"{field}/{name}": value
+            for field, values_E in (("share", usage.share), ("gate", usage.gate))
+            for name, value in zip(experts, values_E, strict=True)
+        }
+        passes = {"passes/chosen": usage.chosen_passes, "passes/extra": usage.extra_passes}
+        return {f"loss/{term}": value for term, value in self.losses._asdict().items()} | by_expert | passes
 
 
 class Objective(nn.Module):
@@ -140,3 +152,8 @@ def _usage(router: RouterOutput, whole: set[int]) -> Usage:
         chosen_passes=chosen_BE.sum(1).mean(),
         extra_passes=(1 - chosen_BE[:, sorted(whole)]).sum(1).mean(),
     )
+
+
+def expert_names(levels: Sequence[Level]) -> list[str]:
+    """Level and number within it of each expert, of the levels in router order."""
+    return [f"{level}-{levels[:column].count(level)}" for column, level in enumerate(levels)]

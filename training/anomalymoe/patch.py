@@ -7,11 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from training.anomalymoe.config import PatchConfig
-from training.anomalymoe.expert import ExpertOutput, cosine_distance, mean_of_groups, split_groups
+from training.anomalymoe.expert import (
+    ExpertOutput,
+    cosine_distance,
+    init_linear,
+    mean_of_groups,
+    split_groups,
+)
 from training.anomalymoe.transformer import Block, LinearAttention, Mlp
 
 _NORM_EPS = 1e-8
-_INIT_STD = 0.01
 
 
 class PatchExpert(nn.Module):
@@ -55,10 +60,3 @@ class PatchExpert(nn.Module):
     def _corrupt(self, x_BTD: Tensor) -> Tensor:
         """The Gaussian noise of Eq. 5, in training only; its dropout is the first one of the bottleneck."""
         return x_BTD + self.noise_std * torch.randn_like(x_BTD) if self.training else x_BTD
-
-
-def init_linear(module: nn.Module) -> None:
-    """Truncated normal weights of std 0.01 and zero biases for a linear layer; leaves other modules alone."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=_INIT_STD, a=-3 * _INIT_STD, b=3 * _INIT_STD)
-        nn.init.zeros_(module.bias)

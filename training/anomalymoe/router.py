@@ -51,7 +51,10 @@ class Router(nn.Module):
         self.register_buffer("even_share", torch.tensor(self._even_shares()), persistent=False)
 
     def forward(self, cls_BD: Tensor) -> RouterOutput:
-        logits_BE = self.gate(cls_BD).float()
+        return self.route(self.gate(cls_BD).float())
+
+    def route(self, logits_BE: Tensor) -> RouterOutput:
+        """Choose by logits; an expert with a logit of minus infinity is never chosen."""
         experts_BK = self._choose(logits_BE)
         return RouterOutput(logits_BE, experts_BK, logits_BE.gather(1, experts_BK).softmax(1))
 

@@ -77,7 +77,7 @@ class OfflineEncoder(nn.Module):
     def block_outputs(self, image_BCHW: Tensor) -> list[Tensor]:
         """The tokens (B, 1 + N, D) after each block."""
         patches_BND = self.stem(image_BCHW).flatten(2).transpose(1, 2) + self.position
-        tokens_BTD = torch.cat([self.cls_token.expand(len(patches_BND), -1, -1), patches_BND], dim=1)
+        tokens_BTD = torch.cat([self.cls_token.expand(patches_BND.shape[0], -1, -1), patches_BND], dim=1)
         outputs = []
         for block in self.blocks:
             tokens_BTD = block(tokens_BTD)

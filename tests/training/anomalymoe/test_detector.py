@@ -7,10 +7,17 @@ from tests.training.anomalymoe.tiny import (
     model_config,
     pictures,
     scene_of,
+    spread_choices,
     tiny_model,
     vit_config,
 )
-from training.anomalymoe.config import AnomalyMoEConfig, GlobalConfig, RouterConfig
+from training.anomalymoe.config import (
+    AnomalyMoEConfig,
+    ComponentConfig,
+    GlobalConfig,
+    PatchConfig,
+    RouterConfig,
+)
 from training.anomalymoe.detector import AnomalyMoE, Detection
 from training.anomalymoe.encoder import VisionTransformer
 from training.anomalymoe.patch import PatchExpert
@@ -22,9 +29,12 @@ from training.anomalymoe.router import RouterOutput
 @pytest.mark.parametrize("fuse_groups", [((1, 2),), ((0, 1), (2, 3))])
 def test_sparse_equals_dense(selection, fuse_groups):
     model = tiny_model(
-        vit=vit_config(fuse_groups=fuse_groups), router=RouterConfig(hidden=8, top_k=3, selection=selection)
+        seed=2,
+        vit=vit_config(fuse_groups=fuse_groups),
+        router=RouterConfig(hidden=8, top_k=3, selection=selection),
     )
     with torch.inference_mode():
+        spread_choices(model, pictures(5))
         sparse = model(pictures(5), *centres(5))
         dense = model(pictures(5), *centres(5), dense=True)
     assert sparse.errors.shape == (5, 3, 4, 4)
@@ -141,3 +151,20 @@ def test_configuration_survives_json():
 def test_state_dict_holds_parameters_only():
     model: AnomalyMoE = tiny_model()
     assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
+
+
+def test_linear_layers_start_small_and_unbiased():
+    torch.manual_seed(0)
+    settings = {"patch": PatchConfig(count=1, depth=2, heads=4), "component": ComponentConfig(count=1)}
+    model = AnomalyMoE(model_config(**settings), VisionTransformer(vit_config(width=64, heads=4)))
+    layers = [
+        layer
+        for part in (model.router, model.experts)
+        for layer in part.modules()
+        if isinstance(layer, torch.nn.Linear)
+    ]
+    assert len(layers) == 2 + (2 + 2 * 4) + 6
+    assert not any(layer.bias.any() for layer in layers)
+    weights = torch.cat([layer.weight.flatten() for layer in layers])
+    assert weights.std().item() == pytest.approx(0.01, rel=0.05)
+    assert weights.abs().max() <= 0.03

@@ -3,7 +3,15 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from tests.training.anomalymoe.tiny import GRID, STUDENT, WIDTH, pictures, record_outputs
+from tests.training.anomalymoe.tiny import (
+    GRID,
+    STUDENT,
+    WIDTH,
+    pictures,
+    record_outputs,
+    tiny_model,
+    vit_config,
+)
 from training.anomalymoe.config import GlobalConfig
 from training.anomalymoe.global_ import GlobalExpert, conv_network
 from training.anomalymoe.presets import OFFICIAL_AUTOENCODER, OFFICIAL_STUDENT, compact_autoencoder
@@ -71,6 +79,23 @@ def test_official_networks_end_on_the_grid():
         image = torch.zeros(1, 3, 392, 392)
         for stages in (OFFICIAL_AUTOENCODER, OFFICIAL_STUDENT):
             assert conv_network(stages, 768, (28, 28))(image).shape == (1, 768, 28, 28)
+
+
+def test_a_picture_too_small_for_a_network_is_refused() -> None:
+    small = vit_config(image_size=(256, 256), position_grid=3)
+    settings = GlobalConfig(count=1, autoencoder=OFFICIAL_AUTOENCODER)
+    with pytest.raises(
+        ValueError, match=r"global_\.autoencoder: stage 5 gets 4 x 4 of a picture of 256 x 256, too small"
+    ):
+        tiny_model(vit=small, global_=settings)
+
+
+def test_a_network_that_ends_off_the_grid_is_refused() -> None:
+    settings = GlobalConfig(count=1, autoencoder=compact_autoencoder(32), student=OFFICIAL_STUDENT[:1])
+    with pytest.raises(
+        ValueError, match=r"global_\.student: must end on the patch grid \(4, 4\), got \(16, 16\)"
+    ):
+        tiny_model(global_=settings)
 
 
 def test_student_scoring_without_a_student_is_refused():

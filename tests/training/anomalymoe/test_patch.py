@@ -61,6 +61,14 @@ def test_blocks_that_do_not_divide_into_the_groups_are_refused():
         expert(depth=3)(features(groups=2))
 
 
+def test_the_corrupted_input_loses_a_fifth_by_default():
+    built = expert(noise_std=0.0).train()
+    seen: list[Tensor] = []
+    built.bottleneck.fc1.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    built(features())
+    assert (seen[0] == 0).float().mean().item() == pytest.approx(0.2, abs=0.05)
+
+
 def test_noise_and_dropout_act_in_training_only():
     built, given = expert(dropout=0.0), features()
     torch.testing.assert_close(built(given).error, built(given).error, rtol=0, atol=0)

@@ -72,8 +72,19 @@ def record_outputs(layers: Iterable[torch.nn.Module]) -> list[Tensor]:
 def tiny_model(seed: int = 0, vit: ViTConfig | None = None, **changes: Any) -> AnomalyMoE:
     torch.manual_seed(seed)
     model = AnomalyMoE(model_config(**changes), VisionTransformer(vit or vit_config()))
+    torch.manual_seed(seed)  # whatever the initialisation took
     randomised(model)
     return model.eval()
+
+
+@torch.no_grad()
+def spread_choices(model: AnomalyMoE, image: Tensor) -> None:
+    """Let the router see how the pictures differ, rather than what all of them share."""
+    assert isinstance(model.router.gate, torch.nn.Sequential)
+    first = model.router.gate[0]
+    assert isinstance(first, torch.nn.Linear)
+    first.weight.mul_(200)
+    first.bias.copy_(-first.weight @ model.encode(image).cls.mean(0))
 
 
 def pictures(batch: int) -> Tensor:

@@ -1,0 +1,69 @@
+"""Any part as a graph file of any format and precision."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from torch import Tensor
+
+from export.contract.provenance import Format, Precision
+from export.graph_file import GraphFile
+from export.graphs import Part
+from export.half import Halver
+from export.onnx import export_onnx
+from export.quantise import Feeds, quantise_dynamic, quantise_static
+from export.torchscript import export_torchscript
+
+Exporter = Callable[[Part, dict[str, Tensor]], GraphFile]
+
+
+@dataclass(frozen=True)
+class Form:
+    """How graphs are written. Raises ValueError for a precision that the format cannot have."""
+
+    format: Format = "onnx"
+    precision: Precision = "fp32"
+
+    def __post_init__(self) -> None:
+        if self.format == "torchscript" and self.precision.startswith("int8"):
+            raise ValueError(f"precision: {self.precision!r} is there for format 'onnx' only")
+
+
+def make_exporter(form: Form, calibration: Iterable[dict[str, Tensor]] = ()) -> Exporter:
+    """What turns a part into a file.
+
+    calibration: graph inputs from normal pictures, batch by batch, for int8-static.
+    Raises ValueError when that needs some and there are none.
+    """
+    plain = _export_torchscript if form.format == "torchscript" else _export_onnx
+    if form.precision == "fp32":
+        return plain
+    if form.precision == "fp16":
+        halve = Halver()
+        return lambda part, examples: plain(halve(part), examples)
+    batches = list(calibration)
+    if form.precision == "int8-static" and not batches:
+        raise ValueError("precision: 'int8-static' needs normal pictures to calibrate on")
+    return partial(_export_int8, batches=batches if form.precision == "int8-static" else None)
+
+
+def _export_onnx(part: Part, examples: dict[str, Tensor]) -> GraphFile:
+    return export_onnx(part, examples)
+
+
+def _export_torchscript(part: Part, examples: dict[str, Tensor]) -> GraphFile:
+    return export_torchscript(part, examples)
+
+
+def _export_int8(
+    part: Part, examples: dict[str, Tensor], batches: list[dict[str, Tensor]] | None
+) -> GraphFile:
+    if part.exact:
+        return export_onnx(part, examples)
+    if batches is None:
+        return export_onnx(part, examples, quantise_dynamic)
+    return export_onnx(part, examples, lambda model: quantise_static(model, _feeds(part, batches)))
+
+
+def _feeds(part: Part, batches: list[dict[str, Tensor]]) -> Iterator[Feeds]:
+    return ({name: tensors[name].numpy() for name in part.inputs} for tensors in batches)

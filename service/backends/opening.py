@@ -1,0 +1,47 @@
+"""A graph of a bundle in the runtime that its file is for; the only place that chooses one."""
+
+from pathlib import PurePosixPath
+
+from export.contract.bundle import Bundle
+from export.contract.manifest import GraphSpec, TensorSpec
+from service.backends.base import Device, Graph, GraphError, Signature
+from service.backends.onnx import OnnxGraph
+
+
+def open_graph(bundle: Bundle, key: str, device: Device = "auto", threads: int = 0) -> Graph:
+    """Load one graph from bytes whose hash was checked just before.
+
+    device, threads: see `OnnxGraph`. Raises BundleError for a changed file; GraphError when the graph cannot
+    be loaded or has another signature than the manifest says.
+    """
+    spec = bundle.manifest.graphs[key]
+    model = bundle.graph_bytes(key)
+    if PurePosixPath(spec.path).suffix == ".pt":
+        # torch takes seconds to import, and the light installation has none.
+        from service.backends.torchscript import TorchScriptGraph  # noqa: PLC0415
+
+        return TorchScriptGraph(model, spec, device, threads, key)
+    graph = OnnxGraph(model, device, threads, key, bundle.external_bytes(key))
+    _compare(f"{key}: {bundle.folder / spec.path}", graph.signature, spec)
+    return graph
+
+
+def _compare(where: str, found: Signature, spec: GraphSpec) -> None:
+    """Raise GraphError unless names, types and shapes of a graph are those of the manifest."""
+    wanted = spec.inputs | spec.outputs
+    if set(found) != set(wanted):
+        raise GraphError(f"{where}: has {list(found)}, the manifest says {list(wanted)}")
+    for name, tensor in wanted.items():
+        if not _fits(found[name], tensor, is_input=name in spec.inputs):
+            raise GraphError(f"{where}: {name} is {found[name]}, the manifest says {tensor}")
+
+
+def _fits(found: TensorSpec, wanted: TensorSpec, *, is_input: bool) -> bool:
+    """Equal sizes, and an axis is dynamic in both; of outputs a runtime may know less than the manifest."""
+    if found.dtype != wanted.dtype or len(found.shape) != len(wanted.shape):
+        return False
+    for size, expected in zip(found.shape, wanted.shape, strict=True):
+        is_unknown = isinstance(size, str) and not is_input
+        if size != expected and not is_unknown and not (isinstance(size, str) and isinstance(expected, str)):
+            return False
+    return True

@@ -1,0 +1,146 @@
+"""Figures of a MoECLIP run by class name, and thresholds from normal pictures."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training.moeclip.tiny import tiny_config, tiny_detector, tiny_tokenizer
+from tests.training.tiny_run import quiet_progress
+from training.data import DataError, find_samples, load_mask, load_picture
+from training.metrics import auroc
+from training.moeclip.calibration import add_classes
+from training.moeclip.checkpoint import Checkpoint, RunConfig, load_run, save_run
+from training.moeclip.evaluation import evaluate_run, rows_json
+from training.moeclip.maps import image_logits, image_score, margins, patch_logits, served_map
+from training.moeclip.scoring import Scorer, joined
+
+
+@pytest.fixture
+def run() -> Checkpoint[RunConfig]:
+    config = tiny_config()
+    return Checkpoint(config, tiny_detector(config.model), tiny_tokenizer(), {})
+
+
+@pytest.fixture
+def folder(run: Checkpoint[RunConfig], tmp_path: Path) -> Path:
+    save_run(tmp_path / "run", run.config, run.model, run.tokenizer)
+    return tmp_path / "run"
+
+
+def test_scores_are_those_of_the_served_head(run: Checkpoint[RunConfig], pictures: Path) -> None:
+    samples = find_samples(pictures)[:3]
+    scorer = Scorer(run, ["disc"], "medical")
+    found = joined(scorer.score_samples(samples, (20, 20), quiet_progress(), "score"))
+    pixels = torch.from_numpy(np.stack([load_picture(one.path, run.config.input) for one in samples]))
+    with torch.inference_mode():
+        seen = run.model(run.model.normalise(pixels))
+        text, medical = scorer.texts.of(["disc"] * 3), torch.ones(3, dtype=torch.bool)
+        served = served_map(margins(patch_logits(seen.tokens, text)), medical, run.model.grid, (20, 20))
+        score = image_score(served, image_logits(seen.summary, text), medical)
+    torch.testing.assert_close(found.score, score)
+    torch.testing.assert_close(found.margins.sigmoid(), served)
+    torch.testing.assert_close(found.peak, served.amax((1, 2)))
+
+
+def test_the_domain_decides(run: Checkpoint[RunConfig], pictures: Path) -> None:
+    pixels = torch.from_numpy(load_picture(find_samples(pictures)[0].path, run.config.input))[None]
+    industrial, medical = (
+        Scorer(run, ["disc"], domain).score(pixels, ["disc"], (40, 40))
+        for domain in ("industrial", "medical")
+    )
+    assert not torch.allclose(industrial.margins, medical.margins)
+    torch.testing.assert_close(medical.score, medical.peak)
+    assert not torch.allclose(industrial.score, industrial.peak)
+
+
+def test_rows_by_class_name_and_their_mean(run: Checkpoint[RunConfig], pictures: Path) -> None:
+    rows = evaluate_run(run, pictures, "industrial", quiet_progress())
+    assert [(row.category, row.defects, row.pictures) for row in rows] == [
+        ("disc", "all", 6),
+        ("square", "all", 6),
+        ("mean", "all", 12),
+    ]
+    test = [one for one in find_samples(pictures) if one.split == "test" and one.category == "disc"]
+    found = joined(
+        Scorer(run, ["disc"], "industrial").score_samples(test, (40, 40), quiet_progress(), "score")
+    )
+    labels = [one.is_anomalous for one in test]
+    masks = np.stack([load_mask(one, run.config.input) for one in test])  # type: ignore[arg-type]
+    assert rows[0].metrics.image_auroc == pytest.approx(auroc(labels, found.score.numpy()))
+    assert rows[0].metrics.pixel_auroc == pytest.approx(auroc(masks, found.margins.numpy()))
+    assert rows[2].metrics.aupro is not None
+
+
+def test_a_run_without_experts_is_measured_too(pictures: Path) -> None:
+    config = tiny_config({"moe": None})
+    bare = Checkpoint[RunConfig](config, tiny_detector(config.model), tiny_tokenizer(), {})
+    (row,) = evaluate_run(bare, pictures / "disc", "industrial", quiet_progress())
+    assert row.metrics.pixel_auroc is not None
+
+
+def test_json_says_how_it_was_measured(run: Checkpoint[RunConfig], pictures: Path) -> None:
+    rows = evaluate_run(run, pictures / "disc", "medical", quiet_progress())
+    written = json.loads(rows_json(rows, run, "medical"))
+    assert written["protocol"] == {"name": "moeclip", "size": [40, 40], "crop": 1.0, "domain": "medical"}
+    assert [row["category"] for row in written["rows"]] == ["disc"]
+
+
+def test_anomalous_pictures_alone_have_pixel_figures(
+    run: Checkpoint[RunConfig], pictures: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(pictures / "disc", tmp_path / "polyp_set")
+    shutil.rmtree(tmp_path / "polyp_set" / "test" / "good")
+    (row,) = evaluate_run(run, tmp_path / "polyp_set", "medical", quiet_progress())
+    assert row.category == "polyp set"
+    assert row.metrics.image_auroc is None
+    assert row.interval is None
+    assert row.metrics.pixel_auroc is not None
+
+
+def test_pictures_without_masks_have_image_figures(
+    run: Checkpoint[RunConfig], pictures: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(pictures / "disc" / "test", tmp_path / "head" / "test")
+    (row,) = evaluate_run(run, tmp_path / "head", "medical", quiet_progress())
+    assert row.metrics.image_auroc is not None
+    assert row.metrics.pixel_auroc is None
+
+
+def test_test_pictures_are_needed(run: Checkpoint[RunConfig], pictures: Path) -> None:
+    with pytest.raises(DataError, match="no test pictures"):
+        evaluate_run(run, pictures / "disc" / "train" / "good", "industrial", quiet_progress())
+
+
+def test_every_normal_picture_calibrates_its_class(folder: Path, pictures: Path) -> None:
+    added = add_classes(folder, pictures, "industrial", quiet_progress())
+    run = load_run(folder)
+    assert list(run.class_scores) == list(added) == ["disc", "square"]
+    normal = [one for one in find_samples(pictures / "disc") if one.split == "train"]
+    found = joined(
+        Scorer(run, ["disc"], "industrial").score_samples(normal, (40, 40), quiet_progress(), "score")
+    )
+    np.testing.assert_array_equal(run.class_scores["disc"].scores, np.sort(found.score.numpy()))
+    np.testing.assert_array_equal(run.class_scores["disc"].peaks, np.sort(found.peak.numpy()))
+
+
+def test_a_class_of_the_same_name_is_replaced_others_stay(
+    folder: Path, pictures: Path, tmp_path: Path
+) -> None:
+    add_classes(folder, pictures, "industrial", quiet_progress())
+    before = load_run(folder).class_scores
+    shutil.copytree(pictures / "square", tmp_path / "other" / "disc")
+    add_classes(folder, tmp_path / "other", "industrial", quiet_progress())
+    after = load_run(folder).class_scores
+    assert list(after) == ["disc", "square"]
+    assert not np.array_equal(after["disc"].scores, before["disc"].scores)
+    np.testing.assert_array_equal(after["square"].scores, before["square"].scores)
+
+
+def test_normal_pictures_are_needed(folder: Path, pictures: Path, tmp_path: Path) -> None:
+    shutil.copytree(pictures / "disc" / "test", tmp_path / "disc" / "test")
+    with pytest.raises(DataError, match="no normal pictures"):
+        add_classes(folder, tmp_path / "disc", "industrial", quiet_progress())

@@ -1,0 +1,1 @@
+"""MoECLIP: zero-shot anomaly maps from CLIP with patch-wise mixtures of LoRA experts."""

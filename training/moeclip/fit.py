@@ -1,0 +1,94 @@
+"""`anomoe-train fit --method moeclip`: a CLIP and pictures with masks in, a run out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from rich.progress import Progress
+
+from training.data import Sample, find_samples
+from training.distributed import world_size
+from training.loop import ParallelError
+from training.moeclip.auxiliary import AuxiliarySet, auxiliary_samples
+from training.moeclip.backbone import Backbone, fill_clip
+from training.moeclip.checkpoint import save_run
+from training.moeclip.detector import MoECLIP
+from training.moeclip.fit_config import MoECLIPFitConfig
+from training.moeclip.loop import Curves, train_adapters
+from training.record import Record
+from training.resume import Resume, fingerprint
+
+STATE = "adapters.state.safetensors"
+CURVES = "curves"
+
+
+class Report(BaseModel):
+    """What happened during a run: which pictures it saw, and how the losses fell."""
+
+    model_config = ConfigDict(frozen=True)
+
+    classes: list[str]
+    good_pictures: int
+    anomalous_pictures: int
+    steps: int
+    losses: list[dict[str, float]]
+
+
+def fit(data: Path, output: Path, config: MoECLIPFitConfig, backbone: Backbone, progress: Progress) -> Report:
+    """Train adapters on the pictures under `data`, those of its test split too, and write a run to `output`.
+
+    A stopped training with the same settings, pictures and CLIP goes on where it was.
+    Raises DataError when there are no good or no marked anomalous pictures, ParallelError under torchrun,
+    WeightsError for another backbone than the settings ask for, DivergedError for a loss that is not finite,
+    ResumeError for a state that cannot be read.
+    """
+    if world_size() > 1:
+        raise ParallelError(f"method moeclip trains in one process, got {world_size()}")
+    torch.set_flush_denormal(True)  # as in the training of AnomalyMoE: a CPU is slow with denormal numbers
+    samples = auxiliary_samples(find_samples(data), data)
+    torch.manual_seed(config.train.seed)
+    detector = MoECLIP(config.model)
+    fill_clip(detector.clip, backbone, config.model)
+    auxiliary = AuxiliarySet(samples, config.input)
+    steps = config.train.total_steps(len(samples))
+    record = Record(output / CURVES, steps)
+    resume = Resume(
+        output / STATE, state_key(config, samples, detector), config.train.save_every, {"record": record}
+    )
+    task = progress.add_task("adapters", total=steps)
+
+    def on_step(step: int, curves: Curves) -> None:
+        if record.add(step, curves):
+            progress.update(task, description=f"adapters, loss {record.losses[-1]['total']:.3f}")
+        progress.update(task, completed=step)
+
+    train_adapters(detector, backbone.tokenizer, auxiliary, config.train, on_step, resume)
+    record.close()
+    report = _report(auxiliary, steps, record)
+    save_run(output, config, detector, backbone.tokenizer, report=report.model_dump())
+    resume.remove()
+    return report
+
+
+def state_key(config: MoECLIPFitConfig, samples: Sequence[Sample], detector: MoECLIP) -> str:
+    """Tells settings, pictures (by name and size of their files) and CLIP apart."""
+    files = [f"{one.category}/{one.split}/{one.kind}/{one.path.name} {_sizes(one)}" for one in samples]
+    settings = config.model_dump_json(exclude={"train": {"save_every"}})
+    weights = (tensor.numpy() for tensor in detector.clip.state_dict().values())
+    return fingerprint("\n".join([settings, *files]), weights)
+
+
+def _sizes(sample: Sample) -> list[int]:
+    return [path.stat().st_size for path in (sample.path, *sample.mask_paths)]
+
+
+def _report(data: AuxiliarySet, steps: int, record: Record) -> Report:
+    anomalous = int(data.is_anomalous.sum())
+    return Report(
+        classes=sorted(set(data.names)),
+        good_pictures=len(data) - anomalous,
+        anomalous_pictures=anomalous,
+        steps=steps,
+        losses=record.losses,
+    )

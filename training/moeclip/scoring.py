@@ -1,0 +1,69 @@
+"""Pictures and class names to maps and scores with the torch model, as the service computes them.
+
+Legend: B pictures, S maps (layers times scales), N patches, E embedding, H W pixels.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from rich.progress import Progress
+from torch import Tensor
+
+from training.data import Sample, load_picture
+from training.moeclip.auxiliary import class_name
+from training.moeclip.checkpoint import Checkpoint, RunConfig
+from training.moeclip.maps import image_logits, image_score, margins, patch_logits, released_map, served_map
+from training.moeclip.texts import ClassTexts
+
+Domain = Literal["industrial", "medical"]
+DOMAINS: tuple[Domain, ...] = get_args(Domain)
+BATCH = 8
+
+
+class PictureScores(NamedTuple):
+    """score (B,) and peak (B,), the highest value of the map, 0..1 as served; margins: maps (B, H, W).
+
+    A map is served as the sigmoid of its margins, which ends all distinctions among values near 1: what is
+    sorted pixel by pixel is the margins.
+    """
+
+    score: Tensor
+    peak: Tensor
+    margins: Tensor
+
+
+class Scorer:
+    """A run with the texts of the class names that it is asked for."""
+
+    def __init__(self, run: Checkpoint[RunConfig], names: Sequence[str], domain: Domain) -> None:
+        self.run, self.domain = run, domain
+        self.texts = ClassTexts(run.model, run.tokenizer, names)
+
+    @torch.inference_mode()
+    def score(self, pixels: Tensor, names: Sequence[str], size: tuple[int, int]) -> PictureScores:
+        """uint8 pictures (B, H, W, 3), each with its class name; size: (H, W) of the maps."""
+        model, text_B2E = self.run.model, self.texts.of(names)
+        seen = model(model.normalise(pixels))
+        margins_BN = margins(patch_logits(seen.tokens, text_B2E))
+        medical_B = torch.full((len(pixels),), self.domain == "medical")
+        map_BHW = served_map(margins_BN, medical_B, model.grid, size)
+        score_B = image_score(map_BHW, image_logits(seen.summary, text_B2E), medical_B)
+        # The released map of two maps is one more than their mean margin.
+        margins_BHW = released_map(margins_BN, medical_B, model.grid, size, maps=2) - 1
+        return PictureScores(score_B, map_BHW.flatten(1).amax(1), margins_BHW)
+
+    def score_samples(
+        self, samples: Sequence[Sample], size: tuple[int, int], progress: Progress, description: str
+    ) -> Iterator[PictureScores]:
+        """All pictures, a batch at a time."""
+        for start in progress.track(range(0, len(samples), BATCH), description=description):
+            batch = samples[start : start + BATCH]
+            pixels = np.stack([load_picture(one.path, self.run.config.input) for one in batch])
+            yield self.score(torch.from_numpy(pixels), [class_name(one) for one in batch], size)
+
+
+def joined(parts: Iterator[PictureScores]) -> PictureScores:
+    """The scores of all batches."""
+    return PictureScores(*(torch.cat(column) for column in zip(*parts, strict=True)))
