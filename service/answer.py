@@ -1,10 +1,12 @@
 """From an outcome and a decision to the answer of the API: map, regions, timings."""
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from time import perf_counter
 
+from export.contract.bundle import Bundle
+from export.contract.category import FloatArray
 from export.contract.manifest import InputSpec
 from service.batcher import Batched
 from service.caller import ANYONE, Caller
@@ -19,6 +21,7 @@ from service.schemas import (
     ExpertAnswer,
     LevelAnswer,
     MapAnswer,
+    MapParameters,
     ModelRef,
     RegionAnswer,
 )
@@ -42,30 +45,42 @@ def draw(
     if parameters.regions:
         found = find_regions(outcome.map, outcome.level_maps, threshold, opened.size, spec)
         regions = [RegionAnswer(**asdict(region)) for region in found]
+    return draw_map(opened, outcome.map, threshold, parameters, spec), regions
+
+
+def draw_map(
+    opened: Opened, raw_map: FloatArray, threshold: float, parameters: MapParameters, spec: InputSpec
+) -> MapAnswer | None:
+    """One anomaly map (Hm, Wm) as the parameters want it, 0.5 at the threshold."""
     if parameters.map == "none":
-        return None, regions
-    placed = place(outcome.map, opened.size, spec) if parameters.map_size == "input" else outcome.map
+        return None
+    placed = place(raw_map, opened.size, spec) if parameters.map_size == "input" else raw_map
     height, width = placed.shape
     data = b64encode(encode_map(placed, threshold, parameters.map, opened.image)).decode()
-    return MapAnswer(encoding=parameters.map, width=width, height=height, data=data), regions
+    return MapAnswer(encoding=parameters.map, width=width, height=height, data=data)
 
 
 def timings(
-    clock: Sequence[float], waited_s: float, batched: Batched[Outcome], started: float
+    clock: Sequence[float], queue_s: float, computed_ms: Mapping[str, float], started: float
 ) -> dict[str, float]:
     """Milliseconds of each stage and of the request so far.
 
-    clock: decode's begin and end, encode's begin. waited_s: before decoding; `queue` has all waiting.
+    clock: decode's begin and end, encode's begin. queue_s: all waiting, before decoding too.
     """
     now = perf_counter()
     stages = {
         "decode": (clock[1] - clock[0]) * 1000,
-        "queue": (waited_s + batched.queue_s) * 1000,
-        **batched.result.timings_ms,
+        "queue": queue_s * 1000,
+        **computed_ms,
         "encode": (now - clock[2]) * 1000,
         "total": (now - started) * 1000,
     }
     return {name: round(ms, 3) for name, ms in stages.items()}
+
+
+def model_ref(bundle: Bundle) -> ModelRef:
+    """Which bundle answered."""
+    return ModelRef(name=bundle.manifest.name, version=bundle.manifest.version, digest=bundle.digest)
 
 
 def answer_of(
@@ -77,11 +92,10 @@ def answer_of(
     timings_ms: dict[str, float],
 ) -> DetectAnswer:
     """Everything about one picture in the form of the API."""
-    manifest = model.bundle.manifest
     anomaly_map, regions = drawn
     return DetectAnswer(
         request_id=trace.request_id,
-        model=ModelRef(name=manifest.name, version=manifest.version, digest=model.bundle.digest),
+        model=model_ref(model.bundle),
         category=decision.category,
         category_source=decision.category_source,
         score=decision.score,

@@ -28,6 +28,8 @@ from service.routes import router
 from service.security import KeyRing
 from service.server import Server
 from service.settings import Settings
+from service.zero_shot.detector import ZeroShotDetector
+from service.zero_shot.routes import router as zero_shot_router
 
 log = structlog.stdlib.get_logger("anomoe.app")
 
@@ -50,7 +52,9 @@ def create_app(settings: Settings, models: Models, metrics: Metrics) -> FastAPI:
 
     app = FastAPI(title="anomoe", version=version("anomoe"), description=DESCRIPTION, lifespan=lifespan)
     app.state.detector = detector
+    app.state.zero_shot = ZeroShotDetector(detector)
     app.include_router(router)
+    app.include_router(zero_shot_router)
     # From the inside to the outside: what is added last sees a request first.
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
     app.add_middleware(Admission, detector=detector)

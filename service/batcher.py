@@ -41,6 +41,7 @@ class Batcher(Generic[Item, Result]):
     `run` computes a batch and gives one result or one exception per item, in order (see `Sparing` for what
     happens when it fails). parallel: batches computed at once. limit_s: the age at which one counts as hung.
     on_abandoned: called for each item that was dropped since its caller had gone.
+    name: of its threads, as a stage.
     """
 
     def __init__(
@@ -51,10 +52,11 @@ class Batcher(Generic[Item, Result]):
         parallel: int = 1,
         limit_s: float = math.inf,
         on_abandoned: Callable[[], None] = lambda: None,
+        name: str = "engine",
     ) -> None:
         self._on_abandoned = on_abandoned
         self._run = Sparing(run, max_batch)
-        self.workers = Workers("engine", parallel, limit_s)
+        self.workers = Workers(name, parallel, limit_s)
         self._free = parallel
         self._queue: deque[_Pending[Item, Result]] = deque()
         self._wake = asyncio.Event()

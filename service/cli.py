@@ -1,25 +1,21 @@
 """The `anomoe` command: serve bundles, or ask a running service about pictures."""
 
-import os
-from base64 import b64decode
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, TypeVar
 
 import typer
-from pydantic import ValidationError
-from rich.console import Console
-from rich.progress import track
+from pydantic import BaseModel, ValidationError
 
 from export.contract.bundle import BundleError
+from service.asking import ask_all, fail
 from service.backends.base import GraphError
-from service.client import Client, ClientError
-from service.report import JsonReport, Result, TableReport
-from service.schemas import DetectAnswer, DetectParameters
+from service.report import JsonReport, detect_table, zero_shot_table
+from service.schemas import DetectParameters
 from service.security import ROLES, KeyFileError, add_key, make_key
 from service.settings import Settings, describe_settings
+from service.zero_shot.schemas import ZeroShotParameters
 
-PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
 SERVE_HELP = f"""Serve bundles over HTTP.
 
 \b
@@ -39,7 +35,6 @@ Examples:
   anomoe detect pictures/ --category tile --alpha 0.05 --save-maps maps
   anomoe detect part.png --json
 """
-
 KEY_HELP = """Make an API key: the key is printed once, the file keeps its hash.
 
 \b
@@ -51,6 +46,21 @@ Examples:
 A running service reads the file again when it changes. To replace a key, add a second one of the same
 name, then delete the line of the first.
 """
+ZERO_SHOT_HELP = """Ask a running service about pictures of things it was not trained on, by name.
+
+\b
+Examples:
+  anomoe zero-shot part.png --class-name bottle
+  anomoe zero-shot pictures/ --class-name bottle --class-name "metal nut" --save-maps maps
+  anomoe zero-shot scan.png --class-name brain --domain medical --threshold 0.6 --json
+"""
+
+LOCAL = "http://127.0.0.1:8000"
+Paths = Annotated[list[Path], typer.Argument(exists=True, help="Pictures and folders of pictures.")]
+Url = Annotated[str, typer.Option(help="Address of the service.")]
+SaveMaps = Annotated[Path | None, typer.Option(help="Folder for the anomaly maps.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per picture.")]
+Checked = TypeVar("Checked", bound=BaseModel)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
@@ -101,69 +111,53 @@ def key(
 
 @app.command(help=DETECT_HELP)
 def detect(
-    paths: Annotated[list[Path], typer.Argument(exists=True, help="Pictures and folders of pictures.")],
-    url: Annotated[str, typer.Option(help="Address of the service.")] = "http://127.0.0.1:8000",
+    paths: Paths,
+    url: Url = LOCAL,
     category: Annotated[str | None, typer.Option(help="Product; recognised when not given.")] = None,
     alpha: Annotated[float | None, typer.Option(help="Accepted false-positive rate, 0 to 1.")] = None,
-    save_maps: Annotated[Path | None, typer.Option(help="Folder for the anomaly maps.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per picture.")] = False,
+    save_maps: SaveMaps = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print one line per picture; exit code 1 when a picture got no answer."""
-    try:
-        parameters = DetectParameters(category=category, alpha=alpha, map="png" if save_maps else "none")
-    except ValidationError as error:
-        raise typer.BadParameter(first_complaint(error)) from error
-    pictures = list(find_pictures(paths))
-    if not pictures:
-        fail(f"no pictures in {', '.join(map(str, paths))}")
-    report = JsonReport() if as_json else TableReport()
-    failures: list[str] = []
-    for name, result in ask(url, pictures, parameters):
-        report.add(name, result)
-        if isinstance(result, ClientError):
-            failures.append(f"{name}: {result}")
-        elif save_maps is not None:
-            save_map(save_maps / f"{name}.map.png", result)
-    report.end()
-    if failures:
-        fail(failures[0] if len(failures) == 1 else f"{failures[0]} (and {len(failures) - 1} more)")
+    parameters = checked(DetectParameters, category=category, alpha=alpha, map="png" if save_maps else "none")
+    report = JsonReport() if as_json else detect_table()
+    ask_all(url, paths, lambda client, picture: client.detect(picture, parameters), report, save_maps)
 
 
-def ask(
-    url: str, pictures: list[tuple[Path, Path]], parameters: DetectParameters
-) -> Iterator[tuple[Path, Result]]:
-    """Each picture's name with its answer or its error, in order; shows progress on stderr."""
-    with Client(url) as client:
-        for path, name in track(pictures, "Asking", console=Console(stderr=True), transient=True):
-            try:
-                yield name, client.detect(path.read_bytes(), parameters)
-            except ClientError as error:
-                yield name, error
-            except OSError as error:
-                yield name, ClientError(f"cannot be read: {error.strerror}")
-
-
-def find_pictures(paths: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
-    """Every picture with the name it is reported under: its path from the given folder on."""
-    for given in paths:
-        root = Path(os.path.abspath(given))  # noqa: PTH100 (without "..", but with a link's own name)
-        inside = sorted(root.rglob("*")) if root.is_dir() else [root]
-        for path in inside:
-            if path == root or path.suffix.lower() in PICTURE_SUFFIXES:
-                yield path, path.relative_to(root.parent)
-
-
-def save_map(path: Path, answer: DetectAnswer) -> None:
-    """Write the anomaly map of an answer, with the folders it needs."""
-    if answer.anomaly_map is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b64decode(answer.anomaly_map.data))
+@app.command("zero-shot", help=ZERO_SHOT_HELP)
+def zero_shot(
+    paths: Paths,
+    *,
+    class_name: Annotated[list[str], typer.Option(help="What the pictures may show; may be repeated.")],
+    url: Url = LOCAL,
+    domain: Annotated[str, typer.Option(help="industrial or medical.")] = "industrial",
+    threshold: Annotated[
+        float | None, typer.Option(help="Score above which it is anomalous, 0 to 1.")
+    ] = None,
+    save_maps: SaveMaps = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print one line per picture; exit code 1 when a picture got no answer."""
+    parameters = checked(
+        ZeroShotParameters,
+        class_names=class_name,
+        domain=domain,
+        threshold=threshold,
+        map="png" if save_maps else "none",
+    )
+    report = JsonReport() if as_json else zero_shot_table()
+    ask_all(url, paths, lambda client, picture: client.zero_shot(picture, parameters), report, save_maps)
 
 
 def read_settings(options: Mapping[str, object]) -> Settings:
     """Settings from options, environment and `.env`; wrong usage ends the command with code 2."""
+    return checked(Settings, **options)
+
+
+def checked(kind: type[Checked], **values: object) -> Checked:
+    """Settings or parameters from options; wrong usage ends the command with code 2."""
     try:
-        return Settings.model_validate(options)
+        return kind.model_validate(values)
     except ValidationError as error:
         raise typer.BadParameter(first_complaint(error)) from error
 
@@ -172,12 +166,6 @@ def first_complaint(error: ValidationError) -> str:
     """The first wrong field, what is wrong and the value."""
     first = error.errors()[0]
     return f"{'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r}"
-
-
-def fail(reason: str) -> NoReturn:
-    """End the command with code 1 and a one-line reason."""
-    typer.echo(f"anomoe: {' '.join(reason.split())}", err=True)
-    raise typer.Exit(1)
 
 
 if __name__ == "__main__":

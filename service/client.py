@@ -1,12 +1,16 @@
 """A client of the service: pictures in, answers or one-line errors out."""
 
 from types import TracebackType
+from typing import TypeVar
 
 import httpx
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from service.errors import ProblemAnswer
 from service.schemas import DetectAnswer, DetectParameters
+from service.zero_shot.schemas import ZeroShotAnswer, ZeroShotParameters
+
+Answer = TypeVar("Answer", bound=BaseModel)
 
 
 class ClientError(Exception):
@@ -38,16 +42,26 @@ class Client:
 
         Raises: ClientError when the service cannot be reached or answers with a problem.
         """
+        return self._ask("/detect", picture, parameters, DetectAnswer)
+
+    def zero_shot(self, picture: bytes, parameters: ZeroShotParameters) -> ZeroShotAnswer:
+        """The verdict on one encoded picture with each class name.
+
+        Raises: ClientError when the service cannot be reached or answers with a problem.
+        """
+        return self._ask("/zero-shot", picture, parameters, ZeroShotAnswer)
+
+    def _ask(self, path: str, picture: bytes, parameters: BaseModel, wanted: type[Answer]) -> Answer:
         query = parameters.model_dump(exclude_none=True)
         headers = {"Content-Type": "application/octet-stream"}
         try:
-            response = self._http.post("/detect", content=picture, params=query, headers=headers)
+            response = self._http.post(path, content=picture, params=query, headers=headers)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ClientError(f"{self.url}: {error}") from error
         if response.is_error:
             raise ClientError(_reason(response))
         try:
-            return DetectAnswer.model_validate_json(response.content)
+            return wanted.model_validate_json(response.content)
         except ValidationError as error:
             raise ClientError(f"{self.url}: not an answer of this service's version") from error
 

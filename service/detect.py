@@ -1,14 +1,14 @@
 """One picture's way: turn -> decode -> batcher -> decide -> encode -> answer."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from time import perf_counter
 
 import structlog
 
-from export.contract.bundle import BundleError
+from export.contract.bundle import Bundle, BundleError
 from service.answer import Trace, answer_of, draw, timings
 from service.backends.base import GraphError
 from service.caller import Caller
@@ -19,10 +19,10 @@ from service.health import Health
 from service.image import Opened, open_picture
 from service.lane import host_threads
 from service.metrics import Metrics
-from service.models import Model, Models, load_models
+from service.models import AnyModel, Models, load_models
 from service.pace import Pace
 from service.permits import Permits
-from service.schemas import DetectAnswer, DetectParameters
+from service.schemas import DetectAnswer, DetectParameters, MapParameters
 from service.settings import Settings
 from service.workers import StageError, Workers
 
@@ -67,10 +67,10 @@ class Detector:
         """
         model = self.models.choose(parameters.category)
         manifest = model.bundle.manifest
-        try:
+        with model_problems():
             async with model.lane.turn(trace.caller) as waited_s:
                 clock = [perf_counter()]
-                opened = await self.host.run(partial(self._open, model, data, parameters, trace.caller))
+                opened = await self.open(model.bundle, data, parameters, trace.caller)
                 clock.append(perf_counter())
                 picture = Picture(opened.pixels, parameters.category)
                 batched = await model.batcher.submit(picture, trace.caller)
@@ -79,12 +79,8 @@ class Detector:
                 drawn = await self.host.run(
                     partial(draw, opened, batched.result, decision, parameters, manifest.input)
                 )
-        except GraphError as error:
-            log.exception("model failed")
-            raise Problem(Kind.INTERNAL, "the model failed on this picture, the log has more") from error
-        except StageError as error:
-            raise Problem(Kind.UNAVAILABLE, str(error), {"Retry-After": "1"}) from error
-        timings_ms = timings(clock, waited_s, batched, trace.started)
+        queue_s = waited_s + batched.queue_s
+        timings_ms = timings(clock, queue_s, batched.result.timings_ms, trace.started)
         self.metrics.count_picture(decision, batched.result, timings_ms)
         return answer_of(model, trace, decision, batched, drawn, timings_ms)
 
@@ -108,6 +104,20 @@ class Detector:
 
         return await asyncio.gather(*map(one, pictures))
 
+    async def open(self, bundle: Bundle, data: bytes, parameters: MapParameters, caller: Caller) -> Opened:
+        """Decode a picture for a bundle, off the event loop; an overlay needs the whole of it later.
+
+        Raises: Problem as `open_picture`, and 504.
+        """
+        spec, max_pixels = bundle.manifest.input, self.settings.max_pixels
+        keep_image = parameters.map == "overlay"
+
+        def work() -> Opened:
+            caller.check("the picture was decoded")
+            return open_picture(data, spec, max_pixels, keep_image)
+
+        return await self.host.run(work)
+
     async def reload(self) -> None:
         """Load the bundles anew, and once they are warm let them answer instead of the present ones.
 
@@ -128,17 +138,29 @@ class Detector:
             log.info("reloaded", new=len(new), left=len(left))
             await self._end(left)
 
-    def _open(self, model: Model, data: bytes, parameters: DetectParameters, caller: Caller) -> Opened:
-        caller.check("the picture was decoded")
-        spec, max_pixels = model.bundle.manifest.input, self.settings.max_pixels
-        return open_picture(data, spec, max_pixels, keep_image=parameters.map == "overlay")
-
-    def _begin(self, models: Sequence[Model]) -> None:
+    def _begin(self, models: Sequence[AnyModel]) -> None:
         for model in models:
-            model.batcher.start()
-            self.health.watch(model.lane.workers, model.lane.probe)
+            for batcher, probe in model.stages:
+                batcher.start()
+                self.health.watch(batcher.workers, probe)
 
-    async def _end(self, models: Sequence[Model]) -> None:
+    async def _end(self, models: Sequence[AnyModel]) -> None:
         for model in models:
-            await model.lane.retire()
-            self.health.forget(model.lane.workers)
+            await model.retire()
+            for batcher, _ in model.stages:
+                self.health.forget(batcher.workers)
+
+
+@contextmanager
+def model_problems() -> Generator[None, None, None]:
+    """Tell the caller of a model or a stage that fails.
+
+    Raises: Problem (500, 503).
+    """
+    try:
+        yield
+    except GraphError as error:
+        log.exception("model failed")
+        raise Problem(Kind.INTERNAL, "the model failed on this picture, the log has more") from error
+    except StageError as error:
+        raise Problem(Kind.UNAVAILABLE, str(error), {"Retry-After": "1"}) from error

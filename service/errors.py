@@ -18,6 +18,7 @@ class Kind(Enum):
     FORBIDDEN = (403, "The key may not do this")
     NOT_FOUND = (404, "There is nothing at this path")
     UNKNOWN_CATEGORY = (404, "No such category")
+    UNKNOWN_MODEL = (404, "No such model")
     METHOD_NOT_ALLOWED = (405, "The path does not take this method")
     TOO_SLOW = (408, "The body came too slowly")
     TOO_LARGE = (413, "Too many bytes or pixels")

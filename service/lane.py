@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from service.backends.onnx import usable_cores
 from service.batcher import Batcher
@@ -30,6 +30,13 @@ class Computes(Protocol[Item_contra, Result_co]):
     """An engine: whatever computes batches of one kind of item, from several threads at once."""
 
     def run(self, pictures: Sequence[Item_contra], /) -> Sequence[Result_co | Exception]: ...
+
+
+class Stage(NamedTuple):
+    """What computes for a model; `probe` is run by threads that were made anew, to see that it still does."""
+
+    batcher: Batcher[Any, Any]
+    probe: Callable[[], object]
 
 
 class Lane(Generic[Item, Result]):

@@ -4,12 +4,15 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
+from export.contract.decision import display_score
 from service.decide import Decision
 from service.engine import Outcome
 from service.errors import REJECTIONS, Problem
+from service.zero_shot.verdict import Verdict
 
 PREFIX = "anomoe"
 UNKNOWN = "unknown"
+ZERO_SHOT = "zero-shot"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 SCORES = tuple(step / 20 for step in range(1, 21))
@@ -48,6 +51,8 @@ class Metrics:
         self.images = counter("images_total", "Pictures answered", "category")
         self.calibration_size = gauge("calibration_size", "Normal pictures behind the threshold", "category")
         self.model_info = gauge("model_info", "1 per served model", "name", "version", "kind", "digest")
+        self.text_cache = counter("text_cache_total", "Class names by whether their text was known", "result")
+        self.text_cache_size = gauge("text_cache_size", "Class names whose text is kept")
         self.ready = gauge("ready", "1 when pictures can be answered")
 
     def render(self) -> bytes:
@@ -69,6 +74,17 @@ class Metrics:
             self.score.labels(category).observe(decision.score)
         for expert in outcome.experts:
             self.expert_selected.labels(expert.level, str(expert.index)).inc()
+        self._observe(timings_ms)
+
+    def count_zero_shot(self, verdict: Verdict, timings_ms: Mapping[str, float]) -> None:
+        """Count one zero-shot picture by its best class name; names are the callers', so no labels."""
+        self.images.labels(ZERO_SHOT).inc()
+        if verdict.is_anomalous:
+            self.anomalies.labels(ZERO_SHOT).inc()
+        self.score.labels(ZERO_SHOT).observe(display_score(verdict.score, verdict.threshold))
+        self._observe(timings_ms)
+
+    def _observe(self, timings_ms: Mapping[str, float]) -> None:
         for stage, ms in timings_ms.items():
             if stage == "queue":
                 self.queue_seconds.observe(ms / 1000)

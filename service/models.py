@@ -1,28 +1,35 @@
 """The models in service: each bundle with its way to the device, and which one answers a request."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
+from typing import Protocol, TypeVar
 
 import numpy as np
 import structlog
 
-from export.contract.bundle import Bundle, BundleError
+from export.contract.bundle import Bundle
 from service.batcher import Batcher
 from service.engine import Engine, Outcome, Picture
 from service.errors import Kind, Problem
-from service.lane import Lane, plan_for
+from service.lane import Computes, Item_contra, Lane, Result_co, Stage, plan_for
 from service.metrics import Metrics
 from service.settings import Settings
 from service.tuning import Plan
+from service.zero_shot.engine import ZeroShotEngine
+from service.zero_shot.model import ZeroShotModel, name_batcher
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 log = structlog.stdlib.get_logger("anomoe.models")
 
 
 @dataclass(frozen=True)
 class Model:
-    """One bundle in service."""
+    """One anomalymoe bundle in service."""
 
     bundle: Bundle
     lane: Lane[Picture, Outcome]
@@ -32,25 +39,51 @@ class Model:
         """What computes its pictures."""
         return self.lane.batcher
 
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Whatever computes for it."""
+        return (Stage(self.lane.batcher, self.lane.probe),)
+
+    async def retire(self) -> None:
+        """Stop computing once every picture that came here has its answer."""
+        await self.lane.retire()
+
+
+AnyModel = Model | ZeroShotModel
+
 
 class Models:
     """Every model in service, in the order of the settings; at least one."""
 
-    def __init__(self, models: Sequence[Model]) -> None:
+    def __init__(self, models: Sequence[AnyModel]) -> None:
         self.all = tuple(models)
 
     def choose(self, category: str | None) -> Model:
-        """The first model that knows the category; the first of all when none is named.
+        """The first model that knows the category; the first trained on products when none is named.
 
-        Raises: Problem (404) when no model knows the category.
+        Raises: Problem (404) when no model knows the category, or none was trained on products.
         """
+        trained = [model for model in self.all if isinstance(model, Model)]
+        if not trained:
+            detail = "no bundle of kind anomalymoe is served, only /zero-shot answers"
+            raise Problem(Kind.UNKNOWN_MODEL, detail)
         if category is None:
-            return self.all[0]
-        for model in self.all:
+            return trained[0]
+        for model in trained:
             if category in model.bundle.categories:
                 return model
-        known = sorted({name for model in self.all for name in model.bundle.categories})
+        known = sorted({name for model in trained for name in model.bundle.categories})
         raise Problem(Kind.UNKNOWN_CATEGORY, f"category: {category!r} is none of {', '.join(known)}")
+
+    def zero_shot(self) -> ZeroShotModel:
+        """The first model that takes class names.
+
+        Raises: Problem (404) when there is none.
+        """
+        for model in self.all:
+            if isinstance(model, ZeroShotModel):
+                return model
+        raise Problem(Kind.UNKNOWN_MODEL, "no bundle of kind moeclip is served, only /detect answers")
 
     def queue_depth(self) -> int:
         """Pictures that wait for their turn or a device."""
@@ -60,7 +93,7 @@ class Models:
         """Seconds a picture of the slowest model takes, as measured at the start."""
         return max(model.lane.plan.pace_s for model in self.all)
 
-    def swap(self, others: "Models") -> tuple[list[Model], list[Model]]:
+    def swap(self, others: "Models") -> tuple[list[AnyModel], list[AnyModel]]:
         """Take the others' models at once; gives those that are new and those that have left."""
         new = [model for model in others.all if model not in self.all]
         left = [model for model in self.all if model not in others.all]
@@ -79,7 +112,7 @@ class Models:
                 metrics.calibration_size.labels(name).set(len(category.scores))
 
 
-def load_models(settings: Settings, metrics: Metrics, serving: Sequence[Model] = ()) -> Models:
+def load_models(settings: Settings, metrics: Metrics, serving: Sequence[AnyModel] = ()) -> Models:
     """Load, check and warm up every bundle of the settings, and log how long each part took.
 
     serving: models at work. One whose bundle is the same and whose threads are well is taken over as it is;
@@ -92,39 +125,65 @@ def load_models(settings: Settings, metrics: Metrics, serving: Sequence[Model] =
     return models
 
 
-def _load(folder: Path, settings: Settings, metrics: Metrics, serving: Sequence[Model]) -> Model:
+def _load(folder: Path, settings: Settings, metrics: Metrics, serving: Sequence[AnyModel]) -> AnyModel:
     started = perf_counter()
     bundle = Bundle.read(folder)
-    manifest = bundle.manifest
-    if manifest.kind != "anomalymoe":
-        raise BundleError(f"{folder}: kind {manifest.kind!r} cannot be served, only 'anomalymoe'")
     plan: Plan | None = None
     for model in serving:
-        if model.bundle.digest == bundle.digest and model.lane.workers.failure is None:
+        is_well = all(batcher.workers.failure is None for batcher, _ in model.stages)
+        if model.bundle.digest == bundle.digest and is_well:
             return model
-        if model.bundle.manifest.name == manifest.name:
+        if model.bundle.manifest.name == bundle.manifest.name:
             plan = model.lane.plan
-    # What is measured is warm then, and more would only make the runtime keep more memory.
-    warm_batch = plan.batch if plan else 1 if settings.tune_s else settings.max_batch
-    engine = Engine(bundle, device=settings.device, threads=settings.threads, max_batch=warm_batch)
-    loaded = perf_counter()
-    engine.warm_up()
-    warm = perf_counter()
-    plan = plan or plan_for(engine, _samples(bundle, settings.max_batch), settings)
-    log.info(
-        "model loaded",
-        folder=str(folder),
-        name=manifest.name,
-        version=manifest.version,
-        load_s=round(loaded - started, 3),
-        warm_up_s=round(warm - loaded, 3),
-        tune_s=_since(warm),
-        batch=plan.batch,
-        parallel=plan.parallel,
-        ms_per_picture=round(plan.seconds_per_item * 1000, 2),
-        ms_per_batch=round(plan.seconds_fixed * 1000, 2),
-    )
-    return Model(bundle, Lane(engine, engine.warm_up, plan, settings, metrics))
+    return _Loading(bundle, plan, settings, metrics, started).model()
+
+
+class _Engine(Computes[Item_contra, Result_co], Protocol):
+    def warm_up(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class _Loading:
+    """A bundle on its way into service; plan: that of the model it replaces."""
+
+    bundle: Bundle
+    plan: Plan | None
+    settings: Settings
+    metrics: Metrics
+    started: float
+
+    def model(self) -> AnyModel:
+        settings = self.settings
+        kind = ZeroShotEngine if self.bundle.manifest.kind == "moeclip" else Engine
+        # What is measured is warm then, and more would only make the runtime keep more memory.
+        warm_batch = self.plan.batch if self.plan else 1 if settings.tune_s else settings.max_batch
+        engine = kind(self.bundle, device=settings.device, threads=settings.threads, max_batch=warm_batch)
+        if isinstance(engine, Engine):
+            return Model(self.bundle, self._lane(engine, partial(_samples, self.bundle)))
+        lane = self._lane(engine, engine.samples)
+        return ZeroShotModel(self.bundle, lane, engine.tower, name_batcher(engine.tower, settings))
+
+    def _lane(
+        self, engine: _Engine[Item, Result], samples: Callable[[int], Sequence[Item]]
+    ) -> Lane[Item, Result]:
+        loaded = perf_counter()
+        engine.warm_up()
+        warm = perf_counter()
+        plan = self.plan or plan_for(engine, samples(self.settings.max_batch), self.settings)
+        log.info(
+            "model loaded",
+            folder=str(self.bundle.folder),
+            name=self.bundle.manifest.name,
+            version=self.bundle.manifest.version,
+            load_s=round(loaded - self.started, 3),
+            warm_up_s=round(warm - loaded, 3),
+            tune_s=_since(warm),
+            batch=plan.batch,
+            parallel=plan.parallel,
+            ms_per_picture=round(plan.seconds_per_item * 1000, 2),
+            ms_per_batch=round(plan.seconds_fixed * 1000, 2),
+        )
+        return Lane(engine, engine.warm_up, plan, self.settings, self.metrics)
 
 
 def _samples(bundle: Bundle, count: int) -> list[Picture]:

@@ -2,38 +2,50 @@
 
 from typing import Any
 
+from pydantic import BaseModel
+
 from service.errors import MEDIA_TYPE, Kind, ProblemAnswer
-from service.schemas import DetectParameters
 
-_PARAMETERS: dict[str, dict[str, Any]] = DetectParameters.model_json_schema()["properties"]
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
-_FILES = {"type": "array", "items": _BINARY["schema"]}
+Schema = dict[str, Any]
+
+_BINARY: Schema = {"type": "string", "format": "binary"}
+_BASE64: Schema = {"type": "string", "format": "byte"}
+_FILES: Schema = {"type": "array", "items": _BINARY}
 
 
-def _object(field: str, schema: dict[str, Any]) -> dict[str, Any]:
+def picture_body(parameters: type[BaseModel]) -> Schema:
+    """One picture, raw or in a form or in JSON, and parameters in the query or beside it."""
+    contents = {
+        "image/*": {"schema": _BINARY},
+        "application/octet-stream": {"schema": _BINARY},
+        "multipart/form-data": _object("file", _BINARY, parameters),
+        "application/json": _object("image", _BASE64, parameters),
+    }
+    return {"parameters": _query(parameters), "requestBody": {"required": True, "content": contents}}
+
+
+def pictures_body(parameters: type[BaseModel]) -> Schema:
+    """Several pictures in a form, and parameters in the query or beside them."""
+    contents = {"multipart/form-data": _object("file", _FILES, parameters)}
+    return {"parameters": _query(parameters), "requestBody": {"required": True, "content": contents}}
+
+
+def _object(field: str, schema: Schema, parameters: type[BaseModel]) -> Schema:
     """An object of the parameters and one required field."""
-    return {"schema": {"type": "object", "required": [field], "properties": {field: schema, **_PARAMETERS}}}
+    properties = {field: schema, **_properties(parameters)}
+    shape = {"type": "object", "required": [field], "properties": properties, "additionalProperties": False}
+    return {"schema": shape}
 
 
-_QUERY = [{"name": name, "in": "query", "schema": schema} for name, schema in _PARAMETERS.items()]
+def _query(parameters: type[BaseModel]) -> list[Schema]:
+    return [
+        {"name": name, "in": "query", "schema": schema} for name, schema in _properties(parameters).items()
+    ]
 
-DETECT_BODY: dict[str, Any] = {
-    "parameters": _QUERY,
-    "requestBody": {
-        "required": True,
-        "content": {
-            "image/*": _BINARY,
-            "application/octet-stream": _BINARY,
-            "multipart/form-data": _object("file", _BINARY["schema"]),
-            "application/json": _object("image", {"type": "string", "format": "byte"}),
-        },
-    },
-}
 
-DETECT_BATCH_BODY: dict[str, Any] = {
-    "parameters": _QUERY,
-    "requestBody": {"required": True, "content": {"multipart/form-data": _object("file", _FILES)}},
-}
+def _properties(parameters: type[BaseModel]) -> Schema:
+    return parameters.model_json_schema()["properties"]
+
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     kind.status: {

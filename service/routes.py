@@ -11,18 +11,21 @@ from service.detect import Detector
 from service.errors import Kind, Problem
 from service.hangup import until_hangup
 from service.models import Model
-from service.openapi import DETECT_BATCH_BODY, DETECT_BODY, PROBLEMS
+from service.openapi import PROBLEMS, picture_body, pictures_body
 from service.schemas import (
     BatchAnswer,
     CategoriesAnswer,
     CategoryInfo,
     DetectAnswer,
+    DetectParameters,
     ExpertInfo,
     HealthAnswer,
     ModelInfo,
     ModelsAnswer,
+    ZeroShotInfo,
 )
 from service.upload import read_form, read_upload
+from service.zero_shot.model import ZeroShotModel
 
 router = APIRouter(responses=PROBLEMS)
 
@@ -37,19 +40,19 @@ def detector_of(request: Request) -> Detector:
 Detecting = Annotated[Detector, Depends(detector_of)]
 
 
-@router.post("/detect", openapi_extra=DETECT_BODY)
+@router.post("/detect", openapi_extra=picture_body(DetectParameters))
 async def detect(request: Request, detector: Detecting) -> DetectAnswer:
     """Judge one picture."""
-    upload = await read_upload(request)
+    upload = await read_upload(request, DetectParameters)
     answer = await until_hangup(request, detector.detect(upload.one(), upload.parameters, trace_of(request)))
     request.state.timings_ms.update(answer.timings_ms)
     return answer
 
 
-@router.post("/detect/batch", openapi_extra=DETECT_BATCH_BODY)
+@router.post("/detect/batch", openapi_extra=pictures_body(DetectParameters))
 async def detect_batch(request: Request, detector: Detecting) -> BatchAnswer:
     """Judge several pictures; each gets a result or an error of its own, in order."""
-    upload = await read_form(request)
+    upload = await read_form(request, DetectParameters)
     if not upload.pictures:
         raise Problem(Kind.INVALID_PARAMETER, "file: at least one picture is expected, got 0")
     trace = trace_of(request)
@@ -59,7 +62,7 @@ async def detect_batch(request: Request, detector: Detecting) -> BatchAnswer:
 
 @router.get("/categories")
 async def categories(detector: Detecting) -> CategoriesAnswer:
-    """Every product and its calibration at the bundle's default alpha."""
+    """Every product and calibrated class name, with its threshold at the bundle's default alpha."""
     return CategoriesAnswer(
         categories=[info for model in detector.models.all for info in category_infos(model)]
     )
@@ -102,24 +105,28 @@ def trace_of(request: Request) -> Trace:
     return Trace(request.state.request_id, request.state.started, request.state.caller)
 
 
-def category_infos(model: Model) -> list[CategoryInfo]:
-    """What the API tells about a model's products."""
-    alpha = model.bundle.manifest.calibration.alpha
+def category_infos(model: Model | ZeroShotModel) -> list[CategoryInfo]:
+    """What the API tells about a model's products or calibrated class names."""
+    manifest = model.bundle.manifest
+    alpha = manifest.calibration.alpha
+    calibrations = {**model.bundle.categories, **model.bundle.class_scores}
     return [
         CategoryInfo(
             name=name,
-            model=model.bundle.manifest.name,
-            threshold=conformal_threshold(category.scores, alpha),
-            alpha=effective_alpha(len(category.scores), alpha),
-            calibration_size=len(category.scores),
+            model=manifest.name,
+            kind=manifest.kind,
+            threshold=conformal_threshold(calibration.scores, alpha),
+            alpha=effective_alpha(len(calibration.scores), alpha),
+            calibration_size=len(calibration.scores),
         )
-        for name, category in model.bundle.categories.items()
+        for name, calibration in calibrations.items()
     ]
 
 
-def model_info(model: Model) -> ModelInfo:
+def model_info(model: Model | ZeroShotModel) -> ModelInfo:
     """What the API tells about a model."""
     manifest = model.bundle.manifest
+    spec = manifest.zero_shot
     return ModelInfo(
         name=manifest.name,
         version=manifest.version,
@@ -134,4 +141,5 @@ def model_info(model: Model) -> ModelInfo:
         format=manifest.format,
         precision=manifest.precision,
         left_out=manifest.left_out,
+        zero_shot=ZeroShotInfo.model_validate(spec.model_dump()) if spec else None,
     )

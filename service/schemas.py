@@ -14,16 +14,21 @@ CategorySource = Literal["request", "recognised", "unknown"]
 Reason = Literal["score", "unknown_product"]
 
 
-class DetectParameters(BaseModel):
-    """Parameters of a detection, from the query, form fields or JSON fields."""
+class MapParameters(BaseModel):
+    """The form of an anomaly map."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    category: str | None = Field(default=None, description="product; recognised from the picture when absent")
     map: Literal["png", "png16", "overlay", "npy", "none"] = Field(
         default="png", description="form of the anomaly map"
     )
     map_size: Literal["input", "model"] = Field(default="input", description="size of the anomaly map")
+
+
+class DetectParameters(MapParameters):
+    """Parameters of a detection, from the query, form fields or JSON fields."""
+
+    category: str | None = Field(default=None, description="product; recognised from the picture when absent")
     alpha: float | None = Field(default=None, gt=0, lt=1, description="accepted false-positive rate")
     regions: bool = Field(default=True, description="whether to list the anomalous regions")
 
@@ -102,10 +107,11 @@ class BatchAnswer(BaseModel):
 
 
 class CategoryInfo(BaseModel):
-    """A product, its calibration and the model that knows it."""
+    """A product or calibrated class name, its calibration and the model, by name and kind, that knows it."""
 
     name: str
     model: str
+    kind: str
     threshold: float
     alpha: float
     calibration_size: int
@@ -124,6 +130,15 @@ class ExpertInfo(BaseModel):
     index: int
 
 
+class ZeroShotInfo(BaseModel):
+    """How a model turns class names, in the place of {}, into texts, and its threshold for unfitted ones."""
+
+    context_length: int
+    normal: list[str]
+    abnormal: list[str]
+    threshold: float
+
+
 class ModelInfo(ModelRef):
     """A served model."""
 
@@ -137,6 +152,7 @@ class ModelInfo(ModelRef):
     format: Format
     precision: Precision
     left_out: LeftOut
+    zero_shot: ZeroShotInfo | None
 
 
 class ModelsAnswer(BaseModel):

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from export.contract.bundle import MANIFEST
 
 PREFIX = "ANOMOE_"
+MOST_CLASS_NAMES = 1000  # of one request, whatever the setting
 
 
 class Settings(BaseSettings):
@@ -47,6 +48,11 @@ class Settings(BaseSettings):
     body_timeout_s: float = Field(default=20, gt=0, description="longest wait for a request's body")
     max_body_bytes: int = Field(default=32 * 2**20, ge=1, description="largest request body, in bytes")
     max_pixels: int = Field(default=100_000_000, ge=1, description="largest picture, in pixels")
+    text_cache_size: int = Field(default=1024, ge=1, description="most class names whose text is kept")
+    max_class_names: int = Field(
+        default=16, ge=1, le=MOST_CLASS_NAMES, description="most class names of one request"
+    )
+    max_class_name_length: int = Field(default=100, ge=1, description="longest class name, in characters")
     api_keys_file: Path | None = Field(
         default=None, description="file of API keys (see anomoe key --help), without it none is asked for"
     )
@@ -96,7 +102,7 @@ def describe_settings() -> str:
     """One line per setting: variable, default, meaning."""
     defaults = {name: "now" if field.default_factory else field.default for name, field in _fields()}
     return "\n".join(
-        f"{PREFIX}{name.upper():<19} {defaults[name]!s:<10} {field.description}" for name, field in _fields()
+        f"{PREFIX}{name.upper():<21} {defaults[name]!s:<10} {field.description}" for name, field in _fields()
     )
 
 

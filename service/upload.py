@@ -4,25 +4,29 @@ import asyncio
 from base64 import b64decode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from service.errors import Kind, Problem
-from service.schemas import DetectParameters
 
 SHOWN_CHARACTERS = 100
+SHOWN_COMPLAINTS = 10
+MOST_PARAMETERS = 100  # each unknown one costs an error
+
+Parameters = TypeVar("Parameters", bound=BaseModel)
 
 _JSON_OBJECT: TypeAdapter[dict[str, object]] = TypeAdapter(dict[str, object])
 
 
 @dataclass(frozen=True)
-class Upload:
+class Upload(Generic[Parameters]):
     """The pictures of a request, still encoded, and what is asked about them."""
 
     pictures: list[bytes]
-    parameters: DetectParameters
+    parameters: Parameters
 
     def one(self) -> bytes:
         """The only picture.
@@ -30,28 +34,29 @@ class Upload:
         Raises: Problem (422) when there is not exactly one.
         """
         if len(self.pictures) != 1:
-            detail = f"file: one picture is expected, got {len(self.pictures)}; several go to /detect/batch"
+            detail = f"file: one picture is expected, got {len(self.pictures)}; /detect/batch takes several"
             raise Problem(Kind.INVALID_PARAMETER, detail)
         return self.pictures[0]
 
 
-async def read_upload(request: Request) -> Upload:
-    """Read the body, whichever form it has.
+async def read_upload(request: Request, wanted: type[Parameters]) -> Upload[Parameters]:
+    """Read the body, whichever form it has; `wanted` says which parameters there are.
 
     Raises: Problem (400 malformed, 413 too large, 415 wrong content type, 422 wrong parameter).
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type == "multipart/form-data":
-        return await read_form(request)
+        return await read_form(request, wanted)
+    query = gathered(request.query_params.multi_items())
     if content_type == "application/json":
-        return await asyncio.to_thread(_from_json, await request.body(), dict(request.query_params))
+        return await asyncio.to_thread(_from_json, await request.body(), query, wanted)
     if content_type.startswith("image/") or content_type in ("application/octet-stream", ""):
-        return Upload([await request.body()], parse_parameters(request.query_params))
+        return Upload([await request.body()], parse_parameters(query, wanted))
     detail = f"content-type: {content_type!r} is none of image/*, multipart/form-data, application/json"
     raise Problem(Kind.NOT_A_PICTURE, detail)
 
 
-async def read_form(request: Request) -> Upload:
+async def read_form(request: Request, wanted: type[Parameters]) -> Upload[Parameters]:
     """Read a multipart body: parts named `file` with a file name are pictures, the others parameters.
 
     Raises: Problem (413 too large, 415 wrong content type, 422 wrong parameter).
@@ -61,31 +66,43 @@ async def read_form(request: Request) -> Upload:
         raise Problem(Kind.NOT_A_PICTURE, f"content-type: {content_type!r} is not multipart/form-data")
     async with request.form() as form:
         files = [part for name, part in form.multi_items() if name == "file" and isinstance(part, UploadFile)]
-        fields = {name: part for name, part in form.multi_items() if part not in files}
-        parameters = parse_parameters({**request.query_params, **fields})
+        query = gathered(request.query_params.multi_items())
+        fields = gathered((name, part) for name, part in form.multi_items() if part not in files)
+        parameters = parse_parameters({**query, **fields}, wanted)
         return Upload([await file.read() for file in files], parameters)
 
 
-def parse_parameters(fields: Mapping[str, object]) -> DetectParameters:
+def gathered(pairs: Iterable[tuple[str, object]]) -> dict[str, object]:
+    """Query or form fields by name; one that is repeated becomes the list of its values."""
+    values: dict[str, list[object]] = {}
+    for name, value in pairs:
+        values.setdefault(name, []).append(value)
+    return {name: several if len(several) > 1 else several[0] for name, several in values.items()}
+
+
+def parse_parameters(fields: Mapping[str, object], wanted: type[Parameters]) -> Parameters:
     """Check parameters, whose values may still be text.
 
-    Raises: Problem (422) naming every wrong field and its value.
+    Raises: Problem (422) naming the first wrong fields and their values.
     """
+    if len(fields) > MOST_PARAMETERS:
+        raise Problem(Kind.INVALID_PARAMETER, f"{len(fields)} parameters, at most {MOST_PARAMETERS} are read")
     try:
-        return DetectParameters.model_validate(dict(fields))
+        return wanted.model_validate(dict(fields))
     except ValidationError as error:
-        details = (_complaint(item["loc"], item["msg"], item["input"]) for item in error.errors())
+        complaints = error.errors()[:SHOWN_COMPLAINTS]
+        details = [_complaint(item["loc"], item["msg"], item["input"]) for item in complaints]
         raise Problem(Kind.INVALID_PARAMETER, "; ".join(details)) from error
 
 
-def _from_json(body: bytes, query: Mapping[str, object]) -> Upload:
+def _from_json(body: bytes, query: Mapping[str, object], wanted: type[Parameters]) -> Upload[Parameters]:
     try:
         fields = _JSON_OBJECT.validate_json(body)
     except ValidationError as error:
         detail = f"the body is not a JSON object: {error.errors()[0]['msg']}"
         raise Problem(Kind.MALFORMED, detail) from error
     image = fields.pop("image", None)
-    parameters = parse_parameters({**query, **fields})
+    parameters = parse_parameters({**query, **fields}, wanted)
     if not isinstance(image, str):
         detail = f"image: base64 text is expected, got {type(image).__name__}"
         raise Problem(Kind.INVALID_PARAMETER, detail)
@@ -96,5 +113,7 @@ def _from_json(body: bytes, query: Mapping[str, object]) -> Upload:
 
 
 def _complaint(location: Iterable[int | str], message: str, value: object) -> str:
-    field = ".".join(str(part) for part in location)
-    return f"{field}: {message[0].lower()}{message[1:]}, got {repr(value)[:SHOWN_CHARACTERS]}"
+    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return (
+        f"{field.removeprefix('.')}: {message[0].lower()}{message[1:]}, got {repr(value)[:SHOWN_CHARACTERS]}"
+    )

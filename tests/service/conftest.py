@@ -4,7 +4,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -29,7 +29,7 @@ structlog.configure(
 ServiceFactory = Callable[..., TestClient]
 
 
-def settings_for(bundles: Path, **settings: object) -> Settings:
+def settings_for(bundles: Path, /, **settings: object) -> Settings:
     """Settings of a small service that starts at once."""
     quick = {"bundles": str(bundles), "device": "cpu", "threads": 1, "tune_s": 0}
     return Settings.model_validate({**quick, **settings})
@@ -64,11 +64,16 @@ def service(start_service: ServiceFactory) -> TestClient:
 @pytest.fixture(scope="session")
 def service_url(bundle_folder: Path) -> Iterator[str]:
     """The address of a service that listens on a real port."""
-    settings = Settings.model_validate(
-        {"bundles": str(bundle_folder), "device": "cpu", "threads": 1, "tune_s": 0}
-    )
+    with listening(bundle_folder) as address:
+        yield address
+
+
+@contextmanager
+def listening(bundles: Path) -> Iterator[str]:
+    """The address of a service that listens on a real port while the context lasts."""
+    chosen = settings_for(bundles)
     metrics = Metrics()
-    app = create_app(settings, load_models(settings, metrics), metrics)
+    app = create_app(chosen, load_models(chosen, metrics), metrics)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, args=([listener],))

@@ -153,6 +153,11 @@ def test_wrong_parameter_is_named_with_its_value(
     check_problem(response, 422, "invalid-parameter", field, params[field])
 
 
+def test_repeated_parameter_is_not_guessed_at(service: TestClient) -> None:
+    response = service.post("/detect", content=NORMAL, headers=PNG, params={"alpha": ["0.1", "0.2"]})
+    check_problem(response, 422, "invalid-parameter", "alpha", "['0.1', '0.2']")
+
+
 def test_unknown_category_is_named_with_the_known_ones(service: TestClient) -> None:
     response = service.post("/detect", content=NORMAL, headers=PNG, params={"category": "wood"})
     check_problem(response, 404, "unknown-category", "wood", *COLOURS)

@@ -9,7 +9,8 @@ from tests.tiny_bundle import plain_picture, spotted_picture, unknown_picture
 NAMES = (
     "requests_total request_seconds stage_seconds queue_seconds queue_depth in_flight batch_size "
     "rejected_total expert_selected_total score anomalies_total images_total "
-    "calibration_size model_info ready abandoned_total stage_failures_total reloads_total"
+    "calibration_size model_info ready abandoned_total stage_failures_total reloads_total "
+    "text_cache_total text_cache_size"
 )
 
 

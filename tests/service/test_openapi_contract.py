@@ -22,6 +22,7 @@ CHECKS: list[Any] = [
 OPERATIONS = (
     "POST /detect",
     "POST /detect/batch",
+    "POST /zero-shot",
     "GET /categories",
     "GET /models",
     "POST /models/reload",

@@ -1,0 +1,60 @@
+"""From a finding and its verdicts to the answer of the API: maps, classes, timings."""
+
+from collections.abc import Mapping, Sequence
+
+from export.contract.bundle import Bundle
+from export.contract.manifest import InputSpec
+from service.answer import Trace, draw_map, model_ref
+from service.batcher import Batched
+from service.image import Opened
+from service.schemas import MapAnswer
+from service.zero_shot.engine import Finding
+from service.zero_shot.schemas import ClassAnswer, ZeroShotAnswer, ZeroShotParameters
+from service.zero_shot.verdict import Verdict
+
+Maps = Mapping[int, MapAnswer | None]
+
+
+def draw_maps(
+    opened: Opened,
+    finding: Finding,
+    verdicts: Sequence[Verdict],
+    parameters: ZeroShotParameters,
+    spec: InputSpec,
+) -> Maps:
+    """The maps that are asked for, by the place of their class name."""
+    return {
+        place: draw_map(opened, raw_map, verdicts[place].pixel_threshold, parameters, spec)
+        for place, raw_map in finding.maps.items()
+    }
+
+
+def answer_of(
+    bundle: Bundle,
+    trace: Trace,
+    verdicts: Sequence[Verdict],
+    batched: Batched[Finding],
+    maps: Maps,
+    timings_ms: dict[str, float],
+) -> ZeroShotAnswer:
+    """Everything about one picture in the form of the API; a class has its map if there are several."""
+    best = batched.result.best
+    return ZeroShotAnswer(
+        request_id=trace.request_id,
+        model=model_ref(bundle),
+        calibrated=all(verdict.is_calibrated for verdict in verdicts),
+        best=verdicts[best].class_name,
+        classes=[
+            ClassAnswer(
+                class_name=verdict.class_name,
+                score=verdict.score,
+                threshold=verdict.threshold,
+                is_anomalous=verdict.is_anomalous,
+                anomaly_map=maps[place] if batched.result.has_all_maps else None,
+            )
+            for place, verdict in enumerate(verdicts)
+        ],
+        anomaly_map=maps[best],
+        timings_ms=timings_ms,
+        batch_size=batched.batch_size,
+    )

@@ -1,0 +1,82 @@
+"""One picture's way: turn -> decode -> texts -> batcher -> judge -> encode -> answer."""
+
+from functools import partial
+from time import perf_counter
+
+from service.answer import Trace, timings
+from service.detect import Detector, model_problems
+from service.errors import Kind, Problem
+from service.zero_shot.answer import answer_of, draw_maps
+from service.zero_shot.class_names import clean_names
+from service.zero_shot.engine import Question
+from service.zero_shot.model import ZeroShotModel
+from service.zero_shot.schemas import ZeroShotAnswer, ZeroShotParameters
+from service.zero_shot.text_cache import TextCache
+from service.zero_shot.text_tower import ClassText, NameTooLongError
+from service.zero_shot.verdict import judge
+
+
+class ZeroShotDetector:
+    """Answers pictures and class names; permits, threads and models are those of `detector`."""
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector = detector
+        self._settings = detector.settings
+        self._cache = TextCache(detector.settings.text_cache_size, detector.metrics)
+
+    async def detect(self, data: bytes, parameters: ZeroShotParameters, trace: Trace) -> ZeroShotAnswer:
+        """The verdict on one encoded picture with each of the class names.
+
+        Raises: Problem (400, 404, 413, 415, 422, 500 when the model fails, 503, 504).
+        """
+        model = self._detector.models.zero_shot()
+        names = self._names(parameters)
+        with model_problems():
+            async with model.lane.turn(trace.caller) as waited_s:
+                clock = [perf_counter()]
+                opened = await self._detector.open(model.bundle, data, parameters, trace.caller)
+                self._check_maps(opened.size, len(names), parameters)
+                clock.append(perf_counter())
+                texts = await self._texts(model, names)
+                text_ms = (perf_counter() - clock[1]) * 1000
+                question = Question(
+                    opened.pixels, texts, parameters.domain == "medical", parameters.maps == "all"
+                )
+                batched = await model.batcher.submit(question, trace.caller)
+                verdicts = judge(model.bundle, names, batched.result, parameters.threshold)
+                clock.append(perf_counter())
+                spec = model.bundle.manifest.input
+                draw = partial(draw_maps, opened, batched.result, verdicts, parameters, spec)
+                maps = await self._detector.host.run(draw)
+        computed_ms = {"text": text_ms, **batched.result.timings_ms}
+        timings_ms = timings(clock, waited_s + batched.queue_s, computed_ms, trace.started)
+        self._detector.metrics.count_zero_shot(verdicts[batched.result.best], timings_ms)
+        return answer_of(model.bundle, trace, verdicts, batched, maps, timings_ms)
+
+    def _names(self, parameters: ZeroShotParameters) -> list[str]:
+        settings = self._settings
+        return clean_names(parameters.class_names, settings.max_class_names, settings.max_class_name_length)
+
+    def _check_maps(self, size: tuple[int, int], names: int, parameters: ZeroShotParameters) -> None:
+        """Refuse maps that have more pixels in all than a picture may have; size is (width, height).
+
+        Raises: Problem (413).
+        """
+        if parameters.map == "none" or (parameters.maps, parameters.map_size) != ("all", "input"):
+            return
+        width, height = size
+        if names * width * height > self._settings.max_pixels:
+            detail = (
+                f"maps: {names} maps of {width} x {height} pixels were asked for, the limit is "
+                f"{self._settings.max_pixels} in all; ask for map_size=model or maps=best"
+            )
+            raise Problem(Kind.TOO_LARGE, detail)
+
+    async def _texts(self, model: ZeroShotModel, names: list[str]) -> tuple[ClassText, ...]:
+        async def encode(name: str) -> ClassText:
+            return (await model.names.submit(name)).result
+
+        try:
+            return tuple(await self._cache.texts(model.bundle.digest, names, encode))
+        except NameTooLongError as error:
+            raise Problem(Kind.INVALID_PARAMETER, f"class_names: {error}") from error
