@@ -87,6 +87,6 @@ def test_a_run_starts_the_adapters(tmp_path: Path) -> None:
         settings = make_clip(
             tmp_path / "pairs", tmp_path / "run", PretrainConfig(steps=1, pairs_per_shard=1), progress
         )
-    backbone = read_backbone(tmp_path / "run")
+    backbone = read_backbone(str(tmp_path / "run"))
     assert backbone.config == demo_model(backbone.tokenizer.get_vocab_size())
     assert read_settings(settings, MoECLIPFitConfig).model == backbone.config
