@@ -1,4 +1,4 @@
-"""The zero-shot bundle of the repository: small, whole, and it sees damage on things it had no masks of."""
+"""The zero-shot bundle of the repository: small, whole, able to see damage on things it had no masks of."""
 
 from pathlib import Path
 
