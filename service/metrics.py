@@ -88,5 +88,5 @@ class Metrics:
         for stage, ms in timings_ms.items():
             if stage == "queue":
                 self.queue_seconds.observe(ms / 1000)
-            elif stage != "total":
+            elif stage not in ("total", "text"):  # texts count where they are made, not where they are known
                 self.stage_seconds.labels(stage).observe(ms / 1000)

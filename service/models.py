@@ -161,7 +161,9 @@ class _Loading:
         if isinstance(engine, Engine):
             return Model(self.bundle, self._lane(engine, partial(_samples, self.bundle)))
         lane = self._lane(engine, engine.samples)
-        return ZeroShotModel(self.bundle, lane, engine.tower, name_batcher(engine.tower, settings))
+        return ZeroShotModel(
+            self.bundle, lane, engine.tower, name_batcher(engine.tower, settings, self.metrics)
+        )
 
     def _lane(
         self, engine: _Engine[Item, Result], samples: Callable[[int], Sequence[Item]]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from export.contract.bundle import Bundle
 from service.batcher import Batcher
 from service.lane import Lane, Stage
+from service.metrics import Metrics
 from service.settings import Settings
 from service.zero_shot.engine import Finding, Question
 from service.zero_shot.text_tower import ClassText, TextTower
@@ -37,11 +38,12 @@ class ZeroShotModel:
         await self.names.stop()
 
 
-def name_batcher(tower: TextTower, settings: Settings) -> Batcher[str, ClassText]:
-    """The queue of class names in front of a text tower."""
+def name_batcher(tower: TextTower, settings: Settings, metrics: Metrics) -> Batcher[str, ClassText]:
+    """The queue of class names in front of a text tower; each run of it is one of the stage `text`."""
 
     def encode(names: list[str]) -> list[ClassText | Exception]:
-        return tower.run(names)
+        with metrics.stage_seconds.labels("text").time():
+            return tower.run(names)
 
     limit_s = settings.watchdog_s or LONGEST_S
     return Batcher(encode, settings.max_class_names, limit_s=limit_s, name="text")

@@ -113,7 +113,8 @@ def appearance(image_BCHW: Tensor) -> Tensor:
     Mean, maximum, minimum and deviation of brightness and two opponent colours, and mean and maximum of the
     gradients in four directions, after the picture as a whole was brought to mean 0 and deviation 1.
     """
-    centred = image_BCHW - image_BCHW.mean((1, 2, 3), keepdim=True)
+    # The mean in two steps: one sum over all pixels loses digits that cls tokens, standardised, would show.
+    centred = image_BCHW - F.avg_pool2d(image_BCHW, STRIDE).mean((1, 2, 3), keepdim=True)
     image = centred / centred.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=1e-6)
     red, green, blue = image.split(1, dim=1)
     bright = (red + green + blue) / 3
@@ -127,7 +128,9 @@ def appearance(image_BCHW: Tensor) -> Tensor:
     )
     gradients = (torch.cat([right, below_left, below, below_right], dim=1) - bright).abs()
     mean = F.avg_pool2d(colours, STRIDE)
-    spread = (F.avg_pool2d(colours.square(), STRIDE) - mean.square()).clamp(min=1e-8).sqrt()
+    # Not mean(x^2) - mean(x)^2: on even patches nothing but rounding would be left of it.
+    apart = colours - F.interpolate(mean, scale_factor=STRIDE, mode="nearest")
+    spread = F.avg_pool2d(apart.square(), STRIDE).clamp(min=1e-8).sqrt()
     parts = [
         mean,
         F.max_pool2d(colours, STRIDE),
