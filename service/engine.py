@@ -75,7 +75,7 @@ class _Batch:
 
 
 class Engine:
-    """Computes batches of pictures with the graphs of one bundle, from one thread.
+    """Computes batches of pictures with the graphs of one bundle; several threads may do so at once.
 
     device, threads: see `OnnxGraph`. max_batch: the largest batch that `warm_up` tries.
     Raises BundleError or GraphError when the bundle's graphs cannot be loaded.
