@@ -183,6 +183,18 @@ def test_a_step_moves_the_estimators_too() -> None:
     assert not any(torch.equal(one, before[name]) for name, one in estimators.state_dict().items())
 
 
+def test_both_optimisers_have_the_published_settings() -> None:
+    optimisers = Trainer(
+        Objective(tiny_checkpoint().detector), data(tiny_checkpoint()), None, config()
+    ).optimisers
+    assert optimisers.keys() == {"optimiser", "estimator_optimiser"}
+    for optimiser in optimisers.values():
+        settings = {
+            name: optimiser.param_groups[0][name] for name in ("betas", "eps", "weight_decay", "amsgrad")
+        }
+        assert settings == {"betas": (0.9, 0.999), "eps": 1e-10, "weight_decay": 1e-4, "amsgrad": True}
+
+
 def test_gradients_are_clipped_to_their_norm() -> None:
     free, clipped = exact_trainer(), exact_trainer(gradient_clip=1e-3)
     norms = []

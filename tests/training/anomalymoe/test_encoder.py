@@ -95,6 +95,15 @@ def test_positions_are_resampled_with_the_dinov2_offset():
     torch.testing.assert_close(tokens, expected)
 
 
+def test_cls_has_a_position_and_registers_have_none():
+    encoder = VisionTransformer(vit_config())
+    randomised(encoder)
+    tokens = encoder._embed(pictures(1))[0]
+    assert encoder.register_tokens is not None
+    torch.testing.assert_close(tokens[0], encoder.cls_token[0, 0] + encoder.pos_embed[0, 0])
+    torch.testing.assert_close(tokens[1:3], encoder.register_tokens[0])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
