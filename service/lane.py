@@ -7,6 +7,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
+import structlog
+
 from service.backends.onnx import usable_cores
 from service.batcher import Batcher
 from service.caller import Caller
@@ -15,6 +17,8 @@ from service.settings import Settings
 from service.tuning import Plan, make_plan, time_batches
 from service.turnstile import Turnstile
 from service.workers import Workers
+
+log = structlog.stdlib.get_logger("anomoe.lane")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -57,8 +61,7 @@ class Lane(Generic[Item, Result]):
             metrics.batch_size.observe(len(items))
             return engine.run(items)
 
-        longest_s = LONGEST_BATCHES * plan.seconds(plan.batch)
-        limit_s = settings.watchdog_s or max(SHORTEST_WATCHDOG_S, longest_s)
+        limit_s = watchdog_limit(settings, "engine", plan.seconds(plan.batch), SHORTEST_WATCHDOG_S)
         self.plan = plan
         self.batcher = Batcher(
             compute,
@@ -105,6 +108,21 @@ class Lane(Generic[Item, Result]):
         """Stop computing once every picture that came here has its answer."""
         await self._unused.wait()
         await self.batcher.stop()
+
+
+def watchdog_limit(settings: Settings, stage: str, batch_s: float, shortest_s: float) -> float:
+    """The age in seconds at which a batch of a stage hangs: as set, else by what the largest one takes.
+
+    Of a limit below that a warning is logged, since the stage will be taken for hung at work.
+    """
+    if 0 < settings.watchdog_s <= batch_s:
+        log.warning(
+            "watchdog_s is shorter than a batch takes",
+            stage=stage,
+            watchdog_s=settings.watchdog_s,
+            batch_s=round(batch_s, 3),
+        )
+    return settings.watchdog_s or max(shortest_s, LONGEST_BATCHES * batch_s)
 
 
 def host_threads(settings: Settings) -> int:

@@ -1,16 +1,17 @@
 """One moeclip bundle in service: pictures and class names queue separately, each for threads of its own."""
 
 from dataclasses import dataclass
+from time import perf_counter
 
 from export.contract.bundle import Bundle
 from service.batcher import Batcher
-from service.lane import Lane, Stage
+from service.lane import Lane, Stage, watchdog_limit
 from service.metrics import Metrics
 from service.settings import Settings
 from service.zero_shot.engine import Finding, Question
 from service.zero_shot.text_tower import ClassText, TextTower
 
-LONGEST_S = 60.0  # a run of the text tower that takes longer hangs
+SHORTEST_WATCHDOG_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,17 @@ class ZeroShotModel:
 
 
 def name_batcher(tower: TextTower, settings: Settings, metrics: Metrics) -> Batcher[str, ClassText]:
-    """The queue of class names in front of a text tower; each run of it is one of the stage `text`."""
+    """The queue of class names in front of a text tower, which is run once: to know when it hangs.
+
+    Each later run counts as one of the stage `text`.
+    """
 
     def encode(names: list[str]) -> list[ClassText | Exception]:
         with metrics.stage_seconds.labels("text").time():
             return tower.run(names)
 
-    limit_s = settings.watchdog_s or LONGEST_S
+    began = perf_counter()
+    tower.warm_up()
+    batch_s = settings.max_class_names * (perf_counter() - began)
+    limit_s = watchdog_limit(settings, "text", batch_s, SHORTEST_WATCHDOG_S)
     return Batcher(encode, settings.max_class_names, limit_s=limit_s, name="text")

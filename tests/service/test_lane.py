@@ -4,12 +4,13 @@ import asyncio
 from pathlib import Path
 
 import numpy as np
+from structlog.testing import capture_logs
 
 from export.contract.bundle import Bundle
 from export.contract.preprocess import fit
 from service.caller import ANYONE
 from service.engine import Engine, Outcome, Picture
-from service.lane import Lane, plan_for
+from service.lane import Lane, plan_for, watchdog_limit
 from service.metrics import Metrics
 from service.tuning import Plan
 from tests.service.conftest import settings_for
@@ -64,3 +65,12 @@ def test_without_time_to_measure_batches_are_as_set_and_their_time_is_known(bund
     plan = plan_for(engine, [picture], settings_for(bundle_folder, max_batch=5))
     assert (plan.batch, plan.parallel) == (5, 1)
     assert plan.seconds(5) > plan.seconds(1) > 0
+
+
+def test_a_slow_model_gets_more_time_before_it_hangs_unless_a_limit_is_set() -> None:
+    for watchdog_s, batch_s, expected in ((0, 0.1, 10), (0, 9, 180), (5, 0.1, 5), (5, 9, 5)):
+        with capture_logs() as logs:
+            limit_s = watchdog_limit(settings_for("-", watchdog_s=watchdog_s), "engine", batch_s, 10)
+        assert limit_s == expected
+        warned = [(one["log_level"], one["watchdog_s"], one["batch_s"]) for one in logs]
+        assert warned == ([("warning", 5, 9)] if (watchdog_s, batch_s) == (5, 9) else [])

@@ -1,6 +1,7 @@
 """Batches are as large as measured, not as hoped."""
 
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -62,6 +63,29 @@ def test_without_time_a_single_picture_is_measured() -> None:
     plan = make_plan(device, 8, 2, 0)
     assert device.asked == [(1, 1)]
     assert (plan.batch, plan.parallel, plan.seconds(1)) == (1, 1, 2)
+
+
+def test_a_slow_model_is_measured_once_and_any_for_not_much_longer_than_it_may_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+
+    def timed(device: Device) -> Callable[[int, int], float]:
+        def run(size: int, parallel: int) -> float:
+            nonlocal now
+            now += (seconds := device(size, parallel))
+            return seconds
+
+        return run
+
+    monkeypatch.setattr("service.tuning.perf_counter", lambda: now)
+    slow = Device(fixed=1, each=8)
+    assert make_plan(timed(slow), 8, 2, 2).seconds(1) == 9
+    assert slow.asked == [(1, 1)]
+    for each in (1.9, 0.9, 0.6, 0.3, 0.1, 0.01):
+        now = 0.0
+        make_plan(timed(Device(fixed=each / 2, each=each)), 8, 2, 2)
+        assert now <= 3 * 2
 
 
 def test_a_batch_that_does_not_fit_is_left_out() -> None:

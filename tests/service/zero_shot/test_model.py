@@ -1,0 +1,28 @@
+"""How long the text tower of a slow model may take before it counts as hung."""
+
+import numpy as np
+import pytest
+
+from service.metrics import Metrics
+from service.zero_shot.model import name_batcher
+from service.zero_shot.text_tower import ClassText, TextTower
+from tests.service.conftest import settings_for
+
+
+@pytest.mark.parametrize(("name_s", "limit_s"), [(0.01, 60), (2.5, 20 * 16 * 2.5)])
+def test_all_names_of_a_request_may_be_computed_together(
+    monkeypatch: pytest.MonkeyPatch, name_s: float, limit_s: float
+) -> None:
+    now = 0.0
+
+    class SlowTower(TextTower):
+        def __init__(self) -> None: ...
+
+        def warm_up(self) -> ClassText:
+            nonlocal now
+            now += name_s
+            return ClassText(np.zeros((2, 1), np.float32), np.zeros(1, np.float32))
+
+    monkeypatch.setattr("service.zero_shot.model.perf_counter", lambda: now)
+    names = name_batcher(SlowTower(), settings_for("-", max_class_names=16), Metrics())
+    assert names.workers.limit_s == pytest.approx(limit_s)
