@@ -1,6 +1,6 @@
 """MoECLIP runs as bundles, and the proof that a bundle computes what its run does."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from export.graph_file import GraphFile
 from export.graphs import Part
 from export.moeclip import zero_shot_examples, zero_shot_parts, zero_shot_spec
 from export.verify import Comparison, Difference, relative
-from service.backends.base import Graph
 from service.backends.opening import open_graph
 from training.moeclip.checkpoint import Checkpoint, RunConfig
 
@@ -65,12 +64,22 @@ def compare_zero_shot(bundle: Bundle, run: Run, progress: Progress) -> Compariso
     Raises BundleError for a changed file, GraphError for a graph that cannot run.
     """
     parts = {part.key: part for part in zero_shot_parts(run.model, bundle.manifest.map_size)}
-    graphs = {key: open_graph(bundle, key, "cpu") for key in progress.track(parts, description="open graphs")}
-    differences: list[Difference] = []
-    for batch in progress.track(BATCHES, description="compare graphs"):
-        inputs = {key: zero_shot_examples(run.config.model, key, batch) for key in parts}
-        differences += _compare_graphs(parts, graphs, inputs, batch)
-        differences += _compare_whole(parts, graphs, inputs, batch)
+    by_torch: dict[str, list[Tensors]] = {}
+    by_graph: dict[str, list[Tensors]] = {}
+    for key in progress.track(("vision", "text"), description="compare graphs"):
+        inputs = [zero_shot_examples(run.config.model, key, batch) for batch in BATCHES]
+        by_graph[key] = _run_graph(bundle, parts[key], inputs)
+        by_torch[key] = [_run_part(parts[key], one) for one in inputs]
+    head = parts["head"]
+    inputs = [zero_shot_examples(run.config.model, "head", batch) for batch in BATCHES]
+    by_graph["head"] = _run_graph(bundle, head, inputs)
+    by_torch["head"] = [_run_part(head, one) for one in inputs]
+    whole_by_graph = _run_graph(bundle, head, _head_inputs(by_graph))
+    whole_by_torch = [_run_part(head, one) for one in _head_inputs(by_torch)]
+    differences = [
+        *_graph_differences(by_graph, by_torch),
+        *_whole_differences(whole_by_graph, whole_by_torch),
+    ]
     return Comparison(TOLERANCES[bundle.manifest.precision], differences, [])
 
 
@@ -94,36 +103,33 @@ def _manifest(run: Run, form: Form, graphs: dict[str, GraphFile]) -> Manifest:
     )
 
 
-def _compare_graphs(
-    parts: dict[str, Part], graphs: dict[str, Graph], inputs: dict[str, Tensors], batch: int
+def _graph_differences(
+    by_graph: dict[str, list[Tensors]], by_torch: dict[str, list[Tensors]]
 ) -> Iterator[Difference]:
-    for key, part in parts.items():
-        expected, found = _run_part(part, inputs[key]), _run_graph(graphs[key], part, inputs[key])
-        largest = max(relative(found[name].numpy(), expected[name].numpy()) for name in part.outputs)
-        yield Difference(key, "random", batch, largest)
+    """Of each graph in each batch, relative to the largest value of an output."""
+    for key, expected in by_torch.items():
+        for batch, found, wanted in zip(BATCHES, by_graph[key], expected, strict=True):
+            largest = max(relative(found[name].numpy(), wanted[name].numpy()) for name in wanted)
+            yield Difference(key, "random", batch, largest)
 
 
-def _compare_whole(
-    parts: dict[str, Part], graphs: dict[str, Graph], inputs: dict[str, Tensors], batch: int
-) -> Iterator[Difference]:
+def _whole_differences(by_graph: list[Tensors], by_torch: list[Tensors]) -> Iterator[Difference]:
     """Map and score of each picture for a class of its own, relative to their range 0..1.
 
     The map of a picture may be zero nearly everywhere, so that its own largest value says nothing.
     """
-    by_graph = _chain(lambda key, tensors: _run_graph(graphs[key], parts[key], tensors), inputs)
-    by_torch = _chain(lambda key, tensors: _run_part(parts[key], tensors), inputs)
-    for name in parts["head"].outputs:
-        largest = (by_graph[name] - by_torch[name]).abs().max().item()
-        yield Difference(name, "random", batch, largest)
+    for batch, found, wanted in zip(BATCHES, by_graph, by_torch, strict=True):
+        for name in wanted:
+            yield Difference(name, "random", batch, (found[name] - wanted[name]).abs().max().item())
 
 
-def _chain(run: Callable[[str, Tensors], Tensors], inputs: dict[str, Tensors]) -> Tensors:
-    """Vision and text, whose outputs go into the head; the anomalous text is the normal one back to front."""
-    seen, read = run("vision", inputs["vision"]), run("text", inputs["text"])
-    rows = torch.arange(len(seen["tokens"]))
-    text = torch.stack([read["features"], read["features"].flip(-1)], 1)
-    pairs = {"rows": rows, "text": text, "medical": rows % 2 == 0}
-    return run("head", {"tokens": seen["tokens"], "summary": seen["summary"], **pairs})
+def _head_inputs(outputs: dict[str, list[Tensors]]) -> Iterator[Tensors]:
+    """What vision and text gave, for the head; the anomalous text is the normal one back to front."""
+    for seen, read in zip(outputs["vision"], outputs["text"], strict=True):
+        rows = torch.arange(len(seen["tokens"]))
+        text = torch.stack([read["features"], read["features"].flip(-1)], 1)
+        pairs = {"rows": rows, "text": text, "medical": rows % 2 == 0}
+        yield {"tokens": seen["tokens"], "summary": seen["summary"], **pairs}
 
 
 @torch.no_grad()
@@ -131,6 +137,11 @@ def _run_part(part: Part, tensors: Tensors) -> Tensors:
     return dict(zip(part.outputs, part.module(*(tensors[name] for name in part.inputs)), strict=True))
 
 
-def _run_graph(graph: Graph, part: Part, tensors: Tensors) -> Tensors:
-    found = graph.run({name: tensors[name].numpy() for name in part.inputs})
-    return {name: torch.from_numpy(found[name]) for name in part.outputs}
+def _run_graph(bundle: Bundle, part: Part, batches: Iterable[Tensors]) -> list[Tensors]:
+    """The outputs of every batch; the graph is closed then, since a large one takes gigabytes."""
+    graph = open_graph(bundle, part.key, "cpu")
+    outputs: list[Tensors] = []
+    for tensors in batches:
+        found = graph.run({name: tensors[name].numpy() for name in part.inputs})
+        outputs.append({name: torch.from_numpy(found[name]) for name in part.outputs})
+    return outputs
