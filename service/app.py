@@ -82,11 +82,7 @@ def run(settings: Settings) -> int:
     metrics = Metrics()
     app = create_app(settings, load_models(settings, metrics), metrics)
     server = Server(app, app.state.detector)
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.create_server((settings.host, settings.port), family=family) as listener:
-        # Connections inherit it; asyncio sets it only on sockets made with TCP's number, as this one is not.
-        # Without it the body of an answer waits up to 40 ms for its headers to be acknowledged.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with listen(settings.host, settings.port) as listener:
         log.info("listening", host=settings.host, port=listener.getsockname()[1])
         server.run([listener])
     if server.force_exit:  # a thread may hang in a library that would not let the interpreter end
@@ -97,3 +93,15 @@ def run(settings: Settings) -> int:
 def _leave(_: int, __: FrameType | None) -> None:
     """SIGTERM while nothing is accepted yet."""
     sys.exit(0)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket whose connections send what they have at once. Raises OSError for a port that is taken.
+
+    asyncio asks for that only on sockets made with TCP's number, which this one is not; without it the body
+    of an answer waits up to 40 ms for its headers to be acknowledged.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, port), family=family)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it
+    return listener

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from service.app import listen
 from tests.service.conftest import encoded
 from tests.service.running import ServiceProcess, service_process
 from tests.tiny_bundle import plain_picture
@@ -210,3 +211,12 @@ def test_an_unreadable_file_of_keys_stops_the_start(bundle_folder: Path, tmp_pat
         service_process(bundle_folder, tmp_path / "log", api_keys_file=tmp_path / "missing"),
     ):
         pass
+
+
+def test_connections_send_what_they_have_at_once() -> None:
+    with (
+        listen("127.0.0.1", 0) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as connection,
+    ):
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
