@@ -30,7 +30,7 @@ from service.zero_shot.model import ZeroShotModel
 router = APIRouter(responses=PROBLEMS)
 
 
-def detector_of(request: Request) -> Detector:
+async def detector_of(request: Request) -> Detector:
     """The detector of the application."""
     detector = request.app.state.detector
     assert isinstance(detector, Detector)
