@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from time import perf_counter
+from typing import Literal
 
 import numpy as np
 
@@ -18,7 +19,7 @@ class TimedGraph:
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self.inputs = graph.inputs
-        self.device = graph.device
+        self.device: Literal["cuda", "cpu"] = graph.device
         self._counted = "rows" if "rows" in graph.inputs else graph.inputs[0]
         self._shortest: dict[int, float] = {}
 

@@ -22,7 +22,7 @@ NAMES = ("brick", "slate", "window", "damaged brick")
 
 @pytest.fixture
 def engine(zero_shot_folder: Path) -> ZeroShotEngine:
-    return ZeroShotEngine(Bundle.read(zero_shot_folder), device="cpu", threads=1, max_batch=3)
+    return ZeroShotEngine(Bundle.read(zero_shot_folder), device="cpu", threads=1)
 
 
 def question(
@@ -239,8 +239,8 @@ def test_timings_name_the_two_stages(engine: ZeroShotEngine) -> None:
 
 def test_warm_up_runs_every_graph_with_one_and_with_a_full_batch(engine: ZeroShotEngine) -> None:
     runs = count_runs(engine)
-    engine.tower._graph = text = CountingGraph(engine.tower._graph)
-    engine.warm_up()
+    engine.tower.graph = text = CountingGraph(engine.tower.graph)
+    engine.warm_up(3)
     assert [np.asarray(feeds["image"]).shape[0] for feeds in runs["vision"].calls] == [1, 3]
     assert [np.asarray(feeds["rows"]).tolist() for feeds in runs["head"].calls] == [[0], [0, 1, 2]]
     assert len(text.calls) == 1
