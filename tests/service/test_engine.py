@@ -60,7 +60,7 @@ class CountingGraph(TimedGraph):
 
 def count_runs(engine: Engine) -> dict[str, CountingGraph]:
     counting = {key: CountingGraph(graph) for key, graph in engine._graphs.items()}
-    engine._graphs = {**counting}
+    engine._graphs.update(counting)
     return counting
 
 

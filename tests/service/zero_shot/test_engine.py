@@ -44,7 +44,7 @@ def only_findings(results: list[Finding | Exception]) -> list[Finding]:
 
 def count_runs(engine: ZeroShotEngine) -> dict[str, CountingGraph]:
     counting = {key: CountingGraph(graph) for key, graph in engine._graphs.items()}
-    engine._graphs = {**counting}
+    engine._graphs.update(counting)
     return counting
 
 
