@@ -1,0 +1,63 @@
+"""MLServer, as its documentation has it: a custom runtime, open inference protocol, adaptive batching.
+
+python -m benchmarks.peers.mlserver_server PORT
+"""
+# pyright: reportMissingImports=false
+
+import asyncio
+import json
+import sys
+from tempfile import TemporaryDirectory
+
+import mlserver
+from mlserver.codecs import Base64Codec
+from mlserver.types import InferenceRequest, InferenceResponse, ResponseOutput
+
+from benchmarks.peers.settings import BUNDLE, WAIT_S, Settings
+from benchmarks.processes import free_port
+from benchmarks.steps import Steps
+
+SETTINGS = Settings.chosen(workers=2, max_batch=8, threads=1)
+
+
+class Detector(mlserver.MLModel):
+    """Pictures come and answers go as strings in JSON: the batches of this protocol know no raw bodies."""
+
+    async def load(self) -> bool:
+        """Load the engine, once in every worker."""
+        self.steps = Steps(BUNDLE, SETTINGS.threads)
+        return True
+
+    async def predict(self, payload: InferenceRequest) -> InferenceResponse:
+        """Decode, run and tell a batch."""
+        pictures = [self.steps.decode(data) for data in Base64Codec.decode_input(payload.inputs[0])]
+        outcomes = self.steps.run(pictures)
+        answers = [json.dumps(self.steps.encode(*pair)) for pair in zip(pictures, outcomes, strict=True)]
+        output = ResponseOutput(name="answer", shape=[len(answers), 1], datatype="BYTES", data=answers)
+        return InferenceResponse(model_name=self.name, outputs=[output])
+
+
+async def serve(port: int, folder: str) -> None:
+    """Serve until the end; what MLServer writes goes to a folder. One worker is the server itself."""
+    settings = mlserver.Settings(
+        host="127.0.0.1",
+        http_port=port,
+        grpc_port=free_port(),
+        metrics_endpoint=None,
+        parallel_workers=SETTINGS.workers if SETTINGS.workers > 1 else 0,
+        environments_dir=f"{folder}/environments",
+        metrics_dir=folder,
+        debug=False,
+    )
+    model = mlserver.ModelSettings(
+        name="detect",
+        implementation=Detector,
+        max_batch_size=SETTINGS.max_batch,
+        max_batch_time=WAIT_S,
+    )
+    await mlserver.MLServer(settings).start([model])
+
+
+if __name__ == "__main__":
+    with TemporaryDirectory() as folder:
+        asyncio.run(serve(int(sys.argv[1]), folder))
