@@ -56,9 +56,9 @@ class Served:
         raise RuntimeError(f"the server ended with code {self.process.returncode} before it was ready")
 
     def cpu_s(self) -> float:
-        """Processor time of the first process so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        """Processor time of all processes so far."""
+        stats = (Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2] for pid in family(self.process.pid))
+        return sum(int(ticks) for stat in stats for ticks in stat.split()[11:13]) / TICKS
 
     def memory_mib(self, which: str = "VmRSS") -> float:
         """Resident memory of all processes now, or with VmHWM their highest since `forget_peak`, added."""

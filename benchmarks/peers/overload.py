@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import mean
+from time import sleep
 
 from benchmarks.load import LOST
 from benchmarks.peers.start import PEERS, start
@@ -14,6 +15,7 @@ from benchmarks.processes import BUSY_CLIENTS, Figures, Served, Target, picture_
 
 TIMES = 3  # what the service can do is offered
 AT_ONCE, TRIES = 8, 10
+IDLE_S = 3
 
 
 def peer_figures(seconds: float, picture: Path, folder: Path) -> Figures:
@@ -43,14 +45,19 @@ def failures_of_eight(target: Target, bad: bytes) -> float:
 
 
 def _figures(name: str, served: Served, target: Target, bad: bytes, rate: float, seconds: float) -> Figures:
+    idle_s = served.cpu_s()
+    sleep(IDLE_S)
+    idle_s = served.cpu_s() - idle_s
     failures = failures_of_eight(target, bad)
     served.forget_peak()
     load = target.put_load(rate=rate, seconds=seconds)
+    refused = load.statuses.count(429)
     return {
+        f"{name}_idle_cpu_percent": 100 * idle_s / IDLE_S,
         f"{name}_answered_per_s": load.rate(),
         f"{name}_answered_p99_ms": load.quantile_ms(0.99),
-        f"{name}_refused_share": load.statuses.count(429) / len(load.statuses),
-        f"{name}_lost": load.statuses.count(LOST),
+        f"{name}_refused_share": refused / len(load.statuses),
+        f"{name}_failed_share": 1 - (load.statuses.count(200) + refused) / len(load.statuses),
         f"{name}_peak_mib": served.memory_mib("VmHWM"),
         f"{name}_failed_of_8_with_1_bad": failures,
     }

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from benchmarks.processes import ROOT
 
+CORES = len(os.sched_getaffinity(0))
 BUNDLE = ROOT / "bundles" / "demo"
 WAIT_S = 0.005  # how long a batch waits to become full, where the peer asks
 
