@@ -1,7 +1,7 @@
 """LitServe, as its documentation has it: decode_request, predict and encode_response, in worker processes.
 
-A worker of one thread for every core, batches of up to 4. On two cores, tried in turn on a machine that had other
-work too, that is 37 to 45 pictures a second; batches of 8 31 to 37, none 26 to 43, one worker 19 to 25.
+A worker of one thread for every core, batches of up to 4. Tried in turn on two cores that had other work too:
+37 to 45 pictures a second, with batches of 8 31 to 37, with none 26 to 43, with one worker 19 to 25.
 
 python -m benchmarks.peers.litserve_server PORT
 """

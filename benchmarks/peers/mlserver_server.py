@@ -1,8 +1,7 @@
 """MLServer, as its documentation has it: a custom runtime, open inference protocol, adaptive batching.
 
-A worker of one thread for every core, batches of up to 4. On two cores, tried in turn on a machine that had other
-work too, that is 41 to 50 pictures a second; batches of 8 27 to 38, none 24 to 31, all in one process 28 to 41 with
-batches and 17 without.
+A worker of one thread for every core, batches of up to 4. Tried in turn on two cores that had other work too:
+41 to 50 pictures a second, with batches of 8 27 to 38, with none 24 to 31; all in one process 28 to 41 and 17.
 
 python -m benchmarks.peers.mlserver_server PORT
 """
