@@ -1,6 +1,6 @@
 """BentoML, as its documentation has it: a service; with batching two, one is asked and one batches.
 
-A worker for every core, four threads in each, no batching. Tried in turn on two cores that had other work too:
+A worker for every core, four threads in each, no batching. Tried in turn on two cores with other work too:
 45 to 65 pictures a second, with one worker 38 to 46, with batches of up to 8 11 to 24.
 
 python -m bentoml serve benchmarks.peers.bentoml_server:Detector

@@ -1,6 +1,6 @@
 """LitServe, as its documentation has it: decode_request, predict and encode_response, in worker processes.
 
-A worker of one thread for every core, batches of up to 4. Tried in turn on two cores that had other work too:
+A worker of one thread for every core, batches of up to 4. Tried in turn on two cores with other work too:
 37 to 45 pictures a second, with batches of 8 31 to 37, with none 26 to 43, with one worker 19 to 25.
 
 python -m benchmarks.peers.litserve_server PORT
