@@ -1,7 +1,7 @@
 """MLServer, as its documentation has it: a custom runtime, open inference protocol, adaptive batching.
 
 A worker of one thread for every core, batches of up to 4. Tried in turn on two cores with other work too:
-41 to 50 pictures a second, with batches of 8 27 to 38, with none 24 to 31; all in one process 28 to 41 and 17.
+41 to 50 pictures a second, with batches of 8 27 to 38, with none 24 to 31; in a single process 28 to 41, 17.
 
 python -m benchmarks.peers.mlserver_server PORT
 """
