@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from rich.progress import Progress
 
-from export.accuracy import Accuracy, measure_accuracy, read_test_samples
+from export.accuracy import Accuracy, load_pixels, measure_accuracy, read_test_samples
 from export.build import Choice, build_bundle
 from export.contract.bundle import Bundle
 from export.contract.provenance import Format, Precision
@@ -17,7 +17,7 @@ from export.zero_shot import build_zero_shot_bundle
 from export.zero_shot_verify import Served, compare_zero_shot, read_class_samples
 from service.engine import Engine
 from training.checkpoint import load_checkpoint, read_method
-from training.data import DataError, Sample, find_samples, load_picture
+from training.data import DataError, Sample, find_samples
 from training.moeclip.checkpoint import load_run
 
 MOST_NORMAL = 64  # pictures that activation ranges are taken from
@@ -47,11 +47,16 @@ def assemble(run: Path, output: Path, request: Request, progress: Progress) -> t
     form = Form(request.format, request.precision)
     task = progress.add_task("read", total=None)
     checkpoint = load_checkpoint(run)
-    normal = [load_picture(one.path, checkpoint.config.input) for one in _normal(request)]
+    normal = _normal(request)
     samples = []
     if request.data and _has_tests(request.data):
         samples = read_test_samples(request.data, request.categories or tuple(checkpoint.categories))
-    choice = Choice(form, request.categories, request.keep_unused, np.stack(normal) if normal else None)
+    choice = Choice(
+        form,
+        request.categories,
+        request.keep_unused,
+        load_pixels(normal, checkpoint.config.input) if normal else None,
+    )
     bundle = build_bundle(
         checkpoint,
         output,

@@ -4,16 +4,16 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from export.accuracy import load_pixels
 from export.contract.bundle import Bundle, write_bundle
 from export.contract.manifest import TOKENIZER, Manifest
 from export.forms import Form, make_exporter
 from export.graph_file import GraphFile
 from export.moeclip import class_tokens, zero_shot_examples, zero_shot_parts, zero_shot_spec
-from training.data import Sample, load_picture
+from training.data import Sample
 from training.moeclip.auxiliary import class_name
 from training.moeclip.checkpoint import Checkpoint, RunConfig
 
@@ -62,8 +62,8 @@ def _calibration(run: Run, normal: Sequence[Sample]) -> Iterator[dict[str, Tenso
     for start in range(0, len(normal), BATCH):
         samples = normal[start : start + BATCH]
         names = dict.fromkeys(class_name(one) for one in samples)
-        pixels = np.stack([load_picture(one.path, run.config.input) for one in samples])
-        yield {"image": torch.from_numpy(pixels), "tokens": class_tokens(run, names)}
+        image = torch.from_numpy(load_pixels(samples, run.config.input))
+        yield {"image": image, "tokens": class_tokens(run, names)}
 
 
 def _manifest(run: Run, form: Form, graphs: dict[str, GraphFile]) -> Manifest:

@@ -13,7 +13,7 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 
-from export.accuracy import BATCH, Accuracy, compare_accuracy, read_test_samples
+from export.accuracy import BATCH, Accuracy, compare_accuracy, load_pixels, read_test_samples
 from export.contract.bundle import Bundle
 from export.contract.category import FloatArray
 from export.contract.preprocess import Pixels
@@ -25,7 +25,7 @@ from export.zero_shot import Run
 from service.backends.opening import open_graph
 from service.zero_shot.engine import Finding, Question, ZeroShotEngine
 from service.zero_shot.text_tower import ClassText
-from training.data import Sample, load_picture
+from training.data import Sample
 from training.moeclip.auxiliary import class_name
 from training.moeclip.scoring import DOMAINS, Domain, Scorer
 
@@ -69,13 +69,13 @@ def compare_zero_shot(bundle: Bundle, run: Run, data: Path | None, progress: Pro
 
 
 class Served:
-    """The service's engine with the texts of class names.
+    """The service's engine with the texts of class names. threads: see `open_graph`.
 
     Raises GraphError for a graph that cannot run, ValueError for a name that is too long.
     """
 
-    def __init__(self, bundle: Bundle, names: Sequence[str]) -> None:
-        self.engine = ZeroShotEngine(bundle, device="cpu")
+    def __init__(self, bundle: Bundle, names: Sequence[str], threads: int = 0) -> None:
+        self.engine = ZeroShotEngine(bundle, device="cpu", threads=threads)
         self._texts: dict[str, ClassText] = {}
         for name, text in zip(names, self.engine.tower.run(names), strict=True):
             if isinstance(text, Exception):
@@ -114,7 +114,7 @@ class Served:
         starts = range(0, len(samples), BATCH)
         for start in progress.track(starts, description=f"score {name} with the bundle"):
             batch = samples[start : start + BATCH]
-            pixels = np.stack([load_picture(one.path, self.engine.manifest.input) for one in batch])
+            pixels = load_pixels(batch, self.engine.manifest.input)
             found += [one.scores[0] for one in self.find(pixels, [name] * len(batch))]
         return np.array(found, np.float32)
 
@@ -130,7 +130,7 @@ def _random_cases(run: Run, names: Sequence[str]) -> Iterator[Case]:
 def _real_case(run: Run, samples: Sequence[Sample]) -> Case:
     """Pictures with their class names; some of the prompts; what torch gives of both."""
     names = [one.category for one in samples]
-    pixels = np.stack([load_picture(one.path, run.config.input) for one in samples])
+    pixels = load_pixels(samples, run.config.input)
     image, rows = torch.from_numpy(pixels), torch.arange(len(samples))
     tokens_PL = class_tokens(run, dict.fromkeys(names))
     tokens, summary, _ = Vision(run.model)(image)
