@@ -52,6 +52,7 @@ def quantise_dynamic(model: onnx.ModelProto) -> onnx.ModelProto:
             per_channel=True,
             reduce_range=True,
             weight_type=QuantType.QInt8,
+            use_external_data_format=True,
             extra_options=_OPTIONS,
         )
         return onnx.load(target)
@@ -72,6 +73,7 @@ def quantise_static(model: onnx.ModelProto, feeds: Iterable[Feeds]) -> onnx.Mode
             weight_type=QuantType.QInt8,
             activation_type=QuantType.QUInt8,
             calibrate_method=CalibrationMethod.MinMax,
+            use_external_data_format=True,
             extra_options=_OPTIONS,
         )
         return onnx.load(target)
@@ -97,8 +99,16 @@ def _on_disk(model: onnx.ModelProto) -> Iterator[tuple[Path, Path]]:
     with tempfile.TemporaryDirectory(prefix="anomoe-") as scratch:
         folder = Path(scratch)
         del model.graph.value_info[:]  # shapes of weights that the quantiser turns; it infers them anew
-        onnx.save_model(model, folder / "model.onnx")
-        quant_pre_process(folder / "model.onnx", folder / "ready.onnx", skip_symbolic_shape=True)
+        # Weights beside the models, since a protocol buffer holds less than 2 GiB.
+        onnx.save_model(model, folder / "model.onnx", save_as_external_data=True, location="model.weights")
+        quant_pre_process(
+            folder / "model.onnx",
+            folder / "ready.onnx",
+            skip_symbolic_shape=True,
+            save_as_external_data=True,
+            all_tensors_to_one_file=True,
+            external_data_location="ready.weights",
+        )
         try:
             yield folder / "ready.onnx", folder / "quantised.onnx"
         finally:
