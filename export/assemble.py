@@ -19,6 +19,7 @@ from service.engine import Engine
 from training.checkpoint import load_checkpoint, read_method
 from training.data import DataError, Sample, find_samples
 from training.moeclip.checkpoint import load_run
+from training.moeclip.scoring import Scorer
 
 MOST_NORMAL = 64  # pictures that activation ranges are taken from
 
@@ -102,7 +103,8 @@ def _assemble_zero_shot(
     )
     if not samples:
         return bundle, []
-    return bundle, Served(bundle, sorted({one.category for one in samples})).measure(run, samples, progress)
+    names = sorted({one.category for one in samples})
+    return bundle, Served(bundle, names).measure(Scorer(run, names, "industrial"), samples, progress)
 
 
 def _has_tests(data: Path) -> bool:

@@ -3,7 +3,7 @@
 Legend: P prompts, r rows = pairs of a picture and a class name.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -56,15 +56,17 @@ def compare_zero_shot(bundle: Bundle, run: Run, data: Path | None, progress: Pro
     """
     samples = [] if data is None else read_class_samples(data)
     names = sorted({one.category for one in samples}) or list(run.class_scores) or [NAME]
-    cases = [*_random_cases(run, names), *(_real_case(run, batch) for batch in real_batches(samples))]
+    scorers: dict[Domain, Scorer] = {domain: Scorer(run, names, domain) for domain in DOMAINS}
+    real = [_real_case(scorers["industrial"], batch) for batch in real_batches(samples)]
+    cases = [*_random_cases(run, names), *real]
     differences: list[Difference] = []
     for part in progress.track(
         list(zero_shot_parts(run.model, bundle.manifest.map_size)), description="compare graphs"
     ):
         differences += _compare_graph(bundle, part, cases)
     served = Served(bundle, names)
-    differences += _compare_whole(served, run, cases)
-    accuracy = served.measure(run, samples, progress)
+    differences += _compare_whole(served, scorers, cases)
+    accuracy = served.measure(scorers["industrial"], samples, progress)
     return Comparison(TOLERANCES[bundle.manifest.precision], differences, accuracy)
 
 
@@ -95,15 +97,12 @@ class Served:
                 raise result
         return [result for result in results if isinstance(result, Finding)]
 
-    def measure(self, run: Run, samples: Sequence[Sample], progress: Progress) -> list[Accuracy]:
+    def measure(self, scorer: Scorer, samples: Sequence[Sample], progress: Progress) -> list[Accuracy]:
         """Both image AUROCs of every class name among the samples, as industrial pictures."""
-        if not samples:
-            return []
-        scorer = Scorer(run, sorted({one.category for one in samples}), "industrial")
 
         def by_torch(members: Sequence[Sample]) -> FloatArray:
             label = f"score {members[0].category}"
-            parts = scorer.score_samples(members, run.config.map_size, progress, label)
+            parts = scorer.score_samples(members, scorer.run.config.map_size, progress, label)
             return torch.cat([part.score for part in parts]).numpy()
 
         return compare_accuracy(samples, by_torch, lambda members: self.scores(members, progress))
@@ -127,15 +126,15 @@ def _random_cases(run: Run, names: Sequence[str]) -> Iterator[Case]:
 
 
 @torch.no_grad()
-def _real_case(run: Run, samples: Sequence[Sample]) -> Case:
+def _real_case(scorer: Scorer, samples: Sequence[Sample]) -> Case:
     """Pictures with their class names; some of the prompts; what torch gives of both."""
-    names = [one.category for one in samples]
+    run, names = scorer.run, [one.category for one in samples]
     pixels = load_pixels(samples, run.config.input)
     image, rows = torch.from_numpy(pixels), torch.arange(len(samples))
     tokens_PL = class_tokens(run, dict.fromkeys(names))
     tokens, summary, _ = Vision(run.model)(image)
-    text = Scorer(run, names, "industrial").texts.of(names)
-    head = {"tokens": tokens, "summary": summary, "rows": rows, "text": text, "medical": rows % 2 == 0}
+    text, medical = scorer.texts.of(names), rows % 2 == 0
+    head = {"tokens": tokens, "summary": summary, "rows": rows, "text": text, "medical": medical}
     some = torch.linspace(0, len(tokens_PL) - 1, len(samples)).long()
     feeds = {"vision": {"image": image}, "text": {"tokens": tokens_PL[some]}, "head": head}
     return Case("real", pixels, names, feeds)
@@ -152,17 +151,17 @@ def _compare_graph(bundle: Bundle, part: Part, cases: Sequence[Case]) -> list[Di
     ]
 
 
-def _compare_whole(served: Served, run: Run, cases: Sequence[Case]) -> Iterator[Difference]:
+def _compare_whole(
+    served: Served, scorers: Mapping[Domain, Scorer], cases: Sequence[Case]
+) -> Iterator[Difference]:
     """Map and score as the service computes them, in both domains, relative to their range 0..1.
 
     The map of a picture may be zero nearly everywhere, so that its own largest value says nothing.
     """
-    names = sorted({name for case in cases for name in case.names})
-    scorers = {domain: Scorer(run, names, domain) for domain in DOMAINS}
     for place, case in enumerate(cases):
         domain = DOMAINS[place % len(DOMAINS)]
         pixels = torch.from_numpy(case.pixels)
-        expected = scorers[domain].score(pixels, case.names, run.config.map_size)
+        expected = scorers[domain].score(pixels, case.names, served.engine.manifest.map_size)
         found = served.find(case.pixels, case.names, domain)
         maps = np.stack([one.maps[0] for one in found]) - torch.sigmoid(expected.margins).numpy()
         scores = np.array([one.scores[0] for one in found]) - expected.score.numpy()
