@@ -47,7 +47,8 @@ demo-zero-shot: .venv/.ready
 	$(DEV)/anomoe-train evaluate runs/demo-zero-shot --data runs/demo-things/test \
 		--output runs/demo-zero-shot/figures.json $(AS_GOOD_ZERO_SHOT)
 	$(DEV)/anomoe-export build runs/demo-zero-shot bundles/zero-shot --name zero-shot
-	$(DEV)/anomoe-export verify bundles/zero-shot --checkpoint runs/demo-zero-shot
+	$(DEV)/anomoe-export verify bundles/zero-shot --checkpoint runs/demo-zero-shot \
+		--data runs/demo-things/test
 
 bench: .venv/.ready
 	$(DEV)/python -m benchmarks.serving

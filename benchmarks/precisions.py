@@ -2,12 +2,14 @@
 
     python -m benchmarks.precisions bundles/demo bundles/demo-int8 ... --data runs/demo-data
 
+The categories of the data are class names for zero-shot bundles, whose texts are known before.
+
 Rounds are interleaved, so that a busy machine slows all bundles alike; the figure is the median over rounds
 of the ratio within a round.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Annotated
@@ -15,13 +17,18 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from export.accuracy import outcomes, read_pictures, read_test_samples
+from export.accuracy import load_pixels, outcomes, read_pictures, read_test_samples
 from export.contract.bundle import Bundle
-from service.engine import Engine, Picture
+from export.zero_shot_verify import Served, read_class_samples
+from service.engine import Engine
 from training.data import Sample
 from training.metrics import auroc
 
 BATCHES = (1, 8)
+
+Job = Callable[[], list[float]]
+Scoring = Callable[[Sequence[Sample]], Job]
+"""Reads pictures; what it gives scores them."""
 
 
 def main(
@@ -32,12 +39,15 @@ def main(
 ) -> None:
     """Print one line of a Markdown table for each bundle."""
     opened = [Bundle.read(folder) for folder in bundles]
-    engines = [Engine(bundle, device="cpu", threads=threads) for bundle in opened]
-    samples = read_test_samples(data, opened[0].manifest.categories)
-    pictures = read_pictures(samples[:: max(1, len(samples) // max(BATCHES))][: max(BATCHES)], engines[0])
-    times = {batch: interleaved(engines, pictures[:batch], rounds) for batch in BATCHES}
+    is_zero_shot = opened[0].manifest.kind == "moeclip"
+    samples = (
+        read_class_samples(data) if is_zero_shot else read_test_samples(data, opened[0].manifest.categories)
+    )
+    scorings = [(by_names if is_zero_shot else by_products)(bundle, samples, threads) for bundle in opened]
+    few = samples[:: max(1, len(samples) // max(BATCHES))][: max(BATCHES)]
+    times = {batch: interleaved([one(few[:batch]) for one in scorings], rounds) for batch in BATCHES}
     sizes = [sum(file.bytes for file in bundle.manifest.files.values()) for bundle in opened]
-    accuracy = [mean_auroc(engine, samples) for engine in engines]
+    accuracy = [mean_auroc(one, samples) for one in scorings]
     print("| bundle | size | time, 1 picture | time, 8 pictures | image AUROC, points |")
     print("|---|---|---|---|---|")
     for place, bundle in enumerate(opened):
@@ -50,30 +60,49 @@ def main(
     print(f"AUROC {100 * accuracy[0]:.2f}; {threads} threads, {rounds} rounds")
 
 
-def interleaved(engines: Sequence[Engine], pictures: Sequence[Picture], rounds: int) -> list[list[float]]:
-    """Processor seconds of each engine in each round; the first run of each is not counted."""
-    for engine in engines:
-        outcomes(engine, pictures)
-    return [[spent(engine, pictures) for engine in engines] for _ in range(rounds)]
+def by_products(bundle: Bundle, _samples: Sequence[Sample], threads: int) -> Scoring:
+    """The engine of an anomalymoe bundle."""
+    engine = Engine(bundle, device="cpu", threads=threads)
+
+    def ready(batch: Sequence[Sample]) -> Job:
+        pictures = read_pictures(batch, engine)
+        return lambda: [one.raw_score for one in outcomes(engine, pictures)]
+
+    return ready
 
 
-def spent(engine: Engine, pictures: Sequence[Picture]) -> float:
+def by_names(bundle: Bundle, samples: Sequence[Sample], threads: int) -> Scoring:
+    """The engine of a moeclip bundle, each picture with its class name."""
+    served = Served(bundle, sorted({one.category for one in samples}), threads)
+
+    def ready(batch: Sequence[Sample]) -> Job:
+        pixels, names = load_pixels(batch, bundle.manifest.input), [one.category for one in batch]
+        return lambda: [one.scores[0] for one in served.find(pixels, names)]
+
+    return ready
+
+
+def interleaved(jobs: Sequence[Job], rounds: int) -> list[list[float]]:
+    """Processor seconds of each job in each round; the first run of each is not counted."""
+    for job in jobs:
+        job()
+    return [[spent(job) for job in jobs] for _ in range(rounds)]
+
+
+def spent(job: Job) -> float:
     """Processor seconds of one run: what others on the machine do is not in it."""
     start = time.process_time()
-    outcomes(engine, pictures)
+    job()
     return time.process_time() - start
 
 
-def mean_auroc(engine: Engine, samples: Sequence[Sample]) -> float:
+def mean_auroc(scoring: Scoring, samples: Sequence[Sample]) -> float:
     """Image AUROC, the mean over the categories."""
     figures = []
     for name in sorted({sample.category for sample in samples}):
         members = [sample for sample in samples if sample.category == name]
-        scores = [
-            outcome.raw_score
-            for start in range(0, len(members), 8)
-            for outcome in outcomes(engine, read_pictures(members[start : start + 8], engine))
-        ]
+        starts = range(0, len(members), max(BATCHES))
+        scores = [one for start in starts for one in scoring(members[start : start + max(BATCHES)])()]
         figures.append(auroc(np.array([sample.is_anomalous for sample in members]), np.array(scores)))
     return float(np.mean(figures))
 

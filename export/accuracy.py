@@ -1,14 +1,16 @@
 """What exporting costs in accuracy: image AUROC of the torch model and of a bundle on the same pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from rich.progress import Progress
 from rich.table import Table
 
+from export.contract.category import FloatArray
+from export.contract.manifest import InputSpec
+from export.contract.preprocess import Pixels
 from service.engine import Engine, Outcome, Picture
 from training.checkpoint import Checkpoint
 from training.data import DataError, Sample, find_samples, load_picture
@@ -16,6 +18,9 @@ from training.evaluation import score_samples
 from training.metrics import auroc
 
 BATCH = 8
+
+Scoring = Callable[[Sequence[Sample]], FloatArray]
+"""Raw image scores of the test pictures of one category."""
 
 
 class Accuracy(NamedTuple):
@@ -31,17 +36,29 @@ class Accuracy(NamedTuple):
         return 100 * (self.torch - self.bundle)
 
 
-def read_test_samples(data: Path, categories: Sequence[str]) -> list[Sample]:
-    """The test pictures of some categories.
+def read_test_samples(data: Path, categories: Sequence[str] | None = None) -> list[Sample]:
+    """The test pictures of some categories, or of all that have any.
 
-    Raises DataError for a category without a good or without a defective one.
+    Raises DataError for a category without a good or without a defective one, and where there are none.
     """
-    samples = [one for one in find_samples(data) if one.split == "test" and one.category in categories]
-    for name in categories:
-        kinds = {one.is_anomalous for one in samples if one.category == name}
-        if len(kinds) < 2:
+    samples = [one for one in find_samples(data) if one.split == "test"]
+    names = sorted({one.category for one in samples}) if categories is None else categories
+    if not names:
+        raise DataError(f"{data}: no test pictures (test/<kind>) found")
+    for name in names:
+        if len({one.is_anomalous for one in samples if one.category == name}) < 2:
             raise DataError(f"{data}: category {name!r} needs good and defective test pictures")
-    return samples
+    return [one for one in samples if one.category in names]
+
+
+def compare_accuracy(samples: Sequence[Sample], by_torch: Scoring, by_bundle: Scoring) -> list[Accuracy]:
+    """Both AUROCs of every category among the samples."""
+    found = []
+    for name in sorted({sample.category for sample in samples}):
+        members = [sample for sample in samples if sample.category == name]
+        labels = np.array([sample.is_anomalous for sample in members])
+        found.append(Accuracy(name, auroc(labels, by_torch(members)), auroc(labels, by_bundle(members))))
+    return found
 
 
 def measure_accuracy(
@@ -51,14 +68,11 @@ def measure_accuracy(
 
     Raises GraphError when a picture cannot be scored.
     """
-    found = []
-    for name in sorted({sample.category for sample in samples}):
-        members = [sample for sample in samples if sample.category == name]
-        labels = np.array([sample.is_anomalous for sample in members])
-        expected = score_samples(checkpoint, members, progress).scores
-        scores = _scores(engine, members, progress)
-        found.append(Accuracy(name, auroc(labels, expected), auroc(labels, scores)))
-    return found
+    return compare_accuracy(
+        samples,
+        lambda members: score_samples(checkpoint, members, progress).scores,
+        lambda members: _scores(engine, members, progress),
+    )
 
 
 def accuracy_table(accuracy: Sequence[Accuracy]) -> Table:
@@ -78,13 +92,18 @@ def outcomes(engine: Engine, pictures: Sequence[Picture]) -> list[Outcome]:
     return [result for result in results if isinstance(result, Outcome)]
 
 
+def load_pixels(samples: Sequence[Sample], spec: InputSpec) -> Pixels:
+    """Pictures (n, H, W, 3) at model size."""
+    return np.stack([load_picture(sample.path, spec) for sample in samples])
+
+
 def read_pictures(samples: Sequence[Sample], engine: Engine) -> list[Picture]:
     """Test pictures at model size, each with its category."""
     spec = engine.manifest.input
     return [Picture(load_picture(sample.path, spec), sample.category) for sample in samples]
 
 
-def _scores(engine: Engine, samples: Sequence[Sample], progress: Progress) -> npt.NDArray[np.float32]:
+def _scores(engine: Engine, samples: Sequence[Sample], progress: Progress) -> FloatArray:
     starts = progress.track(
         range(0, len(samples), BATCH), description=f"score {samples[0].category} with the bundle"
     )

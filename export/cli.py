@@ -122,17 +122,21 @@ def verify(
 
 @app.command()
 def inspect(bundle: BundleFolder) -> None:
-    """Check a bundle's files and list what is in it.
+    """Check a bundle's files and graphs and list what is in it.
 
     \b
     Examples:
       anomoe-export inspect bundles/demo
     """
     from export.summary import describe  # noqa: PLC0415
+    from service.backends.opening import open_graph  # noqa: PLC0415
 
     try:
-        console.print(describe(Bundle.read(bundle)))
-    except BundleError as error:
+        opened = Bundle.read(bundle)
+        for key in opened.manifest.graphs:
+            open_graph(opened, key, "cpu")  # compares the signature of the file with the manifest
+        console.print(describe(opened))
+    except (BundleError, GraphError) as error:
         fail(str(error))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+import onnx
 from torch import Tensor
 
 from export.contract.provenance import Format, Precision
@@ -60,10 +61,14 @@ def _export_int8(
     part: Part, examples: dict[str, Tensor], batches: list[dict[str, Tensor]] | None
 ) -> GraphFile:
     if part.exact:
-        return export_onnx(part, examples)
-    if batches is None:
-        return export_onnx(part, examples, quantise_dynamic)
-    return export_onnx(part, examples, lambda model: quantise_static(model, _feeds(part, batches)))
+        return _export_onnx(part, examples)
+
+    def change(model: onnx.ModelProto) -> onnx.ModelProto:
+        if batches is None:
+            return store_compactly(quantise_dynamic(model))
+        return store_compactly(quantise_static(model, _feeds(part, batches)))
+
+    return export_onnx(part, examples, change)
 
 
 def _feeds(part: Part, batches: list[dict[str, Tensor]]) -> Iterator[Feeds]:

@@ -4,7 +4,7 @@ Legend: B pictures, N patches, E embedding, P prompts, L tokens of a prompt, r r
 class name, H W pixels, h w patch grid.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from training.moeclip.config import MoECLIPConfig
 from training.moeclip.detector import MoECLIP
 from training.moeclip.maps import TEMPERATURE, image_logits, image_score, served_map
 from training.moeclip.prompts import PROMPTS
+from training.moeclip.tokenizer import token_ids
 
 _PICTURES, _PROMPTS, _ROWS = ("B",), ("P",), ("r",)
 
@@ -98,6 +99,14 @@ def zero_shot_examples(config: MoECLIPConfig, key: str, batch: int) -> dict[str,
         "text": F.normalize(torch.randn(len(rows), 2, embedding, generator=random), dim=-1),
         "medical": torch.arange(len(rows)) % 2 == 0,
     }
+
+
+def class_tokens(checkpoint: Checkpoint[RunConfig], names: Iterable[str]) -> Tensor:
+    """The ids (P, L) of all prompts of some class names."""
+    filled = [PROMPTS[checkpoint.config.model.prompts].fill(name) for name in names]
+    return token_ids(
+        checkpoint.tokenizer, [prompt for one in filled for prompt in (*one.normal, *one.abnormal)]
+    )
 
 
 def zero_shot_spec(checkpoint: Checkpoint[RunConfig]) -> ZeroShotSpec:

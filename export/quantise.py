@@ -1,7 +1,7 @@
 """Eight-bit integers for CPUs: matrix products, and convolutions where activations are calibrated.
 
 Weights get one scale a channel and seven bits, since products of two eight-bit numbers overflow the sums of
-processors without VNNI.
+processors without VNNI. Narrow ones stay float32: routers and low-rank experts cost little and decide much.
 """
 
 import logging
@@ -27,6 +27,7 @@ Feeds = dict[str, npt.NDArray[Any]]
 
 DYNAMIC = ("MatMul",)
 STATIC = ("MatMul", "Gemm", "Conv")
+NARROW = 64  # a matrix with a shorter side is
 _OPTIONS = {"MatMulConstBOnly": True}  # products of two activations, as in attention, stay float32
 
 
@@ -47,9 +48,11 @@ def quantise_dynamic(model: onnx.ModelProto) -> onnx.ModelProto:
             source,
             target,
             op_types_to_quantize=list(DYNAMIC),
+            nodes_to_exclude=_narrow(source),
             per_channel=True,
             reduce_range=True,
             weight_type=QuantType.QInt8,
+            use_external_data_format=True,
             extra_options=_OPTIONS,
         )
         return onnx.load(target)
@@ -64,14 +67,27 @@ def quantise_static(model: onnx.ModelProto, feeds: Iterable[Feeds]) -> onnx.Mode
             _Reader(feeds),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(STATIC),
+            nodes_to_exclude=_narrow(source),
             per_channel=True,
             reduce_range=True,
             weight_type=QuantType.QInt8,
             activation_type=QuantType.QUInt8,
             calibrate_method=CalibrationMethod.MinMax,
+            use_external_data_format=True,
             extra_options=_OPTIONS,
         )
         return onnx.load(target)
+
+
+def _narrow(path: Path) -> list[str]:
+    """The names of matrix products with a narrow weight."""
+    graph = onnx.load(path, load_external_data=False).graph
+    sides = {tensor.name: tensor.dims for tensor in graph.initializer if len(tensor.dims) == 2}
+    return [
+        node.name
+        for node in graph.node
+        if node.op_type == "MatMul" and min(sides.get(node.input[1], [NARROW])) < NARROW
+    ]
 
 
 @contextmanager
@@ -83,8 +99,16 @@ def _on_disk(model: onnx.ModelProto) -> Iterator[tuple[Path, Path]]:
     with tempfile.TemporaryDirectory(prefix="anomoe-") as scratch:
         folder = Path(scratch)
         del model.graph.value_info[:]  # shapes of weights that the quantiser turns; it infers them anew
-        onnx.save_model(model, folder / "model.onnx")
-        quant_pre_process(folder / "model.onnx", folder / "ready.onnx", skip_symbolic_shape=True)
+        # Weights beside the models, since a protocol buffer holds less than 2 GiB.
+        onnx.save_model(model, folder / "model.onnx", save_as_external_data=True, location="model.weights")
+        quant_pre_process(
+            folder / "model.onnx",
+            folder / "ready.onnx",
+            skip_symbolic_shape=True,
+            save_as_external_data=True,
+            all_tensors_to_one_file=True,
+            external_data_location="ready.weights",
+        )
         try:
             yield folder / "ready.onnx", folder / "quantised.onnx"
         finally:

@@ -1,5 +1,7 @@
 """Weights stored once, and at half their size where nothing is lost by it."""
 
+import hashlib
+
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
@@ -16,16 +18,17 @@ def store_compactly(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     graph = model.graph
     names, kept, casts = dict[str, str](), list[onnx.TensorProto](), list[onnx.NodeProto]()
-    known: dict[tuple[tuple[int, ...], bytes], str] = {}
+    known: dict[tuple[int, tuple[int, ...], bytes], str] = {}
     for tensor in graph.initializer:
         values = numpy_helper.to_array(tensor)
-        if tensor.data_type != _FLOAT or values.size < SMALLEST:
+        if values.size < SMALLEST:
             kept.append(tensor)
             continue
-        names[tensor.name] = known.setdefault((values.shape, values.tobytes()), tensor.name)
+        content = hashlib.sha256(np.ascontiguousarray(values).data).digest()
+        names[tensor.name] = known.setdefault((tensor.data_type, values.shape, content), tensor.name)
         if names[tensor.name] != tensor.name:
             continue
-        halves = as_halves(values)
+        halves = as_halves(values) if tensor.data_type == _FLOAT else None
         stored = tensor if halves is None else numpy_helper.from_array(halves, f"{tensor.name}.half")
         kept.append(stored)
         if halves is not None:

@@ -127,11 +127,15 @@ def _batches(engine: Engine, samples: Sequence[Sample]) -> Batches:
         ]
         for batch in BATCHES
     ]
+    return {"random": random, "real": [read_pictures(batch, engine) for batch in real_batches(samples)]}
+
+
+def real_batches(samples: Sequence[Sample]) -> list[list[Sample]]:
+    """Test pictures from all over, in every batch size; none where there are too few."""
     if len(samples) < max(BATCHES):
-        return {"random": random}
-    spread = np.linspace(0, len(samples) - 1, sum(BATCHES)).astype(int)
-    real = iter(read_pictures([samples[place] for place in spread], engine))
-    return {"random": random, "real": [[next(real) for _ in range(batch)] for batch in BATCHES]}
+        return []
+    spread = iter(np.linspace(0, len(samples) - 1, sum(BATCHES)).astype(int))
+    return [[samples[next(spread)] for _ in range(batch)] for batch in BATCHES]
 
 
 def _pixels(batch: Sequence[Picture]) -> Tensor:

@@ -129,7 +129,7 @@ class Detector:
                 fresh = await asyncio.to_thread(load_models, self.settings, self.metrics, self.models.all)
             except (BundleError, GraphError, OSError) as error:
                 self.metrics.reloads.labels("refused").inc()
-                log.exception("reload refused")
+                log.error("reload refused", reason=str(error))
                 raise Problem(Kind.BAD_BUNDLE, f"nothing was changed: {error}") from error
             new, left = self.models.swap(fresh)
             self._begin(new)

@@ -47,6 +47,9 @@ def test_it_is_whole() -> None:
     manifest = Bundle.read(FOLDER).manifest
     assert manifest.kind == "moeclip"
     assert manifest.top_k == 2
+    assert manifest.verified is not None
+    assert manifest.verified.real == 12
+    assert set(manifest.verified.auroc) == {thing.name for thing in TEST}
 
 
 def test_all_bundles_of_the_repository_are_small() -> None:

@@ -1,6 +1,7 @@
 """A bundle on disk: written at once or not at all, and checked whole before anything of it is used."""
 
 import hashlib
+import stat
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -54,7 +55,7 @@ class Bundle:
 
         Raises BundleError naming the file at fault.
         """
-        data = read_bytes(folder / MANIFEST)
+        data = read_bytes(inside(folder, MANIFEST))
         manifest = _read_manifest(folder, data)
         for path, spec in manifest.files.items():
             _verified(folder, path, spec)
@@ -193,7 +194,10 @@ def _sha256(data: bytes) -> str:
 def _verified(folder: Path, path: str, spec: FileSpec) -> bytes:
     target = inside(folder, path)
     try:
-        size = target.stat().st_size
+        status = target.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise BundleError(f"{target}: is no file")
+        size = status.st_size
         if size != spec.bytes:
             raise BundleError(f"{target}: has {size} bytes, {spec.bytes} expected")
         data = target.read_bytes()
@@ -210,6 +214,10 @@ def inside(folder: Path, path: str) -> Path:
     target = folder / relative
     if relative.is_absolute() or ".." in relative.parts or not relative.parts or "\\" in path:
         raise BundleError(f"{folder}: path {path!r} leaves the bundle")
-    if not target.resolve().is_relative_to(folder.resolve()):
+    try:
+        is_within = target.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a zero byte
+        raise BundleError(f"{folder}: path {path!r} leads nowhere: {error}") from error
+    if not is_within:
         raise BundleError(f"{target}: is a link that leaves the bundle")
     return target

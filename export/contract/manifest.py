@@ -155,4 +155,7 @@ class Manifest(Frozen):
             raise ValueError(f"experts: router columns repeat in {columns}")
         if len(set(self.categories)) != len(self.categories):
             raise ValueError(f"categories: names repeat in {list(self.categories)}")
+        paths = [path for graph in self.graphs.values() for path in (graph.path, *graph.external)]
+        if len(set(paths)) != len(paths):
+            raise ValueError(f"graphs: {max(paths, key=paths.count)} is the file of two graphs")
         return self

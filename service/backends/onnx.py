@@ -21,6 +21,8 @@ _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
 # The default search tries every convolution algorithm anew for each batch size it meets.
 _CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}
+# Without any, the runtime would read the files that a graph names from the working directory.
+_NOTHING = {"no file": b"\0"}
 _CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -43,11 +45,10 @@ class OnnxGraph:
         self._name = name
         providers, options = _providers(device), _options(threads)
         try:
-            if external:
-                files, weights = list(external), list(external.values())
-                options.add_external_initializers_from_files_in_memory(
-                    files, weights, list(map(len, weights))
-                )
+            files, weights = zip(*(external or _NOTHING).items(), strict=True)
+            options.add_external_initializers_from_files_in_memory(
+                list(files), list(weights), list(map(len, weights))
+            )
             self._session = ort.InferenceSession(model_bytes, options, providers=providers)
         except Exception as error:  # ONNX Runtime's errors share no narrower base class
             raise GraphError(f"{name}: cannot be loaded: {error}") from error

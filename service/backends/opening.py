@@ -11,9 +11,16 @@ from service.backends.onnx import OnnxGraph
 def open_graph(bundle: Bundle, key: str, device: Device = "auto", threads: int = 0) -> Graph:
     """Load one graph from bytes whose hash was checked just before.
 
-    device, threads: see `OnnxGraph`. Raises BundleError for a changed file; GraphError when the graph cannot
-    be loaded or has another signature than the manifest says.
+    device, threads: see `OnnxGraph`. Raises BundleError for a changed file; GraphError naming the file when
+    the graph cannot be loaded or has another signature than the manifest says.
     """
+    try:
+        return _opened(bundle, key, device, threads)
+    except GraphError as error:
+        raise GraphError(f"{bundle.folder / bundle.manifest.graphs[key].path}: {error}") from error
+
+
+def _opened(bundle: Bundle, key: str, device: Device, threads: int) -> Graph:
     spec = bundle.manifest.graphs[key]
     model = bundle.graph_bytes(key)
     if PurePosixPath(spec.path).suffix == ".pt":
@@ -22,18 +29,18 @@ def open_graph(bundle: Bundle, key: str, device: Device = "auto", threads: int =
 
         return TorchScriptGraph(model, spec, device, threads, key)
     graph = OnnxGraph(model, device, threads, key, bundle.external_bytes(key))
-    _compare(f"{key}: {bundle.folder / spec.path}", graph.signature, spec)
+    _compare(key, graph.signature, spec)
     return graph
 
 
-def _compare(where: str, found: Signature, spec: GraphSpec) -> None:
+def _compare(key: str, found: Signature, spec: GraphSpec) -> None:
     """Raise GraphError unless names, types and shapes of a graph are those of the manifest."""
     wanted = spec.inputs | spec.outputs
     if set(found) != set(wanted):
-        raise GraphError(f"{where}: has {list(found)}, the manifest says {list(wanted)}")
+        raise GraphError(f"{key}: has {list(found)}, the manifest says {list(wanted)}")
     for name, tensor in wanted.items():
         if not _fits(found[name], tensor, is_input=name in spec.inputs):
-            raise GraphError(f"{where}: {name} is {found[name]}, the manifest says {tensor}")
+            raise GraphError(f"{key}: {name} is {found[name]}, the manifest says {tensor}")
 
 
 def _fits(found: TensorSpec, wanted: TensorSpec, *, is_input: bool) -> bool:

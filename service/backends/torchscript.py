@@ -97,7 +97,7 @@ class TorchScriptGraph:
             wanted = self._spec.outputs[name]
             if value.dtype.name != wanted.dtype or value.shape != _shape(wanted):
                 raise GraphError(
-                    f"{self._spec.path}: {name} is {value.dtype} {value.shape}, the manifest says {wanted}"
+                    f"{self._name}: {name} is {value.dtype} {value.shape}, the manifest says {wanted}"
                 )
 
 

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -99,9 +100,43 @@ def test_folder_without_manifest(tmp_path: Path):
         Bundle.read(tmp_path)
 
 
-def test_manifest_that_is_not_json(folder: Path):
-    (folder / "manifest.json").write_text("{")
-    with pytest.raises(BundleError, match=r"manifest\.json"):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is no JSON"),
+        ("[]", "is no JSON object"),
+        ("[" * 100_000, "is nested too deeply"),
+        ('{"schema_version": 1, "schema_version": 2}', "schema_version: occurs twice"),
+    ],
+)
+def test_manifest_that_is_not_json(folder: Path, text: str, message: str):
+    (folder / "manifest.json").write_text(text)
+    with pytest.raises(BundleError, match=rf"manifest\.json: {message}"):
+        Bundle.read(folder)
+
+
+def test_manifest_elsewhere_is_refused(folder: Path):
+    (folder / "manifest.json").rename(folder.parent / "manifest.json")
+    (folder / "manifest.json").symlink_to(folder.parent / "manifest.json")
+    with pytest.raises(BundleError, match=r"manifest\.json: is a link that leaves"):
+        Bundle.read(folder)
+
+
+def test_what_is_no_file_is_never_opened(folder: Path):
+    """Reading a pipe would wait for a writer."""
+    head = folder / "graphs/head.onnx"
+    head.unlink()
+    os.mkfifo(head)
+    change_manifest(folder, lambda manifest: manifest["files"]["graphs/head.onnx"].update(bytes=0))
+    with pytest.raises(BundleError, match=r"head\.onnx: is no file"):
+        Bundle.read(folder)
+
+
+def test_links_in_a_circle_are_refused(folder: Path):
+    head = folder / "graphs/head.onnx"
+    head.unlink()
+    head.symlink_to(head.name)
+    with pytest.raises(BundleError, match=r"graphs/head\.onnx"):
         Bundle.read(folder)
 
 
@@ -123,6 +158,10 @@ def test_manifest_that_is_not_json(folder: Path):
         (lambda manifest: manifest.update(categories=["brick"]), r"holds \['brick', 'slate'\]"),
         (lambda manifest: manifest.update(categories=["brick", "brick"]), "names repeat"),
         (lambda manifest: manifest.update(experts=[]), "at least one"),
+        (
+            lambda manifest: manifest["graphs"]["head"].update(external=["graphs/router.onnx"]),
+            r"graphs/router\.onnx is the file of two graphs",
+        ),
         (
             lambda manifest: manifest["graphs"]["backbone"]["outputs"]["cls"].update(shape=["B", 9]),
             r"graphs/router\.onnx: cls has shape .*, where 8 must be 9",
@@ -164,6 +203,14 @@ def test_path_that_leaves_the_bundle_is_refused(folder: Path, path: str):
         folder, lambda manifest: manifest["files"].update({path: {"sha256": "0" * 64, "bytes": 0}})
     )
     with pytest.raises(BundleError, match="leaves the bundle"):
+        Bundle.read(folder)
+
+
+def test_path_that_no_file_can_have_is_refused(folder: Path):
+    change_manifest(
+        folder, lambda manifest: manifest["files"].update({"a\0b": {"sha256": "0" * 64, "bytes": 0}})
+    )
+    with pytest.raises(BundleError, match="leads nowhere"):
         Bundle.read(folder)
 
 

@@ -1,5 +1,6 @@
 """The export command: what it prints, its exit codes, and reasons of one line."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -177,3 +178,16 @@ def test_a_bundle_is_pushed_and_pulled(exported: Exported, tmp_path: Path) -> No
     line = reason(run("pull", tmp_path / "shelf", tmp_path / "other", "--digest", "sha256:0"))
     assert "sha256:0 expected" in line
     assert not (tmp_path / "other").exists()
+
+
+def test_inspect_names_a_file_that_holds_another_graph(exported: Exported, tmp_path: Path) -> None:
+    """Size and hash in the manifest are those of the file; its signature is not."""
+    bundle = shutil.copytree(exported.bundle.folder, tmp_path / "bundle")
+    data = (bundle / "graphs" / "router.onnx").read_bytes()
+    (bundle / "graphs" / "head.onnx").write_bytes(data)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["files"]["graphs/head.onnx"] = manifest["files"]["graphs/router.onnx"]
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    for command in (["inspect"], ["verify", "--checkpoint", exported.folder]):
+        line = reason(run(*command, bundle))
+        assert f"{bundle / 'graphs' / 'head.onnx'}: head: has ['cls', 'experts', 'gates']" in line

@@ -13,7 +13,7 @@ from export.forms import Form, make_exporter
 from export.graph_file import GraphFile
 from export.graphs import Part
 from export.onnx import export_onnx
-from service.backends.base import Graph
+from service.backends.base import Graph, GraphError
 from service.backends.onnx import OnnxGraph
 from service.backends.torchscript import TorchScriptGraph
 
@@ -124,3 +124,22 @@ def test_large_weights_go_into_a_file_of_their_own(part: Part) -> None:
     feeds: dict[str, Any] = {name: value.numpy() for name, value in examples(5, (4, 1)).items()}
     found = OnnxGraph(apart.files["graphs/mixer.onnx"], "cpu", 1, external=external).run(feeds)["cls"]
     np.testing.assert_array_equal(found, opened(together).run(feeds)["cls"])
+
+
+@pytest.mark.parametrize("kept", [0, 1000, -1])
+def test_weights_that_are_cut_off_are_refused(part: Part, kept: int) -> None:
+    apart = export_onnx(part, examples(3, (2, 0)), external_above=10_000)
+    external = {"mixer.weights": apart.files["graphs/mixer.weights"][:kept]}
+    with pytest.raises(GraphError, match="mixer: cannot be loaded"):
+        OnnxGraph(apart.files["graphs/mixer.onnx"], "cpu", 1, "mixer", external)
+
+
+def test_a_graph_reads_no_file_that_it_was_not_given(
+    part: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even from the working directory, where the runtime would look."""
+    apart = export_onnx(part, examples(3, (2, 0)), external_above=10_000)
+    (tmp_path / "mixer.weights").write_bytes(apart.files["graphs/mixer.weights"])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(GraphError, match=r"mixer\.weights not found"):
+        OnnxGraph(apart.files["graphs/mixer.onnx"], "cpu", 1)

@@ -1,5 +1,6 @@
 """MoECLIP runs as bundles: what is in the graphs, that they equal the model, and what is refused."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,15 +17,21 @@ from export.cli import app
 from export.contract.bundle import Bundle
 from export.contract.category import ClassScores
 from export.contract.manifest import TOKENIZER
+from export.contract.manifest_file import MANIFEST
+from export.contract.provenance import Precision
 from export.forms import Form
 from export.moeclip import zero_shot_examples, zero_shot_parts
 from export.zero_shot import build_zero_shot_bundle
+from export.zero_shot_verify import Served, compare_zero_shot, read_class_samples
 from service.backends.opening import open_graph
 from tests.tiny_zero_shot_bundle import SIZE, make_tiny_zero_shot_bundle
 from tests.training.moeclip.tiny import MODEL, tiny_config, tiny_detector, tiny_tokenizer
+from tests.training.tiny_run import quiet_progress
 from training.checkpoint import WEIGHTS
+from training.metrics import auroc
 from training.moeclip.checkpoint import load_run, save_run
 from training.moeclip.detector import MoECLIP, class_text
+from training.moeclip.evaluation import evaluate_run
 from training.moeclip.maps import image_logits, image_score, margins, patch_logits, served_map
 
 
@@ -93,6 +100,83 @@ def test_inspect_lists_the_graphs(exported: Path) -> None:
         assert key in output
 
 
+def test_pictures_with_their_class_names_are_compared_as_the_service_answers_them(
+    exported: Path, folder: Path, data: Path, tmp_path: Path
+) -> None:
+    bundle = shutil.copytree(exported, tmp_path / "bundle")
+    result = run("verify", bundle, "--checkpoint", folder, "--data", data)
+    assert result.exit_code == 0, result.output
+    verified = Bundle.read(bundle).manifest.verified
+    assert verified is not None
+    assert (verified.random, verified.real) == (12, 12)
+    assert max(verified.largest.values()) < 1e-5
+    rows = evaluate_run(load_run(folder), data, "industrial", quiet_progress())
+    figures = {row.category: row.metrics.image_auroc for row in rows}
+    assert verified.auroc == {name: (figures[name], figures[name]) for name in ("disc", "square")}
+
+
+def test_categories_are_read_as_class_names(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "red_disc").symlink_to(data / "disc")
+    assert {one.category for one in read_class_samples(tmp_path)} == {"red disc"}
+
+
+def test_other_prompts_are_found_though_every_graph_is_equal(
+    exported: Path, folder: Path, tmp_path: Path
+) -> None:
+    bundle = shutil.copytree(exported, tmp_path / "bundle")
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    prompts = manifest["zero_shot"]
+    prompts["normal"], prompts["abnormal"] = prompts["abnormal"], prompts["normal"]
+    (bundle / MANIFEST).write_text(json.dumps(manifest))
+    result = run("verify", bundle, "--checkpoint", folder)
+    assert result.exit_code == 1
+    assert result.stderr.strip().endswith("differs by more than 0.0001 in map, score")
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run wide enough for integers to be worth it."""
+    clip = MODEL.clip.model_copy(
+        update={
+            "vision": MODEL.clip.vision.model_copy(update={"width": 64}),
+            "text": MODEL.clip.text.model_copy(update={"width": 64}),
+        }
+    )
+    config = tiny_config({"clip": clip.model_dump()})
+    path = tmp_path_factory.mktemp("wide") / "run"
+    save_run(path, config, tiny_detector(config.model), tiny_tokenizer())
+    return path
+
+
+@pytest.mark.parametrize("precision", ["int8", "int8-static"])
+def test_integers_are_judged_by_the_auroc_of_what_is_served(
+    wide: Path, data: Path, tmp_path: Path, precision: Precision
+) -> None:
+    built = run("build", wide, tmp_path / "bundle", "--precision", precision, "--data", data)
+    assert built.exit_code == 0, built.output
+    assert "image AUROC in percent" in built.stdout
+    bundle, samples = Bundle.read(tmp_path / "bundle"), read_class_samples(data)
+    served = Served(bundle, ["disc", "square"])
+    found = compare_zero_shot(bundle, load_run(wide), data, quiet_progress())
+    assert found.tolerance is None
+    for one in found.accuracy:
+        members = [sample for sample in samples if sample.category == one.category]
+        scores = served.scores(members, quiet_progress())
+        assert one.bundle == auroc(np.array([sample.is_anomalous for sample in members]), scores)
+    verified = run("verify", bundle.folder, "--checkpoint", wide)
+    assert verified.exit_code == 1
+    assert "is judged by its AUROC, for which test pictures are needed" in verified.stderr
+
+
+def test_what_is_narrow_stays_a_float(wide: Path, tmp_path: Path) -> None:
+    """Routers and experts; of the wide products the vision graph keeps those of two activations."""
+    assert run("build", wide, tmp_path / "bundle", "--precision", "int8").exit_code == 0
+    model = onnx.load_from_string(Bundle.read(tmp_path / "bundle").graph_bytes("vision"))
+    sides = {one.name: one.dims for one in model.graph.initializer}
+    integer = [sides[node.input[1]] for node in model.graph.node if node.op_type == "MatMulInteger"]
+    assert sorted(map(tuple, integer)) == sorted([(64, 192), (64, 64), (64, 256), (256, 64)] * 3)
+
+
 @pytest.mark.parametrize(("name", "graph"), [("moe.1.lora_b", "vision"), ("clip.text_projection", "text")])
 def test_other_weights_are_found(exported: Path, folder: Path, tmp_path: Path, name: str, graph: str) -> None:
     other = shutil.copytree(folder, tmp_path / "run")
@@ -151,10 +235,10 @@ def test_the_hand_made_head_of_the_services_tests_is_ours(tmp_path: Path) -> Non
 def test_what_cannot_be_had_is_refused(folder: Path, exported: Path, tmp_path: Path) -> None:
     output = tmp_path / "bundle"
     for arguments, reason in (
-        (("build", folder, output, "--precision", "int8"), "precision: 'int8' is there for AnomalyMoE only"),
+        (("build", folder, output, "--precision", "int8-static"), "'int8-static' needs normal pictures"),
         (("build", folder, output, "--categories", "disc"), "categories: a zero-shot bundle carries all"),
-        (("build", folder, output, "--data", tmp_path), "data: what a zero-shot run is worth is measured"),
-        (("verify", exported, "--checkpoint", folder, "--data", tmp_path), "data: what a zero-shot run"),
+        (("build", folder, output, "--data", tmp_path), "no pictures found"),
+        (("verify", exported, "--checkpoint", folder, "--data", tmp_path), "no pictures found"),
     ):
         result = run(*arguments)
         assert result.exit_code == 1, result.output

@@ -1,0 +1,169 @@
+"""Prove that a moeclip bundle computes what its run does: every graph, then all as served, then the AUROC.
+
+Legend: P prompts, r rows = pairs of a picture and a class name.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from rich.progress import Progress
+from torch import Tensor
+
+from export.accuracy import BATCH, Accuracy, compare_accuracy, load_pixels, read_test_samples
+from export.contract.bundle import Bundle
+from export.contract.category import FloatArray
+from export.contract.preprocess import Pixels
+from export.contract.provenance import TOLERANCES
+from export.graphs import Part
+from export.moeclip import Vision, class_tokens, zero_shot_examples, zero_shot_parts
+from export.verify import BATCHES, Comparison, Difference, Pictures, largest_difference, real_batches
+from export.zero_shot import Run
+from service.backends.opening import open_graph
+from service.zero_shot.engine import Finding, Question, ZeroShotEngine
+from service.zero_shot.text_tower import ClassText
+from training.data import Sample
+from training.moeclip.auxiliary import class_name
+from training.moeclip.scoring import DOMAINS, Domain, Scorer
+
+NAME = "object"  # what random pictures are said to show where no class name is known
+
+Tensors = dict[str, Tensor]
+
+
+class Case(NamedTuple):
+    """One batch: the pictures, what each is said to show, and what goes into each graph."""
+
+    pictures: Pictures
+    pixels: Pixels
+    names: list[str]
+    feeds: dict[str, Tensors]
+
+
+def read_class_samples(data: Path) -> list[Sample]:
+    """The test pictures of a data set, whose categories are class names. Raises as `read_test_samples`."""
+    return [replace(sample, category=class_name(sample)) for sample in read_test_samples(data)]
+
+
+def compare_zero_shot(bundle: Bundle, run: Run, data: Path | None, progress: Progress) -> Comparison:
+    """Compare a bundle with its run, on random pictures and on those of `data`, whose categories name them.
+
+    Raises BundleError for a changed file, GraphError for a graph that cannot run, DataError for test pictures
+    that do not suffice.
+    """
+    samples = [] if data is None else read_class_samples(data)
+    names = sorted({one.category for one in samples}) or list(run.class_scores) or [NAME]
+    scorers: dict[Domain, Scorer] = {domain: Scorer(run, names, domain) for domain in DOMAINS}
+    real = [_real_case(scorers["industrial"], batch) for batch in real_batches(samples)]
+    cases = [*_random_cases(run, names), *real]
+    differences: list[Difference] = []
+    for part in progress.track(
+        list(zero_shot_parts(run.model, bundle.manifest.map_size)), description="compare graphs"
+    ):
+        differences += _compare_graph(bundle, part, cases)
+    served = Served(bundle, names)
+    differences += _compare_whole(served, scorers, cases)
+    accuracy = served.measure(scorers["industrial"], samples, progress)
+    return Comparison(TOLERANCES[bundle.manifest.precision], differences, accuracy)
+
+
+class Served:
+    """The service's engine with the texts of class names. threads: see `open_graph`.
+
+    Raises GraphError for a graph that cannot run, ValueError for a name that is too long.
+    """
+
+    def __init__(self, bundle: Bundle, names: Sequence[str], threads: int = 0) -> None:
+        self.engine = ZeroShotEngine(bundle, device="cpu", threads=threads)
+        self._texts: dict[str, ClassText] = {}
+        for name, text in zip(names, self.engine.tower.run(names), strict=True):
+            if isinstance(text, Exception):
+                raise text
+            self._texts[name] = text
+
+    def find(self, pixels: Pixels, names: Sequence[str], domain: Domain = "industrial") -> list[Finding]:
+        """What the engine says of pictures (B, H, W, 3). Raises the error of the first that has one."""
+        results = self.engine.run(
+            [
+                Question(one, (self._texts[name],), domain == "medical")
+                for one, name in zip(pixels, names, strict=True)
+            ]
+        )
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+        return [result for result in results if isinstance(result, Finding)]
+
+    def measure(self, scorer: Scorer, samples: Sequence[Sample], progress: Progress) -> list[Accuracy]:
+        """Both image AUROCs of every class name among the samples, as industrial pictures."""
+
+        def by_torch(members: Sequence[Sample]) -> FloatArray:
+            label = f"score {members[0].category}"
+            parts = scorer.score_samples(members, scorer.run.config.map_size, progress, label)
+            return torch.cat([part.score for part in parts]).numpy()
+
+        return compare_accuracy(samples, by_torch, lambda members: self.scores(members, progress))
+
+    def scores(self, samples: Sequence[Sample], progress: Progress) -> FloatArray:
+        """Image scores of pictures of one class."""
+        name, found = samples[0].category, list[float]()
+        starts = range(0, len(samples), BATCH)
+        for start in progress.track(starts, description=f"score {name} with the bundle"):
+            batch = samples[start : start + BATCH]
+            pixels = load_pixels(batch, self.engine.manifest.input)
+            found += [one.scores[0] for one in self.find(pixels, [name] * len(batch))]
+        return np.array(found, np.float32)
+
+
+def _random_cases(run: Run, names: Sequence[str]) -> Iterator[Case]:
+    for batch in BATCHES:
+        feeds = {key: zero_shot_examples(run.config.model, key, batch) for key in ("vision", "text", "head")}
+        shown = [names[place % len(names)] for place in range(batch)]
+        yield Case("random", feeds["vision"]["image"].numpy(), shown, feeds)
+
+
+@torch.no_grad()
+def _real_case(scorer: Scorer, samples: Sequence[Sample]) -> Case:
+    """Pictures with their class names; some of the prompts; what torch gives of both."""
+    run, names = scorer.run, [one.category for one in samples]
+    pixels = load_pixels(samples, run.config.input)
+    image, rows = torch.from_numpy(pixels), torch.arange(len(samples))
+    tokens_PL = class_tokens(run, dict.fromkeys(names))
+    tokens, summary, _ = Vision(run.model)(image)
+    text, medical = scorer.texts.of(names), rows % 2 == 0
+    head = {"tokens": tokens, "summary": summary, "rows": rows, "text": text, "medical": medical}
+    some = torch.linspace(0, len(tokens_PL) - 1, len(samples)).long()
+    feeds = {"vision": {"image": image}, "text": {"tokens": tokens_PL[some]}, "head": head}
+    return Case("real", pixels, names, feeds)
+
+
+def _compare_graph(bundle: Bundle, part: Part, cases: Sequence[Case]) -> list[Difference]:
+    """One graph in every batch; it is closed then, since a large one takes gigabytes."""
+    graph = open_graph(bundle, part.key, "cpu")
+    return [
+        Difference(
+            part.key, case.pictures, len(case.names), largest_difference(part, graph, case.feeds[part.key])
+        )
+        for case in cases
+    ]
+
+
+def _compare_whole(
+    served: Served, scorers: Mapping[Domain, Scorer], cases: Sequence[Case]
+) -> Iterator[Difference]:
+    """Map and score as the service computes them, in both domains, relative to their range 0..1.
+
+    The map of a picture may be zero nearly everywhere, so that its own largest value says nothing.
+    """
+    for place, case in enumerate(cases):
+        domain = DOMAINS[place % len(DOMAINS)]
+        pixels = torch.from_numpy(case.pixels)
+        expected = scorers[domain].score(pixels, case.names, served.engine.manifest.map_size)
+        found = served.find(case.pixels, case.names, domain)
+        maps = np.stack([one.maps[0] for one in found]) - torch.sigmoid(expected.margins).numpy()
+        scores = np.array([one.scores[0] for one in found]) - expected.score.numpy()
+        yield Difference("map", case.pictures, len(found), float(np.abs(maps).max()))
+        yield Difference("score", case.pictures, len(found), float(np.abs(scores).max()))
