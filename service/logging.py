@@ -2,9 +2,12 @@
 
 import logging
 import sys
+from typing import Any
 
 import structlog
 from structlog.typing import Processor
+
+from service.security import KEY_PREFIX, LIKE_A_KEY
 
 SHARED: tuple[Processor, ...] = (
     structlog.contextvars.merge_contextvars,
@@ -36,5 +39,12 @@ def _render(for_terminal: bool) -> list[Processor]:
     drop = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if for_terminal:
         # The default traceback shows every local variable, which takes seconds and tells secrets.
-        return [drop, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
-    return [drop, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        return [drop, console, _without_keys]
+    json = structlog.processors.JSONRenderer()
+    return [drop, structlog.processors.format_exc_info, json, _without_keys]
+
+
+def _without_keys(_: object, __: str, line: Any) -> str:
+    """A line without the keys that a caller put into a path, a request id or a client id."""
+    return LIKE_A_KEY.sub(f"{KEY_PREFIX}***", line)
