@@ -68,7 +68,7 @@ async def read_form(request: Request, wanted: type[Parameters]) -> Upload[Parame
         files = [part for name, part in form.multi_items() if name == "file" and isinstance(part, UploadFile)]
         query = gathered(request.query_params.multi_items())
         fields = gathered((name, part) for name, part in form.multi_items() if part not in files)
-        parameters = parse_parameters({**query, **fields}, wanted)
+        parameters = _merged(query, fields, wanted)
         return Upload([await file.read() for file in files], parameters)
 
 
@@ -95,6 +95,15 @@ def parse_parameters(fields: Mapping[str, object], wanted: type[Parameters]) -> 
         raise Problem(Kind.INVALID_PARAMETER, "; ".join(details)) from error
 
 
+def _merged(
+    query: Mapping[str, object], fields: Mapping[str, object], wanted: type[Parameters]
+) -> Parameters:
+    """Parameters of query and body: the body's win, but those of the query must be right too."""
+    if query.keys() & fields.keys():
+        parse_parameters({**fields, **query}, wanted)
+    return parse_parameters({**query, **fields}, wanted)
+
+
 def _from_json(body: bytes, query: Mapping[str, object], wanted: type[Parameters]) -> Upload[Parameters]:
     try:
         fields = _JSON_OBJECT.validate_json(body)
@@ -102,7 +111,7 @@ def _from_json(body: bytes, query: Mapping[str, object], wanted: type[Parameters
         detail = f"the body is not a JSON object: {error.errors()[0]['msg']}"
         raise Problem(Kind.MALFORMED, detail) from error
     image = fields.pop("image", None)
-    parameters = parse_parameters({**query, **fields}, wanted)
+    parameters = _merged(query, fields, wanted)
     if not isinstance(image, str):
         detail = f"image: base64 text is expected, got {type(image).__name__}"
         raise Problem(Kind.INVALID_PARAMETER, detail)
