@@ -1,7 +1,12 @@
 """Structured logs: lines for people on a terminal, JSON for machines elsewhere."""
 
+import ctypes
 import logging
+import re
 import sys
+import warnings
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -33,6 +38,22 @@ def configure_logging(level: str) -> None:
         structlog.stdlib.ProcessorFormatter(foreign_pre_chain=SHARED, processors=_render(sys.stderr.isatty()))
     )
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.captureWarnings(True)
+    _silence_decoders()
+
+
+def _silence_decoders() -> None:
+    """What Pillow and libtiff say about a broken file is for its sender, who is told; not for the log.
+
+    libtiff writes to the process's stderr, between the lines of the log; Pillow offers no way to its switch.
+    """
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module="PIL")
+    with suppress(OSError, AttributeError):
+        loaded = set(re.findall(r"/\S*/libtiff\S*", Path("/proc/self/maps").read_text(encoding="utf-8")))
+        for library in map(ctypes.CDLL, loaded):
+            library.TIFFSetErrorHandler(None)
+            library.TIFFSetWarningHandler(None)
 
 
 def _render(for_terminal: bool) -> list[Processor]:
