@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from service.app import listen
+from service.server import ONE_SIGNAL_S
 from tests.service.conftest import encoded
 from tests.service.running import ServiceProcess, service_process
 from tests.tiny_bundle import plain_picture
@@ -220,8 +221,23 @@ def test_a_second_signal_ends_at_once(bundle_folder: Path, tmp_path: Path) -> No
             time.sleep(0.02)
         assert httpx.get(f"{running.url}/readyz").status_code == 503
         assert httpx.get(f"{running.url}/healthz").status_code == 200
+        time.sleep(ONE_SIGNAL_S)
         running.terminate()
         assert running.popen.wait(WAIT_S) == 1
+
+
+def test_a_signal_that_comes_twice_is_one(bundle_folder: Path, tmp_path: Path) -> None:
+    """An accepted upload is still answered, here for being too slow."""
+    log = tmp_path / "log"
+    with service_process(bundle_folder, log, body_timeout_s=0.5) as running, connect(running) as connection:
+        connection.sendall(b"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx")
+        while "anomoe_in_flight 2.0" not in httpx.get(f"{running.url}/metrics").text:
+            time.sleep(0.02)
+        running.terminate()
+        running.terminate()
+        assert until_closed(connection).startswith(b"HTTP/1.1 408 ")
+        assert running.popen.wait(WAIT_S) == 0
+    assert "Traceback" not in log.read_text()
 
 
 def test_what_is_not_drained_in_time_is_an_error(bundle_folder: Path, tmp_path: Path) -> None:
