@@ -84,7 +84,7 @@ def read_bytes(path: Path) -> bytes:
 def _json_object(data: bytes) -> dict[str, Any]:
     try:
         value = json.loads(data)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"is no JSON: {error}") from error
     if not isinstance(value, dict):
         raise ValueError("is no JSON object")

@@ -99,8 +99,9 @@ def test_folder_without_manifest(tmp_path: Path):
         Bundle.read(tmp_path)
 
 
-def test_manifest_that_is_not_json(folder: Path):
-    (folder / "manifest.json").write_text("{")
+@pytest.mark.parametrize("text", ["{", "[" * 100_000])
+def test_manifest_that_is_not_json(folder: Path, text: str):
+    (folder / "manifest.json").write_text(text)
     with pytest.raises(BundleError, match=r"manifest\.json"):
         Bundle.read(folder)
 
