@@ -167,6 +167,16 @@ def test_a_wrong_parameter_is_not_hidden_by_one_of_the_body(service: TestClient)
     assert service.post("/detect", json=body, params={"alpha": "0.3"}).json()["alpha"] == 0.1
 
 
+def test_what_is_too_long_is_not_repeated(service: TestClient) -> None:
+    long, image = "x" * 1_000_000, b64encode(NORMAL).decode()
+    bodies = ({"image": image, name: long} for name in ("category", "map", long))
+    answers = [service.post("/detect", json=body) for body in bodies]
+    assert [answer.status_code for answer in answers] == [404, 422, 422]
+    answers.append(service.get(f"/{long[:1000]}"))
+    answers.append(service.post("/detect", headers={"Content-Type": long[:1000]}))
+    assert all(len(answer.json()["detail"]) < 500 for answer in answers)
+
+
 def test_unknown_category_is_named_with_the_known_ones(service: TestClient) -> None:
     response = service.post("/detect", content=NORMAL, headers=PNG, params={"category": "wood"})
     check_problem(response, 404, "unknown-category", "wood", *COLOURS)
