@@ -21,6 +21,7 @@ from service.body import BodyLimit
 from service.detect import Detector
 from service.errors import from_http_exception, problem_response
 from service.logging import configure_logging
+from service.memory import give_back_large_blocks
 from service.metrics import Metrics
 from service.middleware import RequestContext
 from service.models import Models, load_models
@@ -85,6 +86,7 @@ def run(settings: Settings) -> int:
     a bad file of keys, OSError for a missing bundle or a taken port.
     """
     configure_logging(settings.log_level)
+    give_back_large_blocks()
     signal.signal(signal.SIGTERM, _leave)
     metrics = Metrics()
     app = create_app(settings, load_models(settings, metrics), metrics)

@@ -39,18 +39,18 @@ class Authentication:
         await self.app(scope, receive, send)
 
     def _key_name(self, scope: Scope) -> str | None:
-        is_for_admins = scope["path"] in ADMIN
+        is_for_admins = scope["path"] in ADMIN and scope["method"] == "POST"
         if self.keys is None:
             if is_for_admins:
                 detail = f"{scope['path']} needs an admin key, and api_keys_file is not set"
                 raise Problem(Kind.FORBIDDEN, detail, {"WWW-Authenticate": CHALLENGE})
             return None
-        key = _given(Headers(scope=scope))
-        if key is None:
+        given = _given(Headers(scope=scope))
+        if not given:
             detail = "a key is expected, as Authorization: Bearer KEY or X-API-Key: KEY"
             raise Problem(Kind.UNAUTHORISED, detail, {"WWW-Authenticate": CHALLENGE})
-        entry = self.keys.find(key)
-        if entry is None:
+        entry, *others = (self.keys.find(key) for key in given)
+        if entry is None or None in others:
             headers = {"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"'}
             raise Problem(Kind.UNAUTHORISED, "the key is not one of this service", headers)
         if is_for_admins and entry.role != "admin":
@@ -59,8 +59,8 @@ class Authentication:
         return entry.name
 
 
-def _given(headers: Headers) -> str | None:
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token.strip():
-        return token.strip()
-    return headers.get("x-api-key")
+def _given(headers: Headers) -> list[str]:
+    """Every key that a request carries, each of which must be right; "" for an Authorization without one."""
+    authorizations = (value.partition(" ") for value in headers.getlist("authorization"))
+    tokens = [token.strip() if scheme.lower() == "bearer" else "" for scheme, _, token in authorizations]
+    return tokens + headers.getlist("x-api-key")

@@ -91,7 +91,10 @@ class Batcher(Generic[Item, Result]):
         answer: asyncio.Future[Batched[Result]] = asyncio.get_running_loop().create_future()
         self._queue.append(_Pending(item, answer, perf_counter(), caller))
         self._wake.set()
-        return await answer
+        try:
+            return await answer
+        finally:
+            del answer  # an error's traceback holds this frame: without it, nobody the error
 
     async def _work(self) -> None:
         while self._queue or not self._closing:

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 MEDIA_TYPE = "application/problem+json"
+SHOWN_CHARACTERS = 100
 
 
 class Kind(Enum):
@@ -81,6 +82,11 @@ class ProblemAnswer(BaseModel):
     request_id: str
 
 
+def shown(text: str) -> str:
+    """What a caller wrote, for an error message: shortened, with what does not print escaped."""
+    return repr(text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}...")
+
+
 def problem_answer(problem: Problem, request_id: str) -> ProblemAnswer:
     """The body for a problem."""
     return ProblemAnswer(
@@ -102,8 +108,8 @@ def from_http_exception(error: HTTPException, request: Request) -> Problem:
     """The framework's own errors (unknown path, wrong method, broken multipart) as a problem."""
     headers = dict(error.headers or {})
     if error.status_code == 404:
-        return Problem(Kind.NOT_FOUND, f"no such path: {request.url.path!r}", headers)
+        return Problem(Kind.NOT_FOUND, f"no such path: {shown(request.url.path)}", headers)
     if error.status_code == 405:
-        detail = f"{request.method} is not allowed on {request.url.path!r}"
+        detail = f"{request.method} is not allowed on {shown(request.url.path)}"
         return Problem(Kind.METHOD_NOT_ALLOWED, detail, headers)
     return Problem(Kind.MALFORMED if error.status_code < 500 else Kind.INTERNAL, error.detail, headers)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from io import BytesIO
 
 from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 
 from export.contract.manifest import InputSpec
 from export.contract.preprocess import Pixels, fit, to_rgb
@@ -18,6 +19,8 @@ SIGNATURES = {
     "GIF": (b"GIF87a", b"GIF89a"),
 }
 FORMATS = tuple(SIGNATURES)
+
+MAX_SIDE = 65_535  # as JPEG; a resize takes memory by the side, gigabytes for one row of 100 megapixels
 
 MARGIN = 4  # a JPEG is decoded with at least so many times the model's pixels, in each direction
 
@@ -65,6 +68,9 @@ def _decode(data: bytes, max_pixels: int, enough: Size | None) -> tuple[Size, Im
         image = Image.open(BytesIO(data), formats=FORMATS)
         size = image.size
         check_pixels(size, max_pixels)
+        if isinstance(image, TiffImageFile):  # a tile is decoded whole, however little of it is shown
+            tags = image.tag_v2
+            check_pixels((tags.get(TILEWIDTH, 0), tags.get(TILELENGTH, 0)), max_pixels)
         if enough is not None:
             image.draft(None, enough)
         image.load()
@@ -79,11 +85,14 @@ def _decode(data: bytes, max_pixels: int, enough: Size | None) -> tuple[Size, Im
 
 
 def check_pixels(size: tuple[int, int], max_pixels: int) -> None:
-    """Refuse a picture of more than `max_pixels`; size is (width, height).
+    """Refuse a picture of more than `max_pixels`, or MAX_SIDE in a row or column; size is (width, height).
 
     Raises: Problem (413).
     """
     width, height = size
+    if max(size) > MAX_SIDE:
+        detail = f"the picture has {width} x {height} pixels, the limit is {MAX_SIDE} in each direction"
+        raise Problem(Kind.TOO_LARGE, detail)
     if width * height > max_pixels:
         detail = f"the picture has {width} x {height} pixels, the limit is {max_pixels} in all"
         raise Problem(Kind.TOO_LARGE, detail)

@@ -17,6 +17,7 @@ from service.metrics import Metrics
 TOKEN = re.compile(r"[!-~]{1,128}")
 CLIENT_CLOSED_REQUEST = 499
 QUIET_ENDPOINTS = frozenset({"/healthz", "/readyz", "/metrics"})
+LOGGED_CHARACTERS = 200  # of a path, which may have 64 KiB
 DRAINED_BYTES = 2**20  # so much of an unread body is let in and dropped, to keep the connection
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -95,7 +96,7 @@ class RequestContext:
         write(
             "request",
             method=scope["method"],
-            path=scope["path"],
+            path=scope["path"][:LOGGED_CHARACTERS],
             client=caller.client,
             status=status,
             ms=round(seconds * 1000, 1),

@@ -10,7 +10,7 @@ import structlog
 from export.contract.bundle import Bundle
 from service.batcher import Batcher
 from service.engine import Engine, Outcome, Picture
-from service.errors import Kind, Problem
+from service.errors import Kind, Problem, shown
 from service.lane import Lane, Stage
 from service.metrics import Metrics
 from service.settings import Settings
@@ -69,7 +69,7 @@ class Models:
             if category in model.bundle.categories:
                 return model
         known = sorted({name for model in trained for name in model.bundle.categories})
-        raise Problem(Kind.UNKNOWN_CATEGORY, f"category: {category!r} is none of {', '.join(known)}")
+        raise Problem(Kind.UNKNOWN_CATEGORY, f"category: {shown(category)} is none of {', '.join(known)}")
 
     def zero_shot(self) -> ZeroShotModel:
         """The first model that takes class names.

@@ -10,8 +10,8 @@ from service.errors import MEDIA_TYPE, Kind, ProblemAnswer
 Schema = dict[str, Any]
 
 _BINARY: Schema = {"type": "string", "format": "binary"}
-_BASE64: Schema = {"type": "string", "format": "byte"}
-_FILES: Schema = {"type": "array", "items": _BINARY}
+_BASE64: Schema = {"type": "string", "format": "byte", "minLength": 1}
+_FILES: Schema = {"type": "array", "items": _BINARY, "minItems": 1}
 _CLIENT_ID: Schema = {
     "name": "X-Client-ID",
     "in": "header",
@@ -29,15 +29,15 @@ def picture_body(parameters: type[BaseModel]) -> Schema:
     contents = {
         "image/*": {"schema": _BINARY},
         "application/octet-stream": {"schema": _BINARY},
-        "multipart/form-data": _object("file", _BINARY, parameters),
-        "application/json": _object("image", _BASE64, parameters),
+        "multipart/form-data": _object("file", _BINARY, _texts(parameters)),
+        "application/json": _object("image", _BASE64, _properties(parameters)),
     }
     return _described(parameters, contents)
 
 
 def pictures_body(parameters: type[BaseModel]) -> Schema:
     """Several pictures in a form, and parameters in the query or beside them."""
-    contents = {"multipart/form-data": _object("file", _FILES, parameters)}
+    contents = {"multipart/form-data": _object("file", _FILES, _texts(parameters))}
     return _described(parameters, contents)
 
 
@@ -56,17 +56,29 @@ def _described(parameters: type[BaseModel], contents: Schema) -> Schema:
     return {"parameters": [*_query(parameters), _CLIENT_ID], "requestBody": body}
 
 
-def _object(field: str, schema: Schema, parameters: type[BaseModel]) -> Schema:
+def _object(field: str, schema: Schema, parameters: Schema) -> Schema:
     """An object of the parameters and one required field."""
-    properties = {field: schema, **_properties(parameters)}
+    properties = {field: schema, **parameters}
     shape = {"type": "object", "required": [field], "properties": properties, "additionalProperties": False}
     return {"schema": shape}
 
 
 def _query(parameters: type[BaseModel]) -> list[Schema]:
-    return [
-        {"name": name, "in": "query", "schema": schema} for name, schema in _properties(parameters).items()
-    ]
+    return [{"name": name, "in": "query", "schema": schema} for name, schema in _texts(parameters).items()]
+
+
+def _texts(parameters: type[BaseModel]) -> Schema:
+    """The parameters in a query or form, where nothing is written as null."""
+    return {name: _not_null(schema) for name, schema in _properties(parameters).items()}
+
+
+def _not_null(schema: Schema) -> Schema:
+    kinds = schema.get("anyOf", [])
+    if {"type": "null"} not in kinds:
+        return schema
+    (kind,) = (kind for kind in kinds if kind != {"type": "null"})
+    rest = {name: value for name, value in schema.items() if name not in ("anyOf", "default")}
+    return {**rest, **kind}
 
 
 def _properties(parameters: type[BaseModel]) -> Schema:

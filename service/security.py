@@ -15,6 +15,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 HASH = re.compile(r"sha256:[0-9a-f]{64}")
 KEY_PREFIX = "anomoe_"  # so that scanners of leaked secrets can know one
+LIKE_A_KEY = re.compile(KEY_PREFIX + r"[A-Za-z0-9_-]{24,}")  # also when its end was lost
 
 log = structlog.stdlib.get_logger("anomoe.security")
 

@@ -5,6 +5,7 @@ import math
 import signal
 from collections.abc import Coroutine, Generator
 from contextlib import contextmanager, suppress
+from time import perf_counter
 from types import FrameType
 from typing import Any
 
@@ -15,6 +16,8 @@ from starlette.types import ASGIApp
 from service.detect import Detector
 from service.errors import Problem
 from service.impatience import impatient
+
+ONE_SIGNAL_S = 1.0  # `timeout` and shells send one twice: to the process and to its group
 
 log = structlog.stdlib.get_logger("anomoe.server")
 
@@ -35,7 +38,7 @@ class Server(uvicorn.Server):
         self.exit_code = 0
         self._detector = detector
         self._tasks: set[asyncio.Task[None]] = set()
-        self._is_leaving = False
+        self._left_at: float | None = None
         detector.health.on_give_up = self.abandon
 
     @contextmanager
@@ -64,10 +67,12 @@ class Server(uvicorn.Server):
         log.info("signal", name=signal.Signals(number).name)
         if number == getattr(signal, "SIGHUP", None):
             self._begin(self._reload())
-        elif not self._is_leaving:
-            self._is_leaving = True
+        elif self._left_at is None:
+            self._left_at = perf_counter()
             self._detector.health.enter("stopping")
             self._begin(self._leave())
+        elif perf_counter() - self._left_at < ONE_SIGNAL_S:
+            return
         elif self._detector.permits.taken:
             self.abandon()
         else:

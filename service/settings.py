@@ -12,6 +12,9 @@ from export.contract.bundle import MANIFEST
 
 PREFIX = "ANOMOE_"
 MOST_CLASS_NAMES = 1000  # of one request, whatever the setting
+MOST_THREADS = 1024  # a hundred thousand take a machine's memory before any signal is heard
+MOST_PICTURES = 1024  # of one batch
+LONGEST_S = 86_400
 
 
 class Settings(BaseSettings):
@@ -25,27 +28,47 @@ class Settings(BaseSettings):
     device: Literal["auto", "cuda", "cpu"] = Field(
         default="auto", description="auto takes CUDA when it is there"
     )
-    threads: int = Field(default=0, ge=0, description="compute threads per graph, 0 takes every usable core")
-    max_batch: int = Field(default=8, ge=1, description="most pictures computed together")
-    tune_s: float = Field(
-        default=2.0, ge=0, description="seconds to measure the best batch at the start, 0 takes max_batch"
+    threads: int = Field(
+        default=0, ge=0, le=MOST_THREADS, description="compute threads per graph, 0 takes every usable core"
     )
-    host_threads: int = Field(default=0, ge=0, description="threads to decode and encode, 0 one a core")
+    max_batch: int = Field(default=8, ge=1, le=MOST_PICTURES, description="most pictures computed together")
+    tune_s: float = Field(
+        default=2.0,
+        ge=0,
+        le=LONGEST_S,
+        description="seconds to measure the best batch at the start, 0 takes max_batch",
+    )
+    host_threads: int = Field(
+        default=0, ge=0, le=MOST_THREADS, description="threads to decode and encode, 0 one a core"
+    )
     queue_size: int = Field(default=64, ge=1, description="most requests admitted at once, others get 429")
     max_in_flight_bytes: int = Field(
         default=256 * 2**20, ge=1, description="most bytes of bodies admitted at once, others get 429"
     )
     deadline_ms: int = Field(
-        default=0, ge=0, description="deadline without X-Deadline-Ms, then 504; 0 is none"
+        default=0,
+        ge=0,
+        le=1000 * LONGEST_S,
+        description="deadline without X-Deadline-Ms, then 504; 0 is none",
     )
     watchdog_s: float = Field(
-        default=0, ge=0, description="age at which a running batch hangs, 0 goes by how long one takes"
+        default=0,
+        ge=0,
+        le=LONGEST_S,
+        description="age at which a running batch hangs, 0 goes by how long one takes",
     )
     drain_s: float = Field(
-        default=30, ge=0, description="longest wait for what was accepted when the service is stopped"
+        default=30,
+        ge=0,
+        le=LONGEST_S,
+        description="longest wait for what was accepted when the service is stopped",
     )
-    header_timeout_s: float = Field(default=10, gt=0, description="longest wait for a request's headers")
-    body_timeout_s: float = Field(default=20, gt=0, description="longest wait for a request's body")
+    header_timeout_s: float = Field(
+        default=10, gt=0, le=LONGEST_S, description="longest wait for a request's headers"
+    )
+    body_timeout_s: float = Field(
+        default=20, gt=0, le=LONGEST_S, description="longest wait for a request's body"
+    )
     max_body_bytes: int = Field(default=32 * 2**20, ge=1, description="largest request body, in bytes")
     max_pixels: int = Field(default=100_000_000, ge=1, description="largest picture, in pixels")
     text_cache_size: int = Field(default=1024, ge=1, description="most class names whose text is kept")

@@ -65,6 +65,7 @@ class Turnstile:
         finally:
             if timer is not None:
                 timer.cancel()
+            del turn, timer  # an error's traceback holds this frame: without them, nobody the error
 
     def _next(self) -> None:
         """Call the first of the client that has waited longest since its last turn."""

@@ -10,9 +10,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
-from service.errors import Kind, Problem
+from service.errors import SHOWN_CHARACTERS, Kind, Problem, shown
 
-SHOWN_CHARACTERS = 100
 SHOWN_COMPLAINTS = 10
 MOST_PARAMETERS = 100  # each unknown one costs an error
 
@@ -52,7 +51,7 @@ async def read_upload(request: Request, wanted: type[Parameters]) -> Upload[Para
         return await asyncio.to_thread(_from_json, await request.body(), query, wanted)
     if content_type.startswith("image/") or content_type in ("application/octet-stream", ""):
         return Upload([await request.body()], parse_parameters(query, wanted))
-    detail = f"content-type: {content_type!r} is none of image/*, multipart/form-data, application/json"
+    detail = f"content-type: {shown(content_type)} is none of image/*, multipart/form-data, application/json"
     raise Problem(Kind.NOT_A_PICTURE, detail)
 
 
@@ -63,12 +62,12 @@ async def read_form(request: Request, wanted: type[Parameters]) -> Upload[Parame
     """
     content_type = request.headers.get("content-type", "")
     if not content_type.lower().startswith("multipart/form-data"):
-        raise Problem(Kind.NOT_A_PICTURE, f"content-type: {content_type!r} is not multipart/form-data")
+        raise Problem(Kind.NOT_A_PICTURE, f"content-type: {shown(content_type)} is not multipart/form-data")
     async with request.form() as form:
         files = [part for name, part in form.multi_items() if name == "file" and isinstance(part, UploadFile)]
         query = gathered(request.query_params.multi_items())
         fields = gathered((name, part) for name, part in form.multi_items() if part not in files)
-        parameters = parse_parameters({**query, **fields}, wanted)
+        parameters = _merged(query, fields, wanted)
         return Upload([await file.read() for file in files], parameters)
 
 
@@ -95,6 +94,15 @@ def parse_parameters(fields: Mapping[str, object], wanted: type[Parameters]) -> 
         raise Problem(Kind.INVALID_PARAMETER, "; ".join(details)) from error
 
 
+def _merged(
+    query: Mapping[str, object], fields: Mapping[str, object], wanted: type[Parameters]
+) -> Parameters:
+    """Parameters of query and body: the body's win, but those of the query must be right too."""
+    if query.keys() & fields.keys():
+        parse_parameters({**fields, **query}, wanted)
+    return parse_parameters({**query, **fields}, wanted)
+
+
 def _from_json(body: bytes, query: Mapping[str, object], wanted: type[Parameters]) -> Upload[Parameters]:
     try:
         fields = _JSON_OBJECT.validate_json(body)
@@ -102,7 +110,7 @@ def _from_json(body: bytes, query: Mapping[str, object], wanted: type[Parameters
         detail = f"the body is not a JSON object: {error.errors()[0]['msg']}"
         raise Problem(Kind.MALFORMED, detail) from error
     image = fields.pop("image", None)
-    parameters = parse_parameters({**query, **fields}, wanted)
+    parameters = _merged(query, fields, wanted)
     if not isinstance(image, str):
         detail = f"image: base64 text is expected, got {type(image).__name__}"
         raise Problem(Kind.INVALID_PARAMETER, detail)
@@ -113,7 +121,6 @@ def _from_json(body: bytes, query: Mapping[str, object], wanted: type[Parameters
 
 
 def _complaint(location: Iterable[int | str], message: str, value: object) -> str:
-    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    return (
-        f"{field.removeprefix('.')}: {message[0].lower()}{message[1:]}, got {repr(value)[:SHOWN_CHARACTERS]}"
-    )
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    field = place.removeprefix(".")[:SHOWN_CHARACTERS]
+    return f"{field}: {message[0].lower()}{message[1:]}, got {repr(value)[:SHOWN_CHARACTERS]}"

@@ -77,7 +77,10 @@ class Workers:
         self._open.add(job)
         self._jobs.put(job)
         self._watch(self.limit_s)
-        return await job.answer
+        try:
+            return await job.answer
+        finally:
+            del job  # an error's traceback holds this frame: without it, nobody the error
 
     def _work(self, jobs: _Jobs) -> None:
         try:
@@ -97,6 +100,8 @@ class Workers:
             self._tell(self._settle, job, result, None)
         except Exception as error:  # belongs to the caller
             self._tell(self._settle, job, None, error)
+        finally:
+            del job  # as in `run`
         return True
 
     def _tell(self, callback: Callable[..., None], *arguments: object) -> None:

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from unicodedata import category, normalize
 
-from service.errors import Kind, Problem
-
-SHOWN_CHARACTERS = 100
+from service.errors import Kind, Problem, shown
 
 _WHITESPACE_CONTROLS = "\t\n\v\f\r\x85"
 _BIDI_CONTROLS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -48,11 +46,6 @@ def clean_name(name: str, max_characters: int) -> str:
     if all(category(character) in _INVISIBLE or character in _BLANK_LETTERS for character in name):
         raise ValueError("no visible character")
     return name
-
-
-def shown(name: str) -> str:
-    """A name for an error message, shortened, with what does not print escaped."""
-    return repr(name if len(name) <= SHOWN_CHARACTERS else f"{name[:SHOWN_CHARACTERS]}...")
 
 
 def _refuse_controls(name: str) -> None:

@@ -158,6 +158,25 @@ def test_repeated_parameter_is_not_guessed_at(service: TestClient) -> None:
     check_problem(response, 422, "invalid-parameter", "alpha", "['0.1', '0.2']")
 
 
+def test_a_wrong_parameter_is_not_hidden_by_one_of_the_body(service: TestClient) -> None:
+    files, wrong = {"file": ("a.png", NORMAL)}, {"alpha": "true"}
+    response = service.post("/detect", files=files, data={"alpha": "0.1"}, params=wrong)
+    check_problem(response, 422, "invalid-parameter", "alpha", "'true'")
+    body = {"image": b64encode(NORMAL).decode(), "alpha": 0.1}
+    check_problem(service.post("/detect", json=body, params=wrong), 422, "invalid-parameter", "alpha")
+    assert service.post("/detect", json=body, params={"alpha": "0.3"}).json()["alpha"] == 0.1
+
+
+def test_what_is_too_long_is_not_repeated(service: TestClient) -> None:
+    long, image = "x" * 1_000_000, b64encode(NORMAL).decode()
+    bodies = ({"image": image, name: long} for name in ("category", "map", long))
+    answers = [service.post("/detect", json=body) for body in bodies]
+    assert [answer.status_code for answer in answers] == [404, 422, 422]
+    answers.append(service.get(f"/{long[:1000]}"))
+    answers.append(service.post("/detect", headers={"Content-Type": long[:1000]}))
+    assert all(len(answer.json()["detail"]) < 500 for answer in answers)
+
+
 def test_unknown_category_is_named_with_the_known_ones(service: TestClient) -> None:
     response = service.post("/detect", content=NORMAL, headers=PNG, params={"category": "wood"})
     check_problem(response, 404, "unknown-category", "wood", *COLOURS)
@@ -290,3 +309,7 @@ def test_health_and_openapi(service: TestClient) -> None:
     operation = service.get("/openapi.json").json()["paths"]["/detect"]["post"]
     assert "multipart/form-data" in operation["requestBody"]["content"]
     assert {parameter["name"] for parameter in operation["parameters"]} >= {"category", "alpha", "map"}
+    (alpha,) = (one["schema"] for one in operation["parameters"] if one["name"] == "alpha")
+    assert (alpha["type"], "anyOf" in alpha) == ("number", False)  # a query has no null
+    body = operation["requestBody"]["content"]["application/json"]["schema"]["properties"]
+    assert {"type": "null"} in body["alpha"]["anyOf"]

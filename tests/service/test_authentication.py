@@ -63,6 +63,26 @@ def test_a_wrong_key_is_401_and_the_wrong_role_403(guarded: TestClient, keys: di
     assert guarded.post("/models/reload", headers=bearer(keys["admin"])).status_code == 200
 
 
+def test_every_key_that_is_given_must_be_right(guarded: TestClient, keys: dict[str, str]) -> None:
+    right = {"X-API-Key": keys["infer"]}
+    for authorization in ("Bearer guess", "Bearer ", "Basic Z3Vlc3M6", keys["infer"]):
+        response = guarded.get("/models", headers={**right, "Authorization": authorization})
+        check_problem(response, 401, "unauthorised")
+    for wrong in ("guess", ""):
+        response = guarded.get("/models", headers={**bearer(keys["infer"]), "X-API-Key": wrong})
+        check_problem(response, 401, "unauthorised")
+    assert guarded.get("/models", headers={**right, **bearer(keys["admin"])}).status_code == 200
+
+
+def test_no_method_but_post_needs_an_admin(
+    service: TestClient, guarded: TestClient, keys: dict[str, str]
+) -> None:
+    for method in ("GET", "PUT", "TRACE"):
+        check_problem(service.request(method, "/models/reload"), 405, "method-not-allowed")
+        response = guarded.request(method, "/models/reload", headers=bearer(keys["infer"]))
+        check_problem(response, 405, "method-not-allowed")
+
+
 def test_without_a_file_of_keys_all_is_open_but_what_needs_an_admin(service: TestClient) -> None:
     assert service.get("/models").status_code == 200
     check_problem(service.post("/models/reload"), 403, "forbidden", "api_keys_file")

@@ -93,3 +93,29 @@ def test_first_frame_of_an_animation_counts() -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ((255, 0, 0), (0, 0, 255))]
     data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert decode(data, LIMIT).getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_one_long_row_is_too_large() -> None:
+    assert problem_of(encoded(Image.new("1", (65_536, 1)))) is Kind.TOO_LARGE
+    assert problem_of(encoded(Image.new("1", (1, 65_536)))) is Kind.TOO_LARGE
+    assert decode(encoded(Image.new("1", (65_535, 1))), LIMIT).size == (65_535, 1)
+
+
+def test_a_small_picture_in_a_large_tile_is_too_large() -> None:
+    data = zlib.compress(bytes(2048 * 2048))
+    tags = {
+        256: 10,
+        257: 10,
+        258: 8,
+        259: 8,
+        262: 1,
+        277: 1,
+        322: 2048,
+        323: 2048,
+        324: 134,
+        325: len(data),
+    }
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    tiff = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + data
+    assert decode(tiff, LIMIT).size == (10, 10)
+    assert problem_of(tiff, max_pixels=2048 * 2047) is Kind.TOO_LARGE

@@ -2,11 +2,13 @@
 
 import json
 import logging
+import sys
 
 import pytest
 import structlog
 
 from service.logging import configure_logging
+from service.security import make_key
 
 pytestmark = pytest.mark.usefixtures("restored_logging")
 
@@ -30,3 +32,21 @@ def test_level_is_respected(capsys: pytest.CaptureFixture[str]) -> None:
     structlog.stdlib.get_logger("anomoe.test").info("quiet")
     logging.getLogger("other").info("quiet")
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_keys_that_callers_put_anywhere_are_left_out(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, is_terminal: bool
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+    configure_logging("info")
+    key, _ = make_key("cam", "infer")
+    with structlog.contextvars.bound_contextvars(request_id=key):
+        structlog.stdlib.get_logger("anomoe.request").info(
+            "request", path=f"/{key}/models", client=f"id {key}"
+        )
+        logging.getLogger("uvicorn.error").warning("refused %s", key[:40])
+    line, other = capsys.readouterr().err.splitlines()
+    assert key[:40] not in line + other
+    assert "/anomoe_***/models" in line
+    assert "refused anomoe_***" in other

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image
 
 from service.app import listen
+from service.server import ONE_SIGNAL_S
 from tests.service.conftest import encoded
 from tests.service.running import ServiceProcess, service_process
 from tests.tiny_bundle import plain_picture
@@ -150,7 +152,43 @@ def test_a_deadline_cuts_a_slow_body_short(service: ServiceProcess) -> None:
 def test_a_huge_header_is_400(service: ServiceProcess) -> None:
     with connect(service) as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Big: " + b"x" * 200_000)
-        assert until_closed(connection).startswith(b"HTTP/1.1 400 ")
+        answer = until_closed(connection)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"x-request-id: " in answer
+    assert b"urn:anomoe:malformed" in answer
+
+
+def test_nonsense_after_an_answer_closes_the_connection(service: ServiceProcess) -> None:
+    with connect(service) as connection:
+        connection.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        answer = connection.recv(4096)
+        with suppress(BrokenPipeError, ConnectionResetError):
+            connection.sendall(b"no number\r\n")
+        assert b" 400 " not in answer + until_closed(connection)
+    assert "call failed" not in service.log.read_text()
+
+
+def test_an_answer_that_nobody_takes_is_dropped(service: ServiceProcess) -> None:
+    descriptors = Path(f"/proc/{service.popen.pid}/fd")
+    before = len(list(descriptors.iterdir()))
+    large = encoded(Image.new("L", (2000, 2000)))
+    head = f"POST /detect?map=npy HTTP/1.1\r\nHost: x\r\nContent-Length: {len(large)}\r\n\r\n"
+    with connect(service) as connection:
+        connection.sendall(head.encode() + large)
+        answer = connection.recv(4096)
+        while len(list(descriptors.iterdir())) > before:
+            time.sleep(0.02)
+        answer += until_closed(connection)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert len(answer) < 4 * 2000 * 2000
+
+
+def test_broken_pictures_leave_lines_of_json_alone(service: ServiceProcess) -> None:
+    whole = encoded(Image.effect_noise((40, 30), 60), "TIFF", compression="tiff_adobe_deflate")
+    for place in range(8, len(whole), len(whole) // 40):
+        broken = whole[:place] + b"\xff" + whole[place + 1 :]
+        assert httpx.post(f"{service.url}/detect", content=broken).status_code in (200, 413, 415, 422)
+    assert all(json.loads(line)["event"] for line in service.log.read_text().splitlines())
 
 
 def test_slow_uploads_do_not_keep_the_others_out(service: ServiceProcess) -> None:
@@ -183,8 +221,23 @@ def test_a_second_signal_ends_at_once(bundle_folder: Path, tmp_path: Path) -> No
             time.sleep(0.02)
         assert httpx.get(f"{running.url}/readyz").status_code == 503
         assert httpx.get(f"{running.url}/healthz").status_code == 200
+        time.sleep(ONE_SIGNAL_S)
         running.terminate()
         assert running.popen.wait(WAIT_S) == 1
+
+
+def test_a_signal_that_comes_twice_is_one(bundle_folder: Path, tmp_path: Path) -> None:
+    """An accepted upload is still answered, here for being too slow."""
+    log = tmp_path / "log"
+    with service_process(bundle_folder, log, body_timeout_s=0.5) as running, connect(running) as connection:
+        connection.sendall(b"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx")
+        while "anomoe_in_flight 2.0" not in httpx.get(f"{running.url}/metrics").text:
+            time.sleep(0.02)
+        running.terminate()
+        running.terminate()
+        assert until_closed(connection).startswith(b"HTTP/1.1 408 ")
+        assert running.popen.wait(WAIT_S) == 0
+    assert "Traceback" not in log.read_text()
 
 
 def test_what_is_not_drained_in_time_is_an_error(bundle_folder: Path, tmp_path: Path) -> None:

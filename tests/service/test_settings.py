@@ -43,3 +43,20 @@ def test_folder_without_a_bundle_is_named(tmp_path: Path) -> None:
 def test_every_setting_is_described() -> None:
     text = describe_settings()
     assert all(f"ANOMOE_{name.upper()}" in text for name in Settings.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("threads", 100_000),
+        ("host_threads", 100_000),
+        ("max_batch", 1_000_000),
+        ("drain_s", "inf"),
+        ("watchdog_s", "nan"),
+        ("body_timeout_s", 1e300),
+        ("deadline_ms", 10**12),
+    ],
+)
+def test_what_no_machine_can_keep_is_refused(name: str, value: object) -> None:
+    with pytest.raises(ValidationError, match=name):
+        Settings.model_validate({name: value})

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.errors import Kind, Problem
-from service.zero_shot.class_names import clean_names, shown
+from service.errors import Kind, Problem, shown
+from service.zero_shot.class_names import clean_names
 
 LIMIT = 100
 

@@ -1,0 +1,19 @@
+"""Memory of large pictures, given back to the system as soon as nobody needs it."""
+
+import ctypes
+
+M_MMAP_THRESHOLD = -3  # as in glibc's malloc.h
+LARGE_BYTES = 4 * 2**20
+
+
+def give_back_large_blocks() -> None:
+    """Let glibc map each block of `LARGE_BYTES` or more by itself; other C libraries stay as they are.
+
+    By default the first such block that is freed raises that limit to its own size, up to 32 MiB. From then
+    on the heaps of the threads keep what large pictures took: gigabytes after a few dozen of them.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)

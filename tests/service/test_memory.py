@@ -1,0 +1,103 @@
+"""What large pictures took is given back, also when they are broken."""
+
+import asyncio
+import gc
+import sys
+import time
+import weakref
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.batcher import Batcher
+from service.caller import Caller
+from service.errors import Problem
+from service.turnstile import Turnstile
+from service.workers import Workers
+from tests.service.conftest import encoded
+from tests.service.fuzz import png_bomb
+from tests.service.running import ServiceProcess, service_process
+from tests.tiny_bundle import spotted_picture
+
+PNG = {"Content-Type": "image/png"}
+
+
+class Held:
+    """Something large that a caller's frame holds."""
+
+
+async def of_workers() -> None:
+    workers = Workers("stage", 1)
+    workers.start()
+    try:
+        await workers.run(lambda: 1 // 0)
+    finally:
+        await workers.run(int)  # by then the thread has left the first call behind
+
+
+async def of_a_batcher() -> None:
+    batcher = Batcher[int, int](lambda items: [item or ZeroDivisionError() for item in items], 1)
+    batcher.start()
+    try:
+        await batcher.submit(0)
+    finally:
+        await batcher.submit(1)
+
+
+async def of_a_turnstile() -> None:
+    turnstile = Turnstile(1)
+    async with turnstile.turn(Caller()), turnstile.turn(Caller(deadline=time.perf_counter() + 0.01)):
+        pytest.fail("there is one turn only")
+
+
+@pytest.mark.parametrize("error", [of_workers, of_a_batcher, of_a_turnstile])
+def test_an_error_keeps_nothing_of_its_caller(error: Callable[[], Awaitable[None]]) -> None:
+    async def scenario() -> None:
+        references: list[weakref.ref[Held]] = []
+
+        async def caller() -> None:
+            held = Held()
+            references.append(weakref.ref(held))
+            await error()
+
+        with pytest.raises((ZeroDivisionError, Problem)):
+            await caller()
+        await asyncio.sleep(0)
+        assert references[0]() is None
+
+    gc.collect()
+    gc.disable()  # which would find it in the end, hundreds of pictures later
+    try:
+        asyncio.run(scenario())
+    finally:
+        gc.enable()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_large_broken_pictures_leave_no_memory(bundle_folder: Path, tmp_path: Path) -> None:
+    with service_process(bundle_folder, tmp_path / "log", host_threads=2) as service:
+        verdict = ask(service, encoded(spotted_picture("brick")))
+        large = [png_bomb(5000, 5000, claimed) for claimed in (20_000_000, 75_005_000)] * 6
+        ask(service, large[0])
+        held = memory_bytes(service)
+        with ThreadPoolExecutor(4) as pool:
+            statuses = {answer["status"] for answer in pool.map(lambda data: ask(service, data), large)}
+        assert statuses == {200, 422}
+        assert memory_bytes(service) < 1.1 * held
+        assert ask(service, encoded(spotted_picture("brick")))["raw_score"] == verdict["raw_score"]
+
+
+def ask(service: ServiceProcess, data: bytes) -> dict[str, object]:
+    """The answer, with its status."""
+    answer = httpx.post(
+        f"{service.url}/detect", content=data, headers=PNG, params={"map": "none"}, timeout=60
+    )
+    return {**answer.json(), "status": answer.status_code}
+
+
+def memory_bytes(service: ServiceProcess) -> int:
+    """What the service holds in memory."""
+    return int(Path(f"/proc/{service.popen.pid}/statm").read_text().split()[1]) * 4096
