@@ -2,7 +2,7 @@
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from time import perf_counter
 
 from export.contract.bundle import Bundle
@@ -44,7 +44,7 @@ def draw(
     regions: list[RegionAnswer] = []
     if parameters.regions:
         found = find_regions(outcome.map, outcome.level_maps, threshold, opened.size, spec)
-        regions = [RegionAnswer(**asdict(region)) for region in found]
+        regions = [RegionAnswer.model_validate(region, from_attributes=True) for region in found]
     return draw_map(opened, outcome.map, threshold, parameters, spec), regions
 
 
@@ -105,8 +105,13 @@ def answer_of(
         alpha=decision.alpha,
         is_anomalous=decision.is_anomalous,
         reason=decision.reason,
-        levels={level: LevelAnswer(**asdict(share)) for level, share in decision.levels.items()},
-        experts=[ExpertAnswer(**asdict(expert)) for expert in batched.result.experts],
+        levels={
+            level: LevelAnswer.model_validate(share, from_attributes=True)
+            for level, share in decision.levels.items()
+        },
+        experts=[
+            ExpertAnswer.model_validate(expert, from_attributes=True) for expert in batched.result.experts
+        ],
         regions=regions,
         anomaly_map=anomaly_map,
         timings_ms=timings_ms,

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from service.admission import Admission
-from service.authentication import Authentication
+from service.authentication import Authentication, open_paths
 from service.body import BodyLimit
 from service.detect import Detector
 from service.errors import from_http_exception, problem_response
@@ -24,6 +24,7 @@ from service.logging import configure_logging
 from service.metrics import Metrics
 from service.middleware import RequestContext
 from service.models import Models, load_models
+from service.openapi import with_keys
 from service.routes import router
 from service.security import KeyRing
 from service.server import Server
@@ -33,7 +34,10 @@ from service.zero_shot.routes import router as zero_shot_router
 
 log = structlog.stdlib.get_logger("anomoe.app")
 
-DESCRIPTION = "Visual anomaly detection with a mixture of experts."
+DESCRIPTION = """Visual anomaly detection with a mixture of experts.
+
+A request for work may carry `X-Deadline-Ms`: the milliseconds in which its answer is of use. After them it is
+answered 504, and nothing is computed for it any more."""
 
 
 def create_app(settings: Settings, models: Models, metrics: Metrics) -> FastAPI:
@@ -51,6 +55,9 @@ def create_app(settings: Settings, models: Models, metrics: Metrics) -> FastAPI:
             yield
 
     app = FastAPI(title="anomoe", version=version("anomoe"), description=DESCRIPTION, lifespan=lifespan)
+    if keys:
+        describe = app.openapi
+        app.openapi = lambda: with_keys(describe(), open_paths(settings.metrics_need_key))
     app.state.detector = detector
     app.state.zero_shot = ZeroShotDetector(detector)
     app.include_router(router)

@@ -13,6 +13,11 @@ ADMIN = frozenset({"/models/reload"})
 CHALLENGE = 'Bearer realm="anomoe"'
 
 
+def open_paths(metrics_need_key: bool) -> frozenset[str]:
+    """The paths that ask for no key."""
+    return OPEN | DESCRIPTION if metrics_need_key else OPEN | DESCRIPTION | {"/metrics"}
+
+
 class Authentication:
     """Asks for a key where one is needed; the state of the request gets `key_name`.
 
@@ -22,7 +27,7 @@ class Authentication:
     def __init__(self, app: ASGIApp, keys: KeyRing | None, metrics_need_key: bool) -> None:
         self.app = app
         self.keys = keys
-        self.open = OPEN | DESCRIPTION if metrics_need_key else OPEN | DESCRIPTION | {"/metrics"}
+        self.open = open_paths(metrics_need_key)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection.

@@ -1,8 +1,8 @@
 """A limit on the bytes of every body, and on the time it takes to come."""
 
-import asyncio
 from time import perf_counter
 
+from anyio import move_on_after
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -56,12 +56,11 @@ class _Body:
 
     async def _in_time(self) -> Message:
         remaining_s = min(self._latest - perf_counter(), self._caller.remaining_s)
-        try:
-            return await asyncio.wait_for(self._receive(), remaining_s)
-        except asyncio.TimeoutError:
-            self._caller.check("the body was there")
-            detail = f"{self._received} bytes of the body came in {self._timeout_s:g} s, the longest allowed"
-            raise Problem(Kind.TOO_SLOW, detail, {"Connection": "close"}) from None
+        with move_on_after(remaining_s):
+            return await self._receive()
+        self._caller.check("the body was there")
+        detail = f"{self._received} bytes of the body came in {self._timeout_s:g} s, the longest allowed"
+        raise Problem(Kind.TOO_SLOW, detail, {"Connection": "close"})
 
 
 def announced_bytes(scope: Scope) -> float | None:

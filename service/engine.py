@@ -17,8 +17,10 @@ from export.contract.category import Category, FloatArray
 from export.contract.decision import calibrate, nearest_category
 from export.contract.manifest import LEVELS, ExpertSpec, Level
 from export.contract.preprocess import Pixels
-from service.backends.base import Array, Device, DeviceTensor, Graph, GraphError
+from service.backends.base import Array, Device, DeviceTensor, GraphError
 from service.backends.opening import open_graph
+from service.backends.timed import TimedGraph, curves_of
+from service.curve import Curve
 
 CategorySource = Literal["request", "recognised", "unknown"]
 Feeds = dict[str, Array | DeviceTensor]
@@ -77,21 +79,28 @@ class _Batch:
 class Engine:
     """Computes batches of pictures with the graphs of one bundle; several threads may do so at once.
 
-    device, threads: see `OnnxGraph`. max_batch: the largest batch that `warm_up` tries.
+    device, threads: see `OnnxGraph`.
     Raises BundleError or GraphError when the bundle's graphs cannot be loaded.
     """
 
-    def __init__(
-        self, bundle: Bundle, *, device: Device = "auto", threads: int = 0, max_batch: int = 16
-    ) -> None:
+    def __init__(self, bundle: Bundle, *, device: Device = "auto", threads: int = 0) -> None:
         self.manifest = bundle.manifest
         self.digest = bundle.digest
         self.categories: Mapping[str, Category] = bundle.categories
-        self._max_batch = max_batch
         self._experts = {expert.column: expert for expert in bundle.manifest.experts}
-        self._graphs: dict[str, Graph] = {
-            key: open_graph(bundle, key, device, threads) for key in bundle.manifest.graphs
+        self._graphs = {
+            key: TimedGraph(open_graph(bundle, key, device, threads)) for key in bundle.manifest.graphs
         }
+
+    @property
+    def device(self) -> str:
+        """Where it computes: cuda or cpu."""
+        return self._graphs["backbone"].device
+
+    @property
+    def curves(self) -> dict[str, Curve]:
+        """How long each graph takes, as far as it has run."""
+        return curves_of(self._graphs)
 
     def category(self, name: str) -> Category:
         """A category by name. Raises UnknownCategoryError, which lists the known ones."""
@@ -109,14 +118,21 @@ class Engine:
         outcomes = iter(self._run([item for item in checked if isinstance(item, Picture)]))
         return [next(outcomes) if isinstance(item, Picture) else item for item in checked]
 
-    def warm_up(self) -> None:
+    def samples(self, count: int) -> list[Picture]:
+        """Noise of different colours, so that the router spreads it over the experts as it does pictures."""
+        rng = np.random.default_rng(0)
+        size = (self.manifest.input.height, self.manifest.input.width, 3)
+        highest = rng.integers(32, 256, (count, 3))
+        return [Picture(rng.integers(0, high, size, np.uint8)) for high in highest]
+
+    def warm_up(self, batch: int = 1) -> None:
         """Run every graph with one picture and with a full batch. Raises GraphError when one fails."""
         height, width = self.manifest.input.height, self.manifest.input.width
-        for size in sorted({1, self._max_batch}):
+        for size in sorted({1, batch}):
             images = np.zeros((size, height, width, 3), np.uint8)
-            batch = self._encode(images, [None] * size)
+            encoded = self._encode(images, [None] * size)
             for expert in self._experts.values():
-                self._errors(batch, expert, range(size))
+                self._errors(encoded, expert, range(size))
             self._graphs["head"].run(
                 {"levels": np.zeros((size, len(LEVELS), *self.manifest.grid), np.float32)}
             )

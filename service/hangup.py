@@ -1,30 +1,28 @@
 """Work for a caller who may hang up: then it is cancelled, so that nobody computes for no one."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable
+from typing import TypeVar
 
+from anyio import CancelScope
 from starlette.requests import ClientDisconnect, Request
 
 Result = TypeVar("Result")
 
 
-async def until_hangup(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+async def until_hangup(request: Request, work: Awaitable[Result]) -> Result:
     """Await the work; the body of the request must have been read.
 
     Raises: ClientDisconnect when the caller hangs up first; whatever the work raises.
     """
-    task = asyncio.create_task(work)
-    hangup = asyncio.create_task(_hangup(request))
-    try:
-        await asyncio.wait((task, hangup), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return task.result()
-    finally:
-        task.cancel()
-        hangup.cancel()
-        await asyncio.gather(task, hangup, return_exceptions=True)
+    with CancelScope() as scope:
+        hangup = asyncio.create_task(_hangup(request))
+        hangup.add_done_callback(lambda _: scope.cancel())
+        try:
+            return await work
+        finally:
+            hangup.cancel()
+    raise ClientDisconnect
 
 
 async def _hangup(request: Request) -> None:

@@ -3,8 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
-from functools import partial
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import structlog
@@ -14,7 +12,7 @@ from service.batcher import Batcher
 from service.caller import Caller
 from service.metrics import Metrics
 from service.settings import Settings
-from service.tuning import Plan, make_plan, time_batches
+from service.tuning import Plan
 from service.turnstile import Turnstile
 from service.workers import Workers
 
@@ -25,7 +23,6 @@ Result = TypeVar("Result")
 Item_contra = TypeVar("Item_contra", contravariant=True)
 Result_co = TypeVar("Result_co", covariant=True)
 
-PARALLEL = 2  # one run's serial parts are then filled by another's; more only wait for the same cores
 SHORTEST_WATCHDOG_S = 10.0
 LONGEST_BATCHES = 20  # a batch that takes this many times what it should hangs
 
@@ -61,7 +58,7 @@ class Lane(Generic[Item, Result]):
             metrics.batch_size.observe(len(items))
             return engine.run(items)
 
-        limit_s = watchdog_limit(settings, "engine", plan.seconds(plan.batch), SHORTEST_WATCHDOG_S)
+        limit_s = watchdog_limit(settings, "engine", plan.batch_s, SHORTEST_WATCHDOG_S)
         self.plan = plan
         self.batcher = Batcher(
             compute,
@@ -128,17 +125,3 @@ def watchdog_limit(settings: Settings, stage: str, batch_s: float, shortest_s: f
 def host_threads(settings: Settings) -> int:
     """Threads that decode and encode; two at least, so that one large picture does not stop the others."""
     return settings.host_threads or max(2, usable_cores())
-
-
-def plan_for(engine: Computes[Item, Result], samples: Sequence[Item], settings: Settings) -> Plan:
-    """Measure the engine on 1, 2, ... of the samples; without time for it, on one, and batch as is set."""
-
-    def run(size: int) -> None:
-        for result in engine.run(samples[:size]):
-            if isinstance(result, Exception):
-                raise result
-
-    timer = partial(time_batches, run)
-    if not settings.tune_s:
-        return replace(make_plan(timer, 1, 1, 0), batch=settings.max_batch)
-    return make_plan(timer, settings.max_batch, PARALLEL, settings.tune_s)

@@ -2,27 +2,22 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Protocol, TypeVar
 
-import numpy as np
 import structlog
 
 from export.contract.bundle import Bundle
 from service.batcher import Batcher
 from service.engine import Engine, Outcome, Picture
 from service.errors import Kind, Problem
-from service.lane import Computes, Item_contra, Lane, Result_co, Stage, plan_for
+from service.lane import Lane, Stage
 from service.metrics import Metrics
 from service.settings import Settings
+from service.tuned import AnyEngine, thread_counts, tune
 from service.tuning import Plan
 from service.zero_shot.engine import ZeroShotEngine
 from service.zero_shot.model import ZeroShotModel, name_batcher
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 log = structlog.stdlib.get_logger("anomoe.models")
 
@@ -32,6 +27,7 @@ class Model:
     """One anomalymoe bundle in service."""
 
     bundle: Bundle
+    engine: Engine
     lane: Lane[Picture, Outcome]
 
     @property
@@ -138,10 +134,6 @@ def _load(folder: Path, settings: Settings, metrics: Metrics, serving: Sequence[
     return _Loading(bundle, plan, settings, metrics, started).model()
 
 
-class _Engine(Computes[Item_contra, Result_co], Protocol):
-    def warm_up(self) -> None: ...
-
-
 @dataclass(frozen=True)
 class _Loading:
     """A bundle on its way into service; plan: that of the model it replaces."""
@@ -153,47 +145,38 @@ class _Loading:
     started: float
 
     def model(self) -> AnyModel:
-        settings = self.settings
-        kind = ZeroShotEngine if self.bundle.manifest.kind == "moeclip" else Engine
-        # What is measured is warm then, and more would only make the runtime keep more memory.
-        warm_batch = self.plan.batch if self.plan else 1 if settings.tune_s else settings.max_batch
-        engine = kind(self.bundle, device=settings.device, threads=settings.threads, max_batch=warm_batch)
-        if isinstance(engine, Engine):
-            return Model(self.bundle, self._lane(engine, partial(_samples, self.bundle)))
-        lane = self._lane(engine, engine.samples)
-        return ZeroShotModel(
-            self.bundle, lane, engine.tower, name_batcher(engine.tower, settings, self.metrics)
-        )
+        bundle, settings, metrics = self.bundle, self.settings, self.metrics
+        if bundle.manifest.kind == "moeclip":
+            engine, plan = self._tuned(ZeroShotEngine)
+            lane = Lane(engine, engine.warm_up, plan, settings, metrics)
+            return ZeroShotModel(bundle, engine, lane, name_batcher(engine.tower, settings, metrics))
+        engine, plan = self._tuned(Engine)
+        return Model(bundle, engine, Lane(engine, engine.warm_up, plan, settings, metrics))
 
-    def _lane(
-        self, engine: _Engine[Item, Result], samples: Callable[[int], Sequence[Item]]
-    ) -> Lane[Item, Result]:
-        loaded = perf_counter()
-        engine.warm_up()
-        warm = perf_counter()
-        plan = self.plan or plan_for(engine, samples(self.settings.max_batch), self.settings)
+    def _tuned(self, kind: Callable[..., AnyEngine]) -> tuple[AnyEngine, Plan]:
+        read = perf_counter()
+        counts = thread_counts(self.settings.threads)
+        if self.bundle.manifest.format == "torchscript":
+            counts = counts[:1]  # torch has one number of threads for all
+
+        def opened(threads: int) -> AnyEngine:
+            return kind(self.bundle, device=self.settings.device, threads=threads)
+
+        engine, plan = tune(opened, counts, self.settings, self.plan)
         log.info(
             "model loaded",
             folder=str(self.bundle.folder),
             name=self.bundle.manifest.name,
             version=self.bundle.manifest.version,
-            load_s=round(loaded - self.started, 3),
-            warm_up_s=round(warm - loaded, 3),
-            tune_s=_since(warm),
+            read_s=round(read - self.started, 3),
+            tuned_s=_since(read),
             batch=plan.batch,
             parallel=plan.parallel,
-            ms_per_picture=round(plan.seconds_per_item * 1000, 2),
-            ms_per_batch=round(plan.seconds_fixed * 1000, 2),
+            threads=plan.threads,
+            ms_per_picture=round(plan.curve.each_s * 1000, 2),
+            ms_per_batch=round(plan.curve.fixed_s * 1000, 2),
         )
-        return Lane(engine, engine.warm_up, plan, self.settings, self.metrics)
-
-
-def _samples(bundle: Bundle, count: int) -> list[Picture]:
-    """Noise of different colours, so that the router spreads it over the experts as it does pictures."""
-    rng = np.random.default_rng(0)
-    size = (bundle.manifest.input.height, bundle.manifest.input.width, 3)
-    highest = rng.integers(32, 256, (count, 3))
-    return [Picture(rng.integers(0, high, size, np.uint8)) for high in highest]
+        return engine, plan
 
 
 def _since(started: float) -> float:

@@ -1,5 +1,6 @@
-"""What OpenAPI cannot derive from the handlers: bodies in three forms, parameters, problems."""
+"""What OpenAPI cannot derive from the handlers: bodies in three forms, parameters, keys, problems."""
 
+from collections.abc import Container
 from typing import Any
 
 from pydantic import BaseModel
@@ -11,6 +12,16 @@ Schema = dict[str, Any]
 _BINARY: Schema = {"type": "string", "format": "binary"}
 _BASE64: Schema = {"type": "string", "format": "byte"}
 _FILES: Schema = {"type": "array", "items": _BINARY}
+_CLIENT_ID: Schema = {
+    "name": "X-Client-ID",
+    "in": "header",
+    "description": "the camera that asks: each gets its share of the service",
+    "schema": {"type": "string"},
+}
+_KEYS: Schema = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
 
 
 def picture_body(parameters: type[BaseModel]) -> Schema:
@@ -21,13 +32,28 @@ def picture_body(parameters: type[BaseModel]) -> Schema:
         "multipart/form-data": _object("file", _BINARY, parameters),
         "application/json": _object("image", _BASE64, parameters),
     }
-    return {"parameters": _query(parameters), "requestBody": {"required": True, "content": contents}}
+    return _described(parameters, contents)
 
 
 def pictures_body(parameters: type[BaseModel]) -> Schema:
     """Several pictures in a form, and parameters in the query or beside them."""
     contents = {"multipart/form-data": _object("file", _FILES, parameters)}
-    return {"parameters": _query(parameters), "requestBody": {"required": True, "content": contents}}
+    return _described(parameters, contents)
+
+
+def with_keys(schema: Schema, open_paths: Container[str]) -> Schema:
+    """The description of the API with a key, in one header or another, on all but the open paths."""
+    schema["components"]["securitySchemes"] = _KEYS
+    for path, operations in schema["paths"].items():
+        if path not in open_paths:
+            for operation in operations.values():
+                operation["security"] = [{name: []} for name in _KEYS]
+    return schema
+
+
+def _described(parameters: type[BaseModel], contents: Schema) -> Schema:
+    body = {"required": True, "content": contents}
+    return {"parameters": [*_query(parameters), _CLIENT_ID], "requestBody": body}
 
 
 def _object(field: str, schema: Schema, parameters: type[BaseModel]) -> Schema:

@@ -16,12 +16,14 @@ from service.schemas import (
     BatchAnswer,
     CategoriesAnswer,
     CategoryInfo,
+    CurveInfo,
     DetectAnswer,
     DetectParameters,
     ExpertInfo,
     HealthAnswer,
     ModelInfo,
     ModelsAnswer,
+    PlanInfo,
     ZeroShotInfo,
 )
 from service.upload import read_form, read_upload
@@ -30,7 +32,7 @@ from service.zero_shot.model import ZeroShotModel
 router = APIRouter(responses=PROBLEMS)
 
 
-def detector_of(request: Request) -> Detector:
+async def detector_of(request: Request) -> Detector:
     """The detector of the application."""
     detector = request.app.state.detector
     assert isinstance(detector, Detector)
@@ -126,7 +128,7 @@ def category_infos(model: Model | ZeroShotModel) -> list[CategoryInfo]:
 def model_info(model: Model | ZeroShotModel) -> ModelInfo:
     """What the API tells about a model."""
     manifest = model.bundle.manifest
-    spec = manifest.zero_shot
+    spec, plan = manifest.zero_shot, model.lane.plan
     return ModelInfo(
         name=manifest.name,
         version=manifest.version,
@@ -142,4 +144,19 @@ def model_info(model: Model | ZeroShotModel) -> ModelInfo:
         precision=manifest.precision,
         left_out=manifest.left_out,
         zero_shot=ZeroShotInfo.model_validate(spec.model_dump()) if spec else None,
+        plan=PlanInfo(
+            batch=plan.batch,
+            parallel=plan.parallel,
+            threads=plan.threads,
+            ms_alone=_ms(plan.alone_s),
+            ms_per_picture=_ms(plan.pace_s),
+        ),
+        graphs={
+            name: CurveInfo(ms_each=_ms(curve.each_s), ms_fixed=_ms(curve.fixed_s))
+            for name, curve in model.engine.curves.items()
+        },
     )
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)

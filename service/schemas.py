@@ -139,6 +139,23 @@ class ZeroShotInfo(BaseModel):
     threshold: float
 
 
+class CurveInfo(BaseModel):
+    """How long a graph takes: `ms_each * n + ms_fixed` for n items (pictures, rows or prompts)."""
+
+    ms_each: float
+    ms_fixed: float
+
+
+class PlanInfo(BaseModel):
+    """How a model computes, as measured at the start; threads: of each batch, 0 what the runtime takes."""
+
+    batch: int
+    parallel: int
+    threads: int
+    ms_alone: float
+    ms_per_picture: float
+
+
 class ModelInfo(ModelRef):
     """A served model."""
 
@@ -153,6 +170,8 @@ class ModelInfo(ModelRef):
     precision: Precision
     left_out: LeftOut
     zero_shot: ZeroShotInfo | None
+    plan: PlanInfo
+    graphs: dict[str, CurveInfo]
 
 
 class ModelsAnswer(BaseModel):

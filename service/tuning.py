@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
 
-import numpy as np
+from service.curve import Curve, fit_curve
 
 GAIN = 0.95  # a larger batch, or a second one at once, must take at most this much of the time per item
 ROUNDS = 3
@@ -19,21 +19,26 @@ Case = tuple[int, int]
 
 @dataclass(frozen=True)
 class Plan:
-    """The largest useful batch, how many at once, and the line `seconds_per_item * n + seconds_fixed`."""
+    """The largest useful batch, how many at once, on how many threads each (0: whatever the runtime takes).
+
+    curve: of one batch alone. alone_s: seconds of a single item. pace_s: seconds per item at work.
+    """
 
     batch: int
     parallel: int
-    seconds_per_item: float
-    seconds_fixed: float
-
-    def seconds(self, items: int) -> float:
-        """How long a batch takes."""
-        return self.seconds_per_item * items + self.seconds_fixed
+    curve: Curve
+    alone_s: float
+    pace_s: float
+    threads: int = 0
 
     @property
-    def pace_s(self) -> float:
-        """Seconds per item of full batches."""
-        return self.seconds(self.batch) / self.batch
+    def batch_s(self) -> float:
+        """Seconds of a full batch."""
+        return self.curve.seconds(self.batch)
+
+    def is_better(self, other: "Plan") -> bool:
+        """Whether it gains against the other, and lets a single item wait no longer."""
+        return self.alone_s * GAIN <= other.alone_s and self.pace_s < GAIN * other.pace_s
 
 
 def make_plan(timer: Timer, max_batch: int, max_parallel: int, budget_s: float) -> Plan:
@@ -48,8 +53,21 @@ def make_plan(timer: Timer, max_batch: int, max_parallel: int, budget_s: float) 
     seconds = {size: min(took, measured.get((size, 1), took)) for size, took in promising.items()}
     batch = best_batch(seconds)
     both = _rounds(timer, [(batch, 1), (batch, max_parallel)], stop) if max_parallel > 1 else {}
-    gains = (batch, max_parallel) in both and both[batch, max_parallel] / max_parallel < GAIN * seconds[batch]
-    return Plan(batch, max_parallel if gains else 1, *fit_line(list(seconds), list(seconds.values())))
+    pace_s = seconds[batch] / batch
+    together_s = both.get((batch, max_parallel), float("inf")) / (batch * max_parallel)
+    gains = together_s < GAIN * pace_s
+    return Plan(
+        batch=batch,
+        parallel=max_parallel if gains else 1,
+        curve=fit_curve(seconds),
+        alone_s=seconds[sizes[0]],
+        pace_s=together_s if gains else pace_s,
+    )
+
+
+def shortest_alone(timer: Timer) -> float:
+    """Seconds of a single item: the shortest of some rounds."""
+    return min(timer(1, 1) for _ in range(ROUNDS))
 
 
 def _first_round(timer: Timer, sizes: Sequence[int], stop: float) -> dict[int, float]:
@@ -97,16 +115,6 @@ def best_batch(measured: dict[int, float]) -> int:
         if measured[size] / size < GAIN * measured[best] / best:
             best = size
     return best
-
-
-def fit_line(sizes: Sequence[int], seconds: Sequence[float]) -> tuple[float, float]:
-    """Slope and intercept of seconds over sizes, neither below 0; with one size all is slope."""
-    if len(sizes) == 1:
-        return seconds[0] / sizes[0], 0.0
-    slope, intercept = np.polyfit(sizes, seconds, 1)
-    if intercept < 0:
-        return float(np.dot(sizes, seconds) / np.dot(sizes, sizes)), 0.0
-    return max(float(slope), 0.0), float(intercept)
 
 
 def time_batches(run: Callable[[int], object], size: int, parallel: int) -> float:

@@ -30,6 +30,9 @@ class Graph(Protocol):
     @property
     def inputs(self) -> tuple[str, ...]: ...
 
+    @property
+    def device(self) -> Literal["cuda", "cpu"]: ...
+
     def run(self, feeds: Mapping[str, Array | DeviceTensor]) -> dict[str, Array]:
         """Outputs by name, on the host."""
         ...

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
+from typing import Literal
 
 import numpy as np
 import torch
@@ -50,7 +51,7 @@ class TorchScriptGraph:
         has_cuda = torch.cuda.is_available()
         if device == "cuda" and not has_cuda:
             raise GraphError(f"{name}: device cuda was asked for, but torch cannot use it here")
-        self.device = "cuda" if has_cuda and device != "cpu" else "cpu"
+        self.device: Literal["cuda", "cpu"] = "cuda" if has_cuda and device != "cpu" else "cpu"
         torch.set_num_threads(threads or usable_cores())
         try:
             with warnings.catch_warnings():

@@ -14,8 +14,10 @@ import numpy.typing as npt
 from export.contract.bundle import Bundle
 from export.contract.category import FloatArray
 from export.contract.preprocess import Pixels
-from service.backends.base import Array, Device, DeviceTensor, Graph, GraphError
+from service.backends.base import Array, Device, DeviceTensor, GraphError
 from service.backends.opening import open_graph
+from service.backends.timed import TimedGraph, curves_of
+from service.curve import Curve
 from service.zero_shot.text_tower import ClassText, TextTower
 
 MAX_ROWS = 32  # pairs in one run of the head: bounds its memory, whatever the batch asks
@@ -78,18 +80,25 @@ class ZeroShotEngine:
     """Computes batches of questions with the vision and head graphs of one bundle.
 
     `tower` encodes class names for it. Several threads may use both at once.
-    device, threads: see `open_graph`. max_batch: the largest batch that `warm_up` tries.
+    device, threads: see `open_graph`.
     Raises BundleError or GraphError when the bundle's tokenizer or graphs cannot be loaded.
     """
 
-    def __init__(
-        self, bundle: Bundle, *, device: Device = "auto", threads: int = 0, max_batch: int = 16
-    ) -> None:
+    def __init__(self, bundle: Bundle, *, device: Device = "auto", threads: int = 0) -> None:
         self.manifest = bundle.manifest
         self._width = bundle.manifest.graphs["vision"].outputs["embedding"].shape[-1]
-        self._max_batch = max_batch
         self.tower = TextTower(bundle, device=device, threads=threads)
-        self._graphs: dict[str, Graph] = {key: open_graph(bundle, key, device, threads) for key in GRAPHS}
+        self._graphs = {key: TimedGraph(open_graph(bundle, key, device, threads)) for key in GRAPHS}
+
+    @property
+    def device(self) -> str:
+        """Where it computes: cuda or cpu."""
+        return self._graphs["vision"].device
+
+    @property
+    def curves(self) -> dict[str, Curve]:
+        """How long each graph takes, as far as it has run; the text graph by prompts."""
+        return curves_of({**self._graphs, "text": self.tower.graph})
 
     def run(self, questions: Sequence[Question]) -> list[Finding | Exception]:
         """Compute a batch: one finding or one exception per question, in order.
@@ -101,10 +110,10 @@ class ZeroShotEngine:
         findings = iter(self._run([item for item in checked if isinstance(item, Question)]))
         return [next(findings) if isinstance(item, Question) else item for item in checked]
 
-    def warm_up(self) -> None:
+    def warm_up(self, batch: int = 1) -> None:
         """Run every graph, with one picture and with a full batch. Raises GraphError when one fails."""
-        samples = self.samples(self._max_batch)
-        for size in sorted({1, self._max_batch}):
+        samples = self.samples(batch)
+        for size in sorted({1, batch}):
             for result in self.run(samples[:size]):
                 if isinstance(result, Exception):
                     raise result

@@ -8,7 +8,7 @@ from service.batcher import Batcher
 from service.lane import Lane, Stage, watchdog_limit
 from service.metrics import Metrics
 from service.settings import Settings
-from service.zero_shot.engine import Finding, Question
+from service.zero_shot.engine import Finding, Question, ZeroShotEngine
 from service.zero_shot.text_tower import ClassText, TextTower
 
 SHORTEST_WATCHDOG_S = 60.0
@@ -19,8 +19,8 @@ class ZeroShotModel:
     """A bundle with the lane of its pictures and the queue of class names that are new."""
 
     bundle: Bundle
+    engine: ZeroShotEngine
     lane: Lane[Question, Finding]
-    tower: TextTower
     names: Batcher[str, ClassText]
 
     @property
@@ -31,7 +31,7 @@ class ZeroShotModel:
     @property
     def stages(self) -> tuple[Stage, ...]:
         """Whatever computes for it."""
-        return Stage(self.lane.batcher, self.lane.probe), Stage(self.names, self.tower.warm_up)
+        return Stage(self.lane.batcher, self.lane.probe), Stage(self.names, self.engine.tower.warm_up)
 
     async def retire(self) -> None:
         """Stop computing once every picture that came here has its answer."""

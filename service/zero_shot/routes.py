@@ -14,7 +14,7 @@ from service.zero_shot.schemas import ZeroShotAnswer, ZeroShotParameters
 router = APIRouter(responses=PROBLEMS)
 
 
-def detector_of(request: Request) -> ZeroShotDetector:
+async def detector_of(request: Request) -> ZeroShotDetector:
     """The zero-shot detector of the application."""
     detector = request.app.state.zero_shot
     assert isinstance(detector, ZeroShotDetector)

@@ -13,8 +13,9 @@ from tokenizers import Encoding, Tokenizer
 from export.contract.bundle import Bundle, BundleError
 from export.contract.category import FloatArray
 from export.contract.manifest import TOKENIZER
-from service.backends.base import Device, Graph, GraphError
+from service.backends.base import Device, GraphError
 from service.backends.opening import open_graph
+from service.backends.timed import TimedGraph
 
 MAX_PROMPTS = 256  # in one run of the graph: bounds its memory
 
@@ -47,7 +48,7 @@ class TextTower:
         self._normal = len(spec.normal)
         self._prompts = (*spec.normal, *spec.abnormal)
         self._tokenizer = _tokenizer(bundle, spec.context_length)
-        self._graph: Graph = open_graph(bundle, "text", device, threads)
+        self.graph = TimedGraph(open_graph(bundle, "text", device, threads))
 
     def run(self, names: Sequence[str]) -> list[ClassText | Exception]:
         """One text or one exception per name, in order; the prompts of all names share runs of the graph.
@@ -74,7 +75,7 @@ class TextTower:
     def _encode(self, tokens: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
         """Features and embeddings (P, E) of tokens (P, L)."""
         parts = [
-            self._graph.run({"tokens": tokens[start : start + MAX_PROMPTS]})
+            self.graph.run({"tokens": tokens[start : start + MAX_PROMPTS]})
             for start in range(0, len(tokens), MAX_PROMPTS)
         ]
         features, embedding = (

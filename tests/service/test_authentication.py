@@ -116,3 +116,13 @@ def test_every_answer_has_security_headers(service: TestClient) -> None:
         assert response.headers["x-content-type-options"] == "nosniff"
         assert response.headers["x-frame-options"] == "DENY"
         assert response.headers["cache-control"] == "no-store"
+
+
+def test_the_description_tells_which_paths_ask_for_a_key(
+    start_service: ServiceFactory, guarded: TestClient
+) -> None:
+    paths = guarded.get("/openapi.json").json()["paths"]
+    wanted = [{"bearer": []}, {"header": []}]
+    assert paths["/detect"]["post"]["security"] == paths["/models/reload"]["post"]["security"] == wanted
+    assert "security" not in paths["/readyz"]["get"] | paths["/metrics"]["get"]
+    assert "security" not in start_service().get("/openapi.json").json()["paths"]["/detect"]["post"]

@@ -10,6 +10,7 @@ from export.contract.decision import calibrate
 from export.contract.manifest import LEVELS
 from export.contract.preprocess import fit
 from service.backends.base import Graph, GraphError
+from service.backends.timed import TimedGraph
 from service.engine import Engine, Outcome, Picture, UnknownCategoryError
 from tests.tiny_bundle import (
     COLUMNS,
@@ -23,7 +24,7 @@ from tests.tiny_bundle import (
 
 def open_engine(folder: Path, **options: object) -> Engine:
     bundle = Bundle.read(make_tiny_bundle(folder / "bundle", **options))  # pyright: ignore[reportArgumentType]
-    return Engine(bundle, device="cpu", threads=1, max_batch=3)
+    return Engine(bundle, device="cpu", threads=1)
 
 
 @pytest.fixture
@@ -40,12 +41,12 @@ def only_outcomes(results: list[Outcome | Exception]) -> list[Outcome]:
     return [result for result in results if isinstance(result, Outcome)]
 
 
-class CountingGraph:
+class CountingGraph(TimedGraph):
     """Remembers the feeds of every run of another graph."""
 
     def __init__(self, graph: Graph) -> None:
+        super().__init__(graph)
         self.graph = graph
-        self.inputs = graph.inputs
         self.calls: list[Mapping[str, object]] = []
 
     def run(self, feeds):
@@ -59,7 +60,7 @@ class CountingGraph:
 
 def count_runs(engine: Engine) -> dict[str, CountingGraph]:
     counting = {key: CountingGraph(graph) for key, graph in engine._graphs.items()}
-    engine._graphs = {**counting}
+    engine._graphs.update(counting)
     return counting
 
 
@@ -222,7 +223,7 @@ def test_expert_missing_from_the_bundle_is_named(engine: Engine):
 
 def test_warm_up_runs_every_graph_with_one_and_with_a_full_batch(engine: Engine):
     runs = count_runs(engine)
-    engine.warm_up()
+    engine.warm_up(3)
     assert {key: len(graph.calls) for key, graph in runs.items()} == dict.fromkeys(runs, 2)
     rows = [np.asarray(feeds["rows"]).tolist() for feeds in runs["expert-component-1"].calls]
     assert rows == [[0], [0, 1, 2]]

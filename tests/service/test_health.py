@@ -29,7 +29,7 @@ class BrokenEngine:
             return run(engine, pictures)
 
         monkeypatch.setattr(Engine, "run", broken)
-        monkeypatch.setattr(Engine, "warm_up", lambda _: self.probe())
+        monkeypatch.setattr(Engine, "warm_up", lambda *_: self.probe())
 
     def well(self) -> None:
         """As it should be."""

@@ -9,12 +9,15 @@ from structlog.testing import capture_logs
 from export.contract.bundle import Bundle
 from export.contract.preprocess import fit
 from service.caller import ANYONE
+from service.curve import Curve
 from service.engine import Engine, Outcome, Picture
-from service.lane import Lane, plan_for, watchdog_limit
+from service.lane import Lane, watchdog_limit
 from service.metrics import Metrics
 from service.tuning import Plan
 from tests.service.conftest import settings_for
 from tests.tiny_bundle import plain_picture, spotted_picture
+
+PLAN = Plan(batch=3, parallel=2, curve=Curve(0.01, 0), alone_s=0.01, pace_s=0.01)
 
 
 def test_batches_at_once_give_the_results_of_single_pictures(bundle_folder: Path) -> None:
@@ -22,8 +25,7 @@ def test_batches_at_once_give_the_results_of_single_pictures(bundle_folder: Path
     drawn = [make(name) for name in ("brick", "slate") for make in (plain_picture, spotted_picture)] * 8
     pictures = [Picture(fit(image, engine.manifest.input)) for image in drawn]
     alone = [engine.run([picture])[0] for picture in pictures]
-    plan = Plan(batch=3, parallel=2, seconds_per_item=0.01, seconds_fixed=0)
-    lane = Lane(engine, engine.warm_up, plan, settings_for(bundle_folder), Metrics())
+    lane = Lane(engine, engine.warm_up, PLAN, settings_for(bundle_folder), Metrics())
 
     async def one(picture: Picture) -> Outcome:
         async with lane.turn(ANYONE):
@@ -45,7 +47,7 @@ def test_a_lane_retires_after_its_last_picture(bundle_folder: Path) -> None:
     engine = Engine(Bundle.read(bundle_folder), device="cpu", threads=1)
     settings = settings_for(bundle_folder)
     picture = Picture(fit(plain_picture("brick"), engine.manifest.input))
-    lane = Lane(engine, engine.warm_up, plan_for(engine, [picture], settings), settings, Metrics())
+    lane = Lane(engine, engine.warm_up, PLAN, settings, Metrics())
 
     async def scenario() -> None:
         lane.batcher.start()
@@ -57,14 +59,6 @@ def test_a_lane_retires_after_its_last_picture(bundle_folder: Path) -> None:
         await asyncio.wait_for(retiring, 30)
 
     asyncio.run(scenario())
-
-
-def test_without_time_to_measure_batches_are_as_set_and_their_time_is_known(bundle_folder: Path) -> None:
-    engine = Engine(Bundle.read(bundle_folder), device="cpu", threads=1)
-    picture = Picture(fit(plain_picture("brick"), engine.manifest.input))
-    plan = plan_for(engine, [picture], settings_for(bundle_folder, max_batch=5))
-    assert (plan.batch, plan.parallel) == (5, 1)
-    assert plan.seconds(5) > plan.seconds(1) > 0
 
 
 def test_a_slow_model_gets_more_time_before_it_hangs_unless_a_limit_is_set() -> None:

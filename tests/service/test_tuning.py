@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from service.tuning import best_batch, fit_line, make_plan, time_batches
+from service.curve import Curve
+from service.tuning import Plan, best_batch, make_plan, shortest_alone, time_batches
 
 
 class Device:
@@ -29,22 +30,13 @@ def test_the_smallest_batch_that_no_larger_one_beats_clearly() -> None:
     assert best_batch({3: 10}) == 3
 
 
-def test_line_through_times() -> None:
-    assert fit_line([1, 2, 4], [5.0, 7.0, 11.0]) == pytest.approx((2, 3))
-    assert fit_line([2], [5.0]) == (2.5, 0.0)
-    assert fit_line([1, 2, 4], [1.0, 3.0, 7.0])[1] == 0
-    slope, fixed = fit_line([1, 2], [5.0, 4.0])
-    assert (slope, fixed) == (0.0, pytest.approx(6))
-
-
 def test_a_device_with_fixed_costs_gets_its_largest_batch() -> None:
     device = Device(fixed=3, each=2)
     plan = make_plan(device, max_batch=6, max_parallel=1, budget_s=60)
     assert (plan.batch, plan.parallel) == (6, 1)
     assert set(device.asked) == {(1, 1), (2, 1), (4, 1), (6, 1)}
-    assert (plan.seconds_per_item, plan.seconds_fixed) == pytest.approx((2, 3))
-    assert plan.seconds(6) == pytest.approx(15)
-    assert plan.pace_s == pytest.approx(2.5)
+    assert (plan.curve.each_s, plan.curve.fixed_s) == pytest.approx((2, 3))
+    assert (plan.batch_s, plan.alone_s, plan.pace_s) == pytest.approx((15, 5, 2.5))
 
 
 def test_sizes_that_gain_nothing_are_not_tried_further() -> None:
@@ -55,14 +47,29 @@ def test_sizes_that_gain_nothing_are_not_tried_further() -> None:
 
 def test_two_at_once_only_where_they_gain() -> None:
     assert make_plan(Device(0, 1, together=1.97), 2, 2, 60).parallel == 1
-    assert make_plan(Device(0, 1, together=1.6), 2, 2, 60).parallel == 2
+    plan = make_plan(Device(0, 1, together=1.6), 2, 2, 60)
+    assert (plan.parallel, plan.pace_s) == (2, pytest.approx(0.8))
+
+
+def test_a_plan_is_better_when_it_gains_and_no_picture_waits_longer_for_it() -> None:
+    def plan(alone_s: float, pace_s: float) -> Plan:
+        return Plan(1, 1, Curve(alone_s, 0), alone_s, pace_s)
+
+    assert plan(1.04, 0.9).is_better(plan(1, 1))
+    assert not plan(1.1, 0.5).is_better(plan(1, 1))
+    assert not plan(0.9, 0.96).is_better(plan(1, 1))
+
+
+def test_the_shortest_of_some_single_items() -> None:
+    seconds = iter((3.0, 1.0, 2.0))
+    assert shortest_alone(lambda size, parallel: next(seconds) * size * parallel) == 1
 
 
 def test_without_time_a_single_picture_is_measured() -> None:
     device = Device(1, 1)
     plan = make_plan(device, 8, 2, 0)
     assert device.asked == [(1, 1)]
-    assert (plan.batch, plan.parallel, plan.seconds(1)) == (1, 1, 2)
+    assert (plan.batch, plan.parallel, plan.alone_s) == (1, 1, 2)
 
 
 def test_a_slow_model_is_measured_once_and_any_for_not_much_longer_than_it_may_take(
@@ -80,7 +87,7 @@ def test_a_slow_model_is_measured_once_and_any_for_not_much_longer_than_it_may_t
 
     monkeypatch.setattr("service.tuning.perf_counter", lambda: now)
     slow = Device(fixed=1, each=8)
-    assert make_plan(timed(slow), 8, 2, 2).seconds(1) == 9
+    assert make_plan(timed(slow), 8, 2, 2).alone_s == 9
     assert slow.asked == [(1, 1)]
     for each in (1.9, 0.9, 0.6, 0.3, 0.1, 0.01):
         now = 0.0

@@ -447,7 +447,7 @@ def test_openapi_describes_body_and_parameters(zero_shot_service: TestClient) ->
     contents = operation["requestBody"]["content"]
     assert set(contents) == {"image/*", "application/octet-stream", "multipart/form-data", "application/json"}
     names = {"class_names", "domain", "threshold", "map", "map_size", "maps"}
-    assert {parameter["name"] for parameter in operation["parameters"]} == names
+    assert {parameter["name"] for parameter in operation["parameters"]} == names | {"X-Client-ID"}
     for kind, picture_field in (("multipart/form-data", "file"), ("application/json", "image")):
         schema = contents[kind]["schema"]
         assert set(schema["properties"]) == {picture_field, *names}

@@ -22,7 +22,7 @@ NAMES = ("brick", "slate", "window", "damaged brick")
 
 @pytest.fixture
 def engine(zero_shot_folder: Path) -> ZeroShotEngine:
-    return ZeroShotEngine(Bundle.read(zero_shot_folder), device="cpu", threads=1, max_batch=3)
+    return ZeroShotEngine(Bundle.read(zero_shot_folder), device="cpu", threads=1)
 
 
 def question(
@@ -44,7 +44,7 @@ def only_findings(results: list[Finding | Exception]) -> list[Finding]:
 
 def count_runs(engine: ZeroShotEngine) -> dict[str, CountingGraph]:
     counting = {key: CountingGraph(graph) for key, graph in engine._graphs.items()}
-    engine._graphs = {**counting}
+    engine._graphs.update(counting)
     return counting
 
 
@@ -239,8 +239,8 @@ def test_timings_name_the_two_stages(engine: ZeroShotEngine) -> None:
 
 def test_warm_up_runs_every_graph_with_one_and_with_a_full_batch(engine: ZeroShotEngine) -> None:
     runs = count_runs(engine)
-    engine.tower._graph = text = CountingGraph(engine.tower._graph)
-    engine.warm_up()
+    engine.tower.graph = text = CountingGraph(engine.tower.graph)
+    engine.warm_up(3)
     assert [np.asarray(feeds["image"]).shape[0] for feeds in runs["vision"].calls] == [1, 3]
     assert [np.asarray(feeds["rows"]).tolist() for feeds in runs["head"].calls] == [[0], [0, 1, 2]]
     assert len(text.calls) == 1

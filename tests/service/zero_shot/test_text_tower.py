@@ -27,7 +27,7 @@ def tower(zero_shot_folder: Path) -> TextTower:
 
 
 def count_runs(tower: TextTower) -> CountingGraph:
-    tower._graph = counting = CountingGraph(tower._graph)
+    tower.graph = counting = CountingGraph(tower.graph)
     return counting
 
 
@@ -129,7 +129,7 @@ def test_vector_that_is_not_finite_fails_its_name(tower: TextTower) -> None:
             answer["features"][0] = np.nan
             return answer
 
-    tower._graph = NanGraph(tower._graph)
+    tower.graph = NanGraph(tower.graph)
     failed, fine = tower.run(["brick", "slate"])
     assert isinstance(failed, GraphError)
     assert isinstance(fine, ClassText)
