@@ -74,8 +74,10 @@ def dump_manifest(manifest: Manifest) -> bytes:
 
 
 def read_bytes(path: Path) -> bytes:
-    """A whole file. Raises BundleError naming it."""
+    """A whole file. Raises BundleError naming it, also for what is no file."""
     try:
+        if path.exists() and not path.is_file():
+            raise BundleError(f"{path}: is no file")
         return path.read_bytes()
     except OSError as error:
         raise BundleError(f"{path}: {error.strerror}") from error

@@ -132,6 +132,13 @@ def test_what_is_no_file_is_never_opened(folder: Path):
         Bundle.read(folder)
 
 
+def test_a_pipe_is_no_manifest(folder: Path):
+    (folder / "manifest.json").unlink()
+    os.mkfifo(folder / "manifest.json")
+    with pytest.raises(BundleError, match=r"manifest\.json: is no file"):
+        Bundle.read(folder)
+
+
 def test_links_in_a_circle_are_refused(folder: Path):
     head = folder / "graphs/head.onnx"
     head.unlink()

@@ -65,3 +65,13 @@ def test_numbers_beyond_half_precision_stay_as_they_are() -> None:
     assert as_halves(np.array([1e6], np.float32)) is None
     assert as_halves(np.array([0.1], np.float32)) is None
     assert as_halves(np.array([0.5, -2.0], np.float32)) is not None
+
+
+def test_equal_integers_are_stored_once() -> None:
+    """As the weights of a projection that is used at several scales, once they are quantised."""
+    model, values = model_of(a=weight(0)), np.ones((SIDE, SIDE), np.int8)
+    model.graph.initializer.extend(numpy_helper.from_array(values, name) for name in ("i", "j"))
+    model.graph.node.extend(helper.make_node("Identity", [name], [f"{name}2"]) for name in ("i", "j"))
+    graph = store_compactly(model).graph
+    assert [tensor.name for tensor in graph.initializer] == ["a", "i"]
+    assert [list(node.input) for node in graph.node if node.op_type == "Identity"] == [["i"], ["i"]]
