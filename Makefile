@@ -5,12 +5,13 @@ BUNDLES ?= bundles
 EXTRA ?= cpu
 DEV := .venv/bin
 LIGHT := .venv-serve/bin
+PEERS := litserve bentoml mlserver
 AS_GOOD := --require structural:image_auroc=0.97 --require component:image_auroc=0.95 \
 	--require logical:image_auroc=0.95 --require all:pixel_auroc=0.95
 AS_GOOD_ZERO_SHOT := --require all:image_auroc=0.85 --require all:pixel_auroc=0.90
 PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve setup test check format demo demo-zero-shot bench soak clean
+.PHONY: serve setup test check format demo demo-zero-shot bench bench-peers soak clean
 
 serve:
 	@start=$$(date +%s); $(MAKE) --no-print-directory .venv-serve/.ready; \
@@ -51,11 +52,13 @@ demo-zero-shot: .venv/.ready
 bench: .venv/.ready
 	$(DEV)/python -m benchmarks.serving
 
+bench-peers: $(PEERS:%=.venv-bench/%/.ready)
+
 soak: .venv/.ready
 	SOAK_UPLOADS=10000 SOAK_STOPS=20 SOAK_RELOADS=100 $(DEV)/pytest tests/service/test_fuzz.py tests/service/test_server.py tests/service/test_reload.py
 
 clean:
-	rm -rf .venv .venv-serve runs build *.egg-info
+	rm -rf .venv .venv-serve .venv-bench runs build *.egg-info
 
 .venv-serve/.ready: pyproject.toml constraints.txt
 	@echo "installing the service ($(EXTRA), without torch) ..."
@@ -67,4 +70,12 @@ clean:
 	@echo "installing everything (several GB with torch) ..."
 	@$(PYTHON) -m venv .venv
 	@$(DEV)/pip install $(PIP_FLAGS) --editable '.[cpu,train,export,dev]'
+	@touch $@
+
+.venv-bench/%/.ready: pyproject.toml constraints.txt
+	@echo "installing $* beside the service ..."
+	@$(PYTHON) -m venv .venv-bench/$*
+	@grep -E '^(numpy|onnxruntime|pillow)==' constraints.txt > .venv-bench/$*/constraints.txt
+	@.venv-bench/$*/bin/pip install --quiet --disable-pip-version-check \
+		--constraint .venv-bench/$*/constraints.txt --editable '.[cpu,bench-$*]'
 	@touch $@

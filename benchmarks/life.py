@@ -7,11 +7,10 @@ from pathlib import Path
 from time import perf_counter, sleep
 
 from benchmarks.load import LOST, Load
-from benchmarks.processes import ROOT, end_load, service, start_load
+from benchmarks.processes import PICTURE, ROOT, end_load, service, start_load
 from export.contract.bundle import CATEGORIES, Bundle, write_bundle
 from service.security import add_key, make_key
 
-PICTURE = ROOT / "docs" / "board.png"
 CLIENTS = 4
 
 

@@ -33,19 +33,28 @@ class Load:
         self.statuses.append(status)
         self.retry_after.append(has_retry_after)
 
+    def rate(self) -> float:
+        """Pictures answered a second."""
+        return self.statuses.count(200) / self.seconds
+
+    def quantile_ms(self, share: float, status: int = 200) -> float:
+        """A quantile of how long the answers of one status took, in milliseconds; nan of nothing."""
+        took = sorted(s for s, which in zip(self.durations, self.statuses, strict=True) if which == status)
+        return took[min(len(took) - 1, int(share * len(took)))] * 1000 if took else float("nan")
+
 
 class Asker:
-    """Posts one picture again and again, over connections that are kept."""
+    """Posts one body again and again, over connections that are kept."""
 
-    def __init__(self, url: str, picture: bytes, key: str) -> None:
+    def __init__(self, url: str, body: bytes, content_type: str, key: str) -> None:
         parts = urlsplit(url)
         self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
         path = f"{parts.path}?{parts.query}" if parts.query else parts.path
         head = (
-            f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Type: image/png\r\n"
-            f"X-API-Key: {key}\r\nContent-Length: {len(picture)}\r\n\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Type: {content_type}\r\n"
+            f"X-API-Key: {key}\r\nContent-Length: {len(body)}\r\n\r\n"
         )
-        self._request = head.encode() + picture
+        self._request = head.encode() + body
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def ask(self) -> tuple[int, bool]:
@@ -103,7 +112,7 @@ async def at_a_rate(asker: Asker, rate: float, seconds: float) -> Load:
 
 async def run(options: argparse.Namespace) -> Load:
     """The load that the options describe; its seconds are those until the last answer."""
-    asker = Asker(options.url, options.picture.read_bytes(), options.key)
+    asker = Asker(options.url, options.picture.read_bytes(), options.type, options.key)
     start = perf_counter()
     if options.rate:
         load = await at_a_rate(asker, options.rate, options.seconds)
@@ -120,7 +129,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("url")
-    parser.add_argument("--picture", type=Path, required=True)
+    parser.add_argument("--picture", type=Path, required=True, help="the file that is the body")
+    parser.add_argument("--type", default="image/png", help="content type")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--clients", type=int, default=1)
     parser.add_argument("--rate", type=float, default=0.0, help="requests a second, instead of clients")

@@ -16,39 +16,7 @@ import uvicorn
 from fastapi import FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 
-from export.contract.bundle import Bundle
-from service.answer import draw
-from service.decide import decide
-from service.engine import Engine, Outcome, Picture
-from service.image import open_picture
-from service.schemas import DetectParameters
-
-PARAMETERS = DetectParameters()
-MAX_PIXELS = 100_000_000
-
-
-def answerer(bundle_folder: Path) -> Callable[[bytes], dict[str, object]]:
-    """From an encoded picture to an answer, with the service's own steps and no more."""
-    bundle = Bundle.read(bundle_folder)
-    engine = Engine(bundle)
-    engine.warm_up()
-    spec, alpha = bundle.manifest.input, bundle.manifest.calibration.alpha
-
-    def answer(data: bytes) -> dict[str, object]:
-        opened = open_picture(data, spec, MAX_PIXELS, keep_image=False)
-        (outcome,) = engine.run([Picture(opened.pixels)])
-        assert isinstance(outcome, Outcome)
-        decision = decide(outcome, alpha)
-        anomaly_map, regions = draw(opened, outcome, decision, PARAMETERS, spec)
-        assert anomaly_map is not None
-        return {
-            "score": decision.score,
-            "is_anomalous": decision.is_anomalous,
-            "regions": [region.model_dump() for region in regions],
-            "map": anomaly_map.data,
-        }
-
-    return answer
+from benchmarks.steps import Steps
 
 
 def plain_app(answer: Callable[[bytes], dict[str, object]]) -> FastAPI:
@@ -94,7 +62,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, default=Path("bundles/demo"))
     parser.add_argument("--picture", type=Path, default=Path("docs/board.png"))
     options = parser.parse_args()
-    answer = answerer(options.bundle)
+    answer = Steps(options.bundle).answer
     if options.what == "serve":
         uvicorn.run(plain_app(answer), port=int(options.number), log_level="error")
         return

@@ -2,43 +2,53 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from time import sleep
+from time import perf_counter, sleep
 
 from benchmarks.load import Load
 
 ROOT = Path(__file__).parents[1]
+PICTURE = ROOT / "docs" / "board.png"
+BUSY_CLIENTS = 16  # as many saturate the demo model on a few cores
+READY_S = 180
 TICKS = os.sysconf("SC_CLK_TCK")
+
+Figures = Mapping[str, float | str]
 
 
 class Served:
-    """A server process: its address, and what it costs."""
+    """A server process and those that it starts: its address, and what it costs."""
 
-    def __init__(self, arguments: list[str], port: int, environment: dict[str, str], log: Path) -> None:
+    def __init__(self, command: list[str], port: int, environment: dict[str, str], log: Path) -> None:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         with log.open("w") as output:
             self.process = subprocess.Popen(
-                [sys.executable, *arguments],
+                command,
                 cwd=ROOT,
                 env={**os.environ, **environment},
                 stdout=output,
                 stderr=output,
             )
 
-    def wait_until_ready(self) -> None:
-        """Raises RuntimeError when the process ends instead."""
+    def wait_until_ready(self, path: str = "/readyz") -> None:
+        """Raises RuntimeError when the process ends instead, or is not ready after READY_S."""
+        stop = perf_counter() + READY_S
         while self.process.poll() is None:
+            if perf_counter() > stop:
+                raise RuntimeError(f"the server was not ready after {READY_S} s")
             try:
-                urllib.request.urlopen(f"{self.url}/readyz", timeout=10).close()
+                urllib.request.urlopen(f"{self.url}{path}", timeout=10).close()
             except (OSError, urllib.error.URLError):
                 sleep(0.05)
             else:
@@ -46,20 +56,25 @@ class Served:
         raise RuntimeError(f"the server ended with code {self.process.returncode} before it was ready")
 
     def cpu_s(self) -> float:
-        """Processor time so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        """Processor time of all processes so far."""
+        stats = (Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2] for pid in family(self.process.pid))
+        return sum(int(ticks) for stat in stats for ticks in stat.split()[11:13]) / TICKS
 
     def memory_mib(self, which: str = "VmRSS") -> float:
-        """Resident memory now, or with VmHWM its highest since `forget_peak`."""
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith(which):
-                return int(line.split()[1]) / 1024
-        raise RuntimeError(f"{which} is not in the status of the process")
+        """Resident memory of all processes now, or with VmHWM their highest since `forget_peak`, added."""
+        text = "\n".join(Path(f"/proc/{pid}/status").read_text() for pid in family(self.process.pid))
+        return sum(int(kib) for kib in re.findall(rf"^{which}:\s+(\d+) kB$", text, re.MULTILINE)) / 1024
 
     def forget_peak(self) -> None:
         """Let VmHWM begin anew."""
-        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+        for pid in family(self.process.pid):
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+    def signal_all(self, what: signal.Signals) -> None:
+        """Send a signal to all processes."""
+        for pid in family(self.process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, what)
 
     def stop(self) -> int:
         """Send SIGTERM; the exit code."""
@@ -73,7 +88,8 @@ def service(log: Path, **settings: object) -> Generator[Served, None, None]:
     port = free_port()
     chosen = {"port": port, "bundles": "bundles/demo", "log_level": "warning", **settings}
     environment = {f"ANOMOE_{name.upper()}": str(value) for name, value in chosen.items()}
-    with _running(["-m", "service.cli", "serve"], port, environment, log) as served:
+    command = [sys.executable, "-m", "service.cli", "serve"]
+    with running(Served(command, port, environment, log)) as served:
         yield served
 
 
@@ -81,22 +97,31 @@ def service(log: Path, **settings: object) -> Generator[Served, None, None]:
 def plain(log: Path) -> Generator[Served, None, None]:
     """The plain FastAPI application."""
     port = free_port()
-    with _running(["-m", "benchmarks.plain", "serve", str(port)], port, {}, log) as served:
+    command = [sys.executable, "-m", "benchmarks.plain", "serve", str(port)]
+    with running(Served(command, port, {}, log)) as served:
         yield served
 
 
 @contextmanager
-def _running(
-    arguments: list[str], port: int, environment: dict[str, str], log: Path
-) -> Generator[Served, None, None]:
-    served = Served(arguments, port, environment, log)
+def running(served: Served, ready: str = "/readyz") -> Generator[Served, None, None]:
+    """Wait until a server is ready; at the end no process of it is left."""
     try:
-        served.wait_until_ready()
+        served.wait_until_ready(ready)
         yield served
     finally:
         if served.process.poll() is None:
-            served.process.kill()
+            served.signal_all(signal.SIGKILL)
         served.process.wait()
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that descend from it."""
+    children = [
+        int(child)
+        for task in Path(f"/proc/{pid}/task").glob("*/children")
+        for child in task.read_text().split()
+    ]
+    return [pid, *(one for child in children for one in family(child))]
 
 
 def free_port() -> int:
@@ -118,6 +143,24 @@ def end_load(process: "subprocess.Popen[bytes]") -> Load:
     if process.returncode:
         raise RuntimeError(f"the load generator ended with code {process.returncode}")
     return Load(**json.loads(output))
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where load is put, the file that is its body, and its content type."""
+
+    url: str
+    body: Path
+    content_type: str
+
+    def put_load(self, **options: object) -> Load:
+        """Put load there until it is over."""
+        return put_load(self.url, self.body, type=self.content_type, **options)
+
+
+def picture_target(served: Served, picture: Path = PICTURE) -> Target:
+    """The service, or what answers like it."""
+    return Target(f"{served.url}/detect", picture, "image/png")
 
 
 def put_load(url: str, picture: Path, **options: object) -> Load:

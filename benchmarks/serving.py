@@ -18,15 +18,24 @@ from statistics import median
 from time import sleep
 
 from benchmarks.life import reload_figures, stop_figures
-from benchmarks.load import LOST, Load
-from benchmarks.processes import ROOT, Served, plain, put_load, service
+from benchmarks.load import LOST
+from benchmarks.peers.overload import peer_figures
+from benchmarks.peers.start import start
+from benchmarks.processes import (
+    BUSY_CLIENTS,
+    PICTURE,
+    ROOT,
+    Figures,
+    Served,
+    Target,
+    picture_target,
+    plain,
+    put_load,
+    service,
+)
 
 RESULTS = ROOT / "benchmarks" / "results"
-PICTURE = ROOT / "docs" / "board.png"
 DECODED_MIB = 256 * 256 * 3 / 2**20  # of PICTURE
-BUSY_CLIENTS = 16
-
-Figures = dict[str, float]
 
 
 class Budget:
@@ -36,24 +45,9 @@ class Budget:
         self.rounds = 2 if is_quick else 5
         self.seconds = 3.0 if is_quick else 10.0
         self.overload_s = 8.0 if is_quick else 60.0
+        self.peers_s = 5.0 if is_quick else 15.0
         self.stops = 2 if is_quick else 20
         self.reloads = 5 if is_quick else 100
-
-
-def quantile_ms(durations: list[float], share: float) -> float:
-    """A quantile in milliseconds; nan of nothing."""
-    ordered = sorted(durations)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000 if ordered else float("nan")
-
-
-def of_status(load: Load, *statuses: int) -> list[float]:
-    """How long the answers of some statuses took (seconds)."""
-    return [took for took, status in zip(load.durations, load.statuses, strict=True) if status in statuses]
-
-
-def rate(load: Load) -> float:
-    """Pictures answered a second."""
-    return load.statuses.count(200) / load.seconds
 
 
 def one_client(budget: Budget, folder: Path) -> Figures:
@@ -68,7 +62,7 @@ def one_client(budget: Budget, folder: Path) -> Figures:
         for _ in range(budget.rounds):
             for name, served in servers.items():
                 load = put_load(f"{served.url}/detect", PICTURE, seconds=budget.seconds / 2)
-                laps[name].append(quantile_ms(of_status(load, 200), 0.5))
+                laps[name].append(load.quantile_ms(0.5))
     figures = {f"{name}_p50_ms": median(values) for name, values in laps.items()}
     figures["ratio_to_plain"] = _ratio(laps["batching"], laps["plain"])
     figures["ratio_batching_on_to_off"] = _ratio(laps["batching"], laps["single"])
@@ -76,23 +70,23 @@ def one_client(budget: Budget, folder: Path) -> Figures:
 
 
 def saturation(budget: Budget, folder: Path) -> Figures:
-    """Pictures a second: the same work without HTTP, plain FastAPI, the service, in turn."""
-    laps: dict[str, list[float]] = {"pipeline": [], "plain": [], "service": [], "single": []}
+    """Pictures a second: the same work without HTTP, plain FastAPI, the service and its peers, in turn."""
+    laps: dict[str, list[float]] = {}
     with ExitStack() as stack:
-        servers = {
-            "plain": stack.enter_context(plain(folder / "plain.log")),
-            "service": stack.enter_context(service(folder / "service.log")),
-            "single": stack.enter_context(service(folder / "single.log", max_batch=1)),
+        targets: dict[str, Target] = {
+            "plain": picture_target(stack.enter_context(plain(folder / "plain.log"))),
+            "service": picture_target(stack.enter_context(service(folder / "service.log"))),
+            "single": picture_target(stack.enter_context(service(folder / "single.log", max_batch=1))),
         }
+        peers, reasons = start(stack, PICTURE, folder)
         for _ in range(budget.rounds):
-            laps["pipeline"].append(_pipeline_rate(budget.seconds))
-            for name, served in servers.items():
-                load = put_load(f"{served.url}/detect", PICTURE, clients=BUSY_CLIENTS, seconds=budget.seconds)
-                laps[name].append(rate(load))
+            laps.setdefault("pipeline", []).append(_pipeline_rate(budget.seconds))
+            for name, target in {**targets, **peers}.items():
+                load = target.put_load(clients=BUSY_CLIENTS, seconds=budget.seconds)
+                laps.setdefault(name, []).append(load.rate())
     figures = {f"{name}_per_s": median(values) for name, values in laps.items()}
-    for name in ("pipeline", "plain", "single"):
-        figures[f"ratio_to_{name}"] = _ratio(laps["service"], laps[name])
-    return figures
+    ratios = {f"ratio_to_{name}": _ratio(laps["service"], laps[name]) for name in laps if name != "service"}
+    return {**figures, **ratios, **reasons}
 
 
 def overload(budget: Budget, folder: Path) -> Figures:
@@ -107,31 +101,31 @@ def overload(budget: Budget, folder: Path) -> Figures:
         full = put_load(url, PICTURE, clients=BUSY_CLIENTS, seconds=budget.seconds)
         idle_mib = served.memory_mib()
         served.forget_peak()
-        load = put_load(url, PICTURE, rate=3 * rate(full), seconds=budget.overload_s)
+        load = put_load(url, PICTURE, rate=3 * full.rate(), seconds=budget.overload_s)
         peak_mib = served.memory_mib("VmHWM")
         sleep(1)
         after = put_load(url, PICTURE, seconds=budget.seconds / 2)
         after_mib = served.memory_mib()
     refused = [has for has, status in zip(load.retry_after, load.statuses, strict=True) if status == 429]
-    bound_s = 64 / rate(full)
+    bound_s = 64 / full.rate()
     slots_mib = 64 * (PICTURE.stat().st_size / 2**20 + DECODED_MIB)
     return {
         "idle_cpu_percent": 100 * idle_cpu,
-        "saturation_per_s": rate(full),
+        "saturation_per_s": full.rate(),
         "offered_per_s": len(load.statuses) / budget.overload_s,
-        "goodput_ratio": rate(load) / rate(full),
-        "accepted_p99_ms": quantile_ms(of_status(load, 200), 0.99),
-        "accepted_p99_to_queue_bound": quantile_ms(of_status(load, 200), 0.99) / 1000 / bound_s,
+        "goodput_ratio": load.rate() / full.rate(),
+        "accepted_p99_ms": load.quantile_ms(0.99),
+        "accepted_p99_to_queue_bound": load.quantile_ms(0.99) / 1000 / bound_s,
         "refused_share": len(refused) / len(load.statuses),
-        "refused_p99_ms": quantile_ms(of_status(load, 429), 0.99),
+        "refused_p99_ms": load.quantile_ms(0.99, 429),
         "refused_with_retry_after": sum(refused) / max(1, len(refused)),
         "lost": load.statuses.count(LOST),
         "idle_mib": idle_mib,
         "peak_mib": peak_mib,
         "peak_allowed_mib": (idle_mib + slots_mib) * 1.15,
         "after_mib": after_mib,
-        "p50_before_ms": quantile_ms(of_status(before, 200), 0.5),
-        "p50_after_ms": quantile_ms(of_status(after, 200), 0.5),
+        "p50_before_ms": before.quantile_ms(0.5),
+        "p50_after_ms": after.quantile_ms(0.5),
     }
 
 
@@ -142,8 +136,8 @@ def _pipeline_rate(seconds: float) -> float:
 
 
 def _ratio(ours: list[float], theirs: list[float]) -> float:
-    """The median of the ratios of each round."""
-    return median(one / other for one, other in zip(ours, theirs, strict=True))
+    """The median of the ratios of each round; inf where the other answered nothing."""
+    return median(one / other if other else float("inf") for one, other in zip(ours, theirs, strict=True))
 
 
 def table(report: dict[str, Figures]) -> str:
@@ -154,9 +148,13 @@ def table(report: dict[str, Figures]) -> str:
     ]
     for title, figures in report.items():
         lines += [f"## {title}", "", "| figure | value |", "|---|---|"]
-        lines += [f"| {name} | {value:.4g} |" for name, value in figures.items()]
+        lines += [f"| {name} | {_cell(value)} |" for name, value in figures.items()]
         lines.append("")
     return "\n".join(lines)
+
+
+def _cell(value: float | str) -> str:
+    return value.replace("|", "/") if isinstance(value, str) else f"{value:.4g}"
 
 
 def main() -> None:
@@ -165,6 +163,7 @@ def main() -> None:
         "one client": one_client,
         "saturation": saturation,
         "overload": overload,
+        "peers": lambda budget, folder: peer_figures(budget.peers_s, PICTURE, folder),
         "reload": lambda budget, folder: reload_figures(budget.reloads, folder),
         "stop": lambda budget, folder: stop_figures(budget.stops, folder),
     }
