@@ -64,7 +64,10 @@ class Settings(BaseSettings):
         description="longest wait for what was accepted when the service is stopped",
     )
     header_timeout_s: float = Field(
-        default=10, gt=0, le=LONGEST_S, description="longest wait for a request's headers"
+        default=10,
+        gt=0,
+        le=LONGEST_S,
+        description="longest wait for a request's headers, and for a client to take more of its answer",
     )
     body_timeout_s: float = Field(
         default=20, gt=0, le=LONGEST_S, description="longest wait for a request's body"

@@ -34,7 +34,9 @@ async def serving(app: FastAPI) -> AsyncGenerator[str, None]:
 
 
 @contextmanager
-def service_process(bundles: Path, log: Path, **settings: object) -> Generator["ServiceProcess", None, None]:
+def service_process(
+    bundles: Path | str, log: Path, **settings: object
+) -> Generator["ServiceProcess", None, None]:
     """`anomoe serve` in a process of its own, ready; killed at the end if it still runs."""
     process = ServiceProcess(bundles, log, settings)
     try:
@@ -49,7 +51,7 @@ def service_process(bundles: Path, log: Path, **settings: object) -> Generator["
 class ServiceProcess:
     """A started service: its address, its process and its log."""
 
-    def __init__(self, bundles: Path, log: Path, settings: dict[str, object]) -> None:
+    def __init__(self, bundles: Path | str, log: Path, settings: dict[str, object]) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
