@@ -2,7 +2,7 @@
 
 import ctypes
 
-M_MMAP_THRESHOLD = -3  # as in glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # as in glibc's malloc.h
 LARGE_BYTES = 4 * 2**20
 
 
@@ -10,10 +10,13 @@ def give_back_large_blocks() -> None:
     """Let glibc map each block of `LARGE_BYTES` or more by itself; other C libraries stay as they are.
 
     By default the first such block that is freed raises that limit to its own size, up to 32 MiB. From then
-    on the heaps of the threads keep what large pictures took: gigabytes after a few dozen of them.
+    on the heaps of the threads keep what large pictures took: gigabytes after a few dozen of them. A limit that
+    is set no longer raises the other one, from which a heap is cut: at its 128 KiB each picture would pay for
+    new pages.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return
     mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
+    mallopt(M_TRIM_THRESHOLD, 2 * LARGE_BYTES)  # twice the other one, as glibc itself has it
