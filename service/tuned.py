@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from service.backends.onnx import usable_cores
 from service.settings import Settings
-from service.tuning import GAIN, Plan, Timer, make_plan, shortest_alone, time_batches
+from service.tuning import PATIENCE, Plan, Timer, make_plan, shortest_alone, time_batches
 
 PARALLEL = 2  # one run's serial parts are then filled by another's; more only wait for the same cores
 
@@ -52,7 +52,7 @@ def tune(
             break
         other = open_engine(threads)
         other.warm_up()
-        if GAIN * shortest_alone(timer_of(other, 1)) > plan.alone_s:
+        if shortest_alone(timer_of(other, 1)) > PATIENCE * plan.alone_s:
             break
         other_plan = _plan(other, threads, settings)
         if other_plan.is_better(plan):

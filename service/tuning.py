@@ -8,6 +8,7 @@ from time import perf_counter
 from service.curve import Curve, fit_curve
 
 GAIN = 0.95  # a larger batch, or a second one at once, must take at most this much of the time per item
+PATIENCE = 1.02  # fewer threads may let a single item take so many times as long
 ROUNDS = 3
 
 Timer = Callable[[int, int], float]
@@ -37,8 +38,8 @@ class Plan:
         return self.curve.seconds(self.batch)
 
     def is_better(self, other: "Plan") -> bool:
-        """Whether it gains against the other, and lets a single item wait no longer."""
-        return self.alone_s * GAIN <= other.alone_s and self.pace_s < GAIN * other.pace_s
+        """Whether it gains against the other, and lets a single item hardly wait longer."""
+        return self.alone_s <= PATIENCE * other.alone_s and self.pace_s < GAIN * other.pace_s
 
 
 def make_plan(timer: Timer, max_batch: int, max_parallel: int, budget_s: float) -> Plan:

@@ -5,10 +5,11 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from queue import SimpleQueue
 from threading import Thread
 from time import perf_counter
 from typing import Any, TypeVar
+
+from service.jobs import Jobs
 
 Result = TypeVar("Result")
 
@@ -24,7 +25,7 @@ class _Job:
     started: float | None = None
 
 
-_Jobs = SimpleQueue["_Job | None"]
+_Jobs = Jobs["_Job | None"]
 
 
 class Workers:
@@ -41,14 +42,14 @@ class Workers:
         self.limit_s = limit_s
         self.failure: str | None = None
         self.on_failure: Callable[[str], None] = lambda _: None
-        self._jobs: _Jobs = SimpleQueue()
+        self._jobs: _Jobs = Jobs()
         self._open: set[_Job] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Make new threads; old ones that hang are left to themselves. Needs a running event loop."""
         self._loop = asyncio.get_running_loop()
-        self._jobs = SimpleQueue()
+        self._jobs = Jobs()
         self.failure = None
         for number in range(self.count):
             Thread(target=self._work, args=(self._jobs,), name=f"{self.name}-{number}", daemon=True).start()

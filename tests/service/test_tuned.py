@@ -61,15 +61,15 @@ class Machine:
 def test_fewer_threads_that_are_as_fast_alone_and_gain_together_are_taken(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    machine = Machine(monkeypatch, alone={4: 1, 2: 1.02, 1: 2}, both={4: 2, 2: 1.1, 1: 2})
+    machine = Machine(monkeypatch, alone={4: 1, 2: 1.01, 1: 2}, both={4: 2, 2: 1.1, 1: 2})
     engine, plan = tune(machine.open, COUNTS, SETTINGS, None)
     assert (engine.threads, plan.threads, plan.parallel) == (2, 2, 2)
-    assert (plan.alone_s, plan.pace_s) == pytest.approx((1.02, 0.55))
+    assert (plan.alone_s, plan.pace_s) == pytest.approx((1.01, 0.55))
     assert [one.threads for one in machine.opened] == [4, 2, 1]
 
 
 def test_a_single_picture_goes_before_throughput(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = Machine(monkeypatch, alone={4: 1, 2: 1.5, 1: 1}, both={4: 2, 2: 1.5, 1: 1})
+    machine = Machine(monkeypatch, alone={4: 1, 2: 1.03, 1: 1}, both={4: 2, 2: 1.5, 1: 1})
     engine, plan = tune(machine.open, COUNTS, SETTINGS, None)
     assert (engine.threads, plan.threads, plan.parallel) == (4, 4, 1)
     assert [one.threads for one in machine.opened] == [4, 2]  # still fewer are slower still

@@ -55,8 +55,8 @@ def test_a_plan_is_better_when_it_gains_and_no_picture_waits_longer_for_it() -> 
     def plan(alone_s: float, pace_s: float) -> Plan:
         return Plan(1, 1, Curve(alone_s, 0), alone_s, pace_s)
 
-    assert plan(1.04, 0.9).is_better(plan(1, 1))
-    assert not plan(1.1, 0.5).is_better(plan(1, 1))
+    assert plan(1.01, 0.9).is_better(plan(1, 1))
+    assert not plan(1.03, 0.5).is_better(plan(1, 1))
     assert not plan(0.9, 0.96).is_better(plan(1, 1))
 
 
