@@ -10,9 +10,9 @@ def give_back_large_blocks() -> None:
     """Let glibc map each block of `LARGE_BYTES` or more by itself; other C libraries stay as they are.
 
     By default the first such block that is freed raises that limit to its own size, up to 32 MiB. From then
-    on the heaps of the threads keep what large pictures took: gigabytes after a few dozen of them. Once it is
-    set, it no longer raises the other limit, from which a heap is cut; at that one's 128 KiB each picture would
-    pay for new pages.
+    on the heaps of the threads keep what large pictures took: gigabytes after a few dozen of them. Once it
+    is set, it no longer raises the other limit, from which a heap is cut; at that one's 128 KiB each picture
+    would pay for new pages.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
