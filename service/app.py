@@ -35,6 +35,10 @@ from service.zero_shot.routes import router as zero_shot_router
 
 log = structlog.stdlib.get_logger("anomoe.app")
 
+# How long a thread that decodes or computes may keep the interpreter from the event loop; Python's own 5 ms
+# are longer than most of what it does there.
+SWITCH_INTERVAL_S = 0.0005
+
 DESCRIPTION = """Visual anomaly detection with a mixture of experts.
 
 A request for work may carry `X-Deadline-Ms`: the milliseconds in which its answer is of use. After them it is
@@ -86,6 +90,7 @@ def run(settings: Settings) -> int:
     a bad file of keys, OSError for a missing bundle or a taken port.
     """
     configure_logging(settings.log_level)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     give_back_large_blocks()
     signal.signal(signal.SIGTERM, _leave)
     metrics = Metrics()

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import structlog
 
@@ -11,6 +11,7 @@ from service.backends.onnx import usable_cores
 from service.batcher import Batcher
 from service.caller import Caller
 from service.metrics import Metrics
+from service.pair import Computes
 from service.settings import Settings
 from service.tuning import Plan
 from service.turnstile import Turnstile
@@ -20,17 +21,9 @@ log = structlog.stdlib.get_logger("anomoe.lane")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Item_contra = TypeVar("Item_contra", contravariant=True)
-Result_co = TypeVar("Result_co", covariant=True)
 
 SHORTEST_WATCHDOG_S = 10.0
 LONGEST_BATCHES = 20  # a batch that takes this many times what it should hangs
-
-
-class Computes(Protocol[Item_contra, Result_co]):
-    """An engine: whatever computes batches of one kind of item, from several threads at once."""
-
-    def run(self, pictures: Sequence[Item_contra], /) -> Sequence[Result_co | Exception]: ...
 
 
 class Stage(NamedTuple):

@@ -13,11 +13,14 @@ from service.engine import Engine, Outcome, Picture
 from service.errors import Kind, Problem, shown
 from service.lane import Lane, Stage
 from service.metrics import Metrics
+from service.pair import paired
 from service.settings import Settings
-from service.tuned import AnyEngine, thread_counts, tune
+from service.tuned import AnyEngine, Tuned, tune
 from service.tuning import Plan
 from service.zero_shot.engine import ZeroShotEngine
 from service.zero_shot.model import ZeroShotModel, name_batcher
+
+PAIRED_BYTES = 2**29  # of a bundle that may be held twice, on more and on fewer threads
 
 log = structlog.stdlib.get_logger("anomoe.models")
 
@@ -147,36 +150,42 @@ class _Loading:
     def model(self) -> AnyModel:
         bundle, settings, metrics = self.bundle, self.settings, self.metrics
         if bundle.manifest.kind == "moeclip":
-            engine, plan = self._tuned(ZeroShotEngine)
-            lane = Lane(engine, engine.warm_up, plan, settings, metrics)
-            return ZeroShotModel(bundle, engine, lane, name_batcher(engine.tower, settings, metrics))
-        engine, plan = self._tuned(Engine)
-        return Model(bundle, engine, Lane(engine, engine.warm_up, plan, settings, metrics))
+            zero_shot = self._tuned(ZeroShotEngine)
+            tower = zero_shot.engine.tower
+            pictures = paired(zero_shot.engine, zero_shot.shared)
+            lane = Lane(pictures, zero_shot.engine.warm_up, zero_shot.plan, settings, metrics)
+            return ZeroShotModel(bundle, zero_shot.engine, lane, name_batcher(tower, settings, metrics))
+        tuned = self._tuned(Engine)
+        pair = paired(tuned.engine, tuned.shared)
+        return Model(bundle, tuned.engine, Lane(pair, tuned.engine.warm_up, tuned.plan, settings, metrics))
 
-    def _tuned(self, kind: Callable[..., AnyEngine]) -> tuple[AnyEngine, Plan]:
+    def _tuned(self, kind: Callable[..., AnyEngine]) -> Tuned[AnyEngine]:
         read = perf_counter()
-        counts = thread_counts(self.settings.threads)
-        if self.bundle.manifest.format == "torchscript":
-            counts = counts[:1]  # torch has one number of threads for all
+        manifest = self.bundle.manifest
+        size = sum(file.bytes for file in manifest.files.values())
+        # torch has one number of threads for all; weights that are large are not held twice.
+        search = "none" if manifest.format == "torchscript" else "pair" if size < PAIRED_BYTES else "one"
 
         def opened(threads: int) -> AnyEngine:
             return kind(self.bundle, device=self.settings.device, threads=threads)
 
-        engine, plan = tune(opened, counts, self.settings, self.plan)
+        tuned = tune(opened, self.settings, self.plan, search)
+        plan = tuned.plan
         log.info(
             "model loaded",
             folder=str(self.bundle.folder),
-            name=self.bundle.manifest.name,
-            version=self.bundle.manifest.version,
+            name=manifest.name,
+            version=manifest.version,
             read_s=round(read - self.started, 3),
             tuned_s=_since(read),
             batch=plan.batch,
             parallel=plan.parallel,
             threads=plan.threads,
-            ms_per_picture=round(plan.curve.each_s * 1000, 2),
-            ms_per_batch=round(plan.curve.fixed_s * 1000, 2),
+            threads_shared=plan.threads_shared or plan.threads,
+            ms_alone=round(plan.alone_s * 1000, 2),
+            ms_per_picture=round(plan.pace_s * 1000, 2),
         )
-        return engine, plan
+        return tuned
 
 
 def _since(started: float) -> float:

@@ -148,6 +148,7 @@ def model_info(model: Model | ZeroShotModel) -> ModelInfo:
             batch=plan.batch,
             parallel=plan.parallel,
             threads=plan.threads,
+            threads_shared=plan.threads_shared or plan.threads,
             ms_alone=_ms(plan.alone_s),
             ms_per_picture=_ms(plan.pace_s),
         ),

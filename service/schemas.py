@@ -147,11 +147,15 @@ class CurveInfo(BaseModel):
 
 
 class PlanInfo(BaseModel):
-    """How a model computes, as measured at the start; threads: of each batch, 0 what the runtime takes."""
+    """How a model computes, as measured at the start.
+
+    threads: of a batch that computes alone; threads_shared: of each of several at once.
+    """
 
     batch: int
     parallel: int
     threads: int
+    threads_shared: int
     ms_alone: float
     ms_per_picture: float
 

@@ -1,16 +1,20 @@
-"""An engine on as many threads as serve it best, warm, with the plan of its batches."""
+"""One engine or two, on as many threads as serve best, warm, with the plan of their batches."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from service.backends.onnx import usable_cores
 from service.settings import Settings
-from service.tuning import PATIENCE, Plan, Timer, make_plan, shortest_alone, time_batches
+from service.tuning import Plan, Timer, make_plan, time_batches
 
 PARALLEL = 2  # one run's serial parts are then filled by another's; more only wait for the same cores
+
+
+Search = Literal["none", "one", "pair"]
+"""Whether other numbers of threads are tried, and whether the best of two numbers may be kept."""
 
 
 class Tunable(Protocol):
@@ -29,43 +33,52 @@ class Tunable(Protocol):
 AnyEngine = TypeVar("AnyEngine", bound=Tunable)
 
 
-def tune(
-    open_engine: Callable[[int], AnyEngine], counts: Sequence[int], settings: Settings, known: Plan | None
-) -> tuple[AnyEngine, Plan]:
-    """Open an engine with each number of threads, most first, as long as fewer are no slower; keep the best.
+@dataclass(frozen=True)
+class Tuned(Generic[AnyEngine]):
+    """An engine for batches that compute alone, one for several at once if that gains, and the plan."""
 
-    A single picture goes before throughput: see `Plan.is_better`. Nothing is searched where a plan is known,
-    the settings leave no time, opening one more engine takes longer than they leave, or a GPU computes.
+    engine: AnyEngine
+    plan: Plan
+    shared: AnyEngine | None = None
+
+
+def tune(
+    open_engine: Callable[[int], AnyEngine], settings: Settings, known: Plan | None, search: Search
+) -> Tuned[AnyEngine]:
+    """Open an engine on as many threads as are set or there are cores, and measure it; then on half of them.
+
+    Half as many are taken where they gain and a single picture is as fast, and are halved again. Where they
+    gain only for batches at once, both engines are kept, if `search` allows a pair. Nothing is searched where
+    a plan is known, a number is set, the settings leave no time, opening takes longer than they leave, or a
+    GPU computes.
     """
     if known is not None:
-        engine = open_engine(known.threads)
-        engine.warm_up(known.batch)
-        return engine, known
+        shared = open_engine(known.threads_shared) if known.threads_shared else None
+        return _warm(Tuned(open_engine(known.threads), known, shared))
     began = perf_counter()
-    engine = open_engine(counts[0])
+    threads = settings.threads or usable_cores()
+    engine = open_engine(threads)
     engine.warm_up(1 if settings.tune_s else settings.max_batch)
-    opened = perf_counter()
-    plan = _plan(engine, counts[0], settings)
+    opening_s = perf_counter() - began
+    best = Tuned(engine, _plan(engine, threads, settings))
     stop = perf_counter() + settings.tune_s
-    for threads in counts[1:]:
-        if engine.device != "cpu" or perf_counter() + (opened - began) > stop:
-            break
+    is_fixed = search == "none" or settings.threads or engine.device != "cpu"
+    while not is_fixed and (threads := threads // 2) and perf_counter() + opening_s < stop:
         other = open_engine(threads)
         other.warm_up()
-        if shortest_alone(timer_of(other, 1)) > PATIENCE * plan.alone_s:
+        plan = _plan(other, threads, settings)
+        if not plan.is_better(best.plan):
+            if search == "pair" and plan.gains_at_once(best.plan):
+                best = Tuned(best.engine, best.plan.shared_by(plan), other)
             break
-        other_plan = _plan(other, threads, settings)
-        if other_plan.is_better(plan):
-            engine, plan = other, other_plan
-    if settings.tune_s and plan.batch > 1:
-        engine.warm_up(plan.batch)
-    return engine, plan
+        best = Tuned(other, plan)
+    return _warm(best) if settings.tune_s else best
 
 
-def thread_counts(threads: int) -> list[int]:
-    """The number as it is set; for 0, all usable cores, half of them, and so on down to 1."""
-    cores = usable_cores()
-    return [threads] if threads else [cores >> power for power in range(cores.bit_length())]
+def _warm(tuned: Tuned[AnyEngine]) -> Tuned[AnyEngine]:
+    for engine in filter(None, (tuned.engine, tuned.shared)):
+        engine.warm_up(tuned.plan.batch)
+    return tuned
 
 
 def timer_of(engine: Tunable, most: int) -> Timer:

@@ -1,15 +1,18 @@
 """How large batches should be, and how many at once: measured, since often neither gains anything."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
+from typing import TypeVar
 
 from service.curve import Curve, fit_curve
 
 GAIN = 0.95  # a larger batch, or a second one at once, must take at most this much of the time per item
 PATIENCE = 1.02  # fewer threads may let a single item take so many times as long
 ROUNDS = 3
+
+Key = TypeVar("Key")
 
 Timer = Callable[[int, int], float]
 """Gives the seconds that so many items take, in each of so many batches at once."""
@@ -20,9 +23,10 @@ Case = tuple[int, int]
 
 @dataclass(frozen=True)
 class Plan:
-    """The largest useful batch, how many at once, on how many threads each (0: whatever the runtime takes).
+    """The largest useful batch, how many at once, on how many threads a batch that computes alone.
 
-    curve: of one batch alone. alone_s: seconds of a single item. pace_s: seconds per item at work.
+    threads_shared: of each of several at once, 0 where that is the same. curve: of one batch alone. alone_s:
+    seconds of a single item. pace_s: seconds per item at work.
     """
 
     batch: int
@@ -31,6 +35,7 @@ class Plan:
     alone_s: float
     pace_s: float
     threads: int = 0
+    threads_shared: int = 0
 
     @property
     def batch_s(self) -> float:
@@ -41,9 +46,18 @@ class Plan:
         """Whether it gains against the other, and lets a single item hardly wait longer."""
         return self.alone_s <= PATIENCE * other.alone_s and self.pace_s < GAIN * other.pace_s
 
+    def gains_at_once(self, other: "Plan") -> bool:
+        """Whether several batches at once gain against the other."""
+        return self.parallel > 1 and self.pace_s < GAIN * other.pace_s
+
+    def shared_by(self, other: "Plan") -> "Plan":
+        """A single batch as here, several at once as in the other plan."""
+        batches = {"batch": other.batch, "parallel": other.parallel, "pace_s": other.pace_s}
+        return replace(self, **batches, threads_shared=other.threads)
+
 
 def make_plan(timer: Timer, max_batch: int, max_parallel: int, budget_s: float) -> Plan:
-    """Time batches of 1, 2, 4, ... up to `max_batch`, then `max_parallel` of the best at once.
+    """Time batches of 1, 2, 4, ... up to `max_batch`, then `max_parallel` at once, single items and the best.
 
     budget_s: about how long it may take. Raises: what computing a single item raises.
     """
@@ -53,22 +67,12 @@ def make_plan(timer: Timer, max_batch: int, max_parallel: int, budget_s: float) 
     measured = _rounds(timer, [(size, 1) for size in promising], stop)
     seconds = {size: min(took, measured.get((size, 1), took)) for size, took in promising.items()}
     batch = best_batch(seconds)
-    both = _rounds(timer, [(batch, 1), (batch, max_parallel)], stop) if max_parallel > 1 else {}
-    pace_s = seconds[batch] / batch
-    together_s = both.get((batch, max_parallel), float("inf")) / (batch * max_parallel)
-    gains = together_s < GAIN * pace_s
-    return Plan(
-        batch=batch,
-        parallel=max_parallel if gains else 1,
-        curve=fit_curve(seconds),
-        alone_s=seconds[sizes[0]],
-        pace_s=together_s if gains else pace_s,
-    )
-
-
-def shortest_alone(timer: Timer) -> float:
-    """Seconds of a single item: the shortest of some rounds."""
-    return min(timer(1, 1) for _ in range(ROUNDS))
+    at_once = [(size, max_parallel) for size in sorted({1, batch})] if max_parallel > 1 else []
+    paces = {(batch, 1): seconds[batch] / batch}
+    for (size, parallel), took in _rounds(timer, at_once, stop).items():
+        paces[size, parallel] = took / (size * parallel)
+    case = _first_without_a_better(paces)
+    return Plan(*case, curve=fit_curve(seconds), alone_s=seconds[sizes[0]], pace_s=paces[case])
 
 
 def _first_round(timer: Timer, sizes: Sequence[int], stop: float) -> dict[int, float]:
@@ -111,10 +115,15 @@ def _rounds(timer: Timer, cases: Sequence[Case], stop: float) -> dict[Case, floa
 
 def best_batch(measured: dict[int, float]) -> int:
     """The smallest batch that no larger one beats by more than GAIN, in seconds per item."""
-    best = min(measured)
-    for size in sorted(measured):
-        if measured[size] / size < GAIN * measured[best] / best:
-            best = size
+    return _first_without_a_better({size: measured[size] / size for size in sorted(measured)})
+
+
+def _first_without_a_better(paces: Mapping[Key, float]) -> Key:
+    """The first that no later one beats by more than GAIN."""
+    best = next(iter(paces))
+    for key, pace_s in paces.items():
+        if pace_s < GAIN * paces[best]:
+            best = key
     return best
 
 

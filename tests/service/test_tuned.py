@@ -3,20 +3,20 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from export.contract.bundle import Bundle
-from service import tuned
-from service.backends.onnx import usable_cores
+from service import tuned as module
 from service.curve import Curve
 from service.engine import Engine
-from service.tuned import thread_counts, tune
+from service.tuned import tune
 from service.tuning import Plan, Timer
 from tests.service.conftest import settings_for
 
 COUNTS = [4, 2, 1]
-SETTINGS = settings_for("-", tune_s=30, max_batch=2)
+SETTINGS = settings_for("-", tune_s=30, threads=0, max_batch=1)
 
 
 class FakeEngine:
@@ -46,8 +46,8 @@ class Machine:
         self.alone, self.both = alone, both
         self.opened: list[FakeEngine] = []
         self.device = "cpu"
-        monkeypatch.setattr(tuned, "timer_of", self.timer_of)
-        monkeypatch.setattr(tuned, "usable_cores", lambda: 2)
+        monkeypatch.setattr(module, "timer_of", self.timer_of)
+        monkeypatch.setattr(module, "usable_cores", lambda: 4)
 
     def open(self, threads: int) -> FakeEngine:
         self.opened.append(FakeEngine(threads, self.device))
@@ -58,38 +58,63 @@ class Machine:
         return lambda size, parallel: size * seconds[parallel]
 
 
-def test_fewer_threads_that_are_as_fast_alone_and_gain_together_are_taken(
+def test_fewer_threads_are_taken_where_one_picture_is_as_fast_and_many_are_faster(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    machine = Machine(monkeypatch, alone={4: 1, 2: 1.01, 1: 2}, both={4: 2, 2: 1.1, 1: 2})
-    engine, plan = tune(machine.open, COUNTS, SETTINGS, None)
-    assert (engine.threads, plan.threads, plan.parallel) == (2, 2, 2)
-    assert (plan.alone_s, plan.pace_s) == pytest.approx((1.01, 0.55))
+    machine = Machine(monkeypatch, alone={4: 1, 2: 1.01, 1: 2}, both={4: 2, 2: 1.1, 1: 4})
+    tuned = tune(machine.open, SETTINGS, None, "pair")
+    assert (tuned.engine.threads, tuned.shared) == (2, None)
+    assert (tuned.plan.threads, tuned.plan.threads_shared, tuned.plan.parallel) == (2, 0, 2)
+    assert (tuned.plan.alone_s, tuned.plan.pace_s) == pytest.approx((1.01, 0.55))
     assert [one.threads for one in machine.opened] == [4, 2, 1]
 
 
-def test_a_single_picture_goes_before_throughput(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = Machine(monkeypatch, alone={4: 1, 2: 1.03, 1: 1}, both={4: 2, 2: 1.5, 1: 1})
-    engine, plan = tune(machine.open, COUNTS, SETTINGS, None)
-    assert (engine.threads, plan.threads, plan.parallel) == (4, 4, 1)
+def test_both_are_kept_where_one_picture_is_slower_and_many_are_faster(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Machine(monkeypatch, alone={4: 1, 2: 1.2, 1: 1}, both={4: 1.9, 2: 1.3, 1: 1})
+    tuned = tune(machine.open, SETTINGS, None, "pair")
+    assert tuned.shared is not None
+    assert (tuned.engine.threads, tuned.shared.threads) == (4, 2)
+    assert (tuned.plan.threads, tuned.plan.threads_shared) == (4, 2)
+    assert (tuned.plan.alone_s, tuned.plan.pace_s) == pytest.approx((1, 0.65))
     assert [one.threads for one in machine.opened] == [4, 2]  # still fewer are slower still
+    again = tune(machine.open, SETTINGS, tuned.plan, "pair")
+    assert again.shared is not None
+    assert (again.engine.threads, again.shared.threads) == (4, 2)
 
 
-def test_nothing_is_searched_on_a_gpu_or_without_time_or_where_a_plan_is_known(
+@pytest.mark.parametrize("search", ["none", "one"])
+def test_no_pair_where_weights_are_not_to_be_held_twice(
+    monkeypatch: pytest.MonkeyPatch, search: Literal["none", "one"]
+) -> None:
+    machine = Machine(monkeypatch, alone={4: 1, 2: 1.2, 1: 1}, both={4: 1.9, 2: 1.3, 1: 1})
+    tuned = tune(machine.open, SETTINGS, None, search)
+    assert (tuned.engine.threads, tuned.shared, tuned.plan.threads_shared) == (4, None, 0)
+    assert len(machine.opened) == {"none": 1, "one": 2}[search]
+
+
+def test_no_pair_without_a_gain(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, alone={4: 1, 2: 1.5, 1: 1}, both={4: 1.6, 2: 1.55, 1: 1})
+    tuned = tune(machine.open, SETTINGS, None, "pair")
+    assert (tuned.engine.threads, tuned.shared, tuned.plan.parallel) == (4, None, 2)
+
+
+def test_nothing_is_searched_on_a_gpu_or_without_time_or_where_a_number_or_a_plan_is_known(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     machine = Machine(monkeypatch, dict.fromkeys(COUNTS, 1.0), dict.fromkeys(COUNTS, 1.0))
     machine.device = "cuda"
-    assert tune(machine.open, COUNTS, SETTINGS, None)[1].threads == 4
+    assert tune(machine.open, SETTINGS, None, "pair").plan.threads == 4
     machine.device = "cpu"
-    hasty = settings_for("-", tune_s=0, max_batch=5)
-    engine, plan = tune(machine.open, COUNTS, hasty, None)
-    assert (plan.threads, plan.batch, plan.parallel, engine.warmed) == (4, 5, 1, [5])
-    known = Plan(2, 1, Curve(1, 0), 1, 1, threads=2)
-    engine, plan = tune(machine.open, COUNTS, SETTINGS, known)
-    assert plan is known
-    assert (engine.threads, engine.warmed) == (2, [2])
-    assert [one.threads for one in machine.opened] == [4, 4, 2]
+    assert tune(machine.open, settings_for("-", tune_s=30, threads=2), None, "pair").plan.threads == 2
+    hasty = tune(machine.open, settings_for("-", tune_s=0, threads=0, max_batch=5), None, "pair")
+    assert (hasty.plan.threads, hasty.plan.batch, hasty.plan.parallel, hasty.engine.warmed) == (4, 5, 1, [5])
+    known = Plan(2, 1, Curve(1, 0), 1, 1, threads=1)
+    tuned = tune(machine.open, SETTINGS, known, "pair")
+    assert tuned.plan is known
+    assert (tuned.engine.threads, tuned.engine.warmed, tuned.shared) == (1, [2], None)
+    assert [one.threads for one in machine.opened] == [4, 2, 4, 1]
 
 
 def test_an_engine_that_takes_long_to_open_is_opened_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,22 +124,19 @@ def test_an_engine_that_takes_long_to_open_is_opened_once(monkeypatch: pytest.Mo
         time.sleep(0.05)
         return machine.open(threads)
 
-    tune(slowly, COUNTS, settings_for("-", tune_s=0.01), None)
+    tune(slowly, settings_for("-", tune_s=0.01, threads=0), None, "pair")
     assert [one.threads for one in machine.opened] == [4]
-
-
-def test_the_counts_are_halved_from_all_usable_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuned, "usable_cores", lambda: 12)
-    assert thread_counts(0) == [12, 6, 3, 1]
-    assert thread_counts(5) == [5]
 
 
 def test_a_real_engine_is_warm_and_every_graph_has_a_curve(bundle_folder: Path) -> None:
     bundle = Bundle.read(bundle_folder)
     settings = settings_for(bundle_folder, tune_s=0.2, max_batch=4)
-    engine, plan = tune(lambda threads: Engine(bundle, device="cpu", threads=threads), [1], settings, None)
-    assert plan.threads == 1
-    assert plan.parallel in (1, max(2, usable_cores()))
-    assert plan.batch_s >= plan.alone_s / 2 > 0
-    assert set(engine.curves) == set(bundle.manifest.graphs)
-    assert all(curve.seconds(1) > 0 for curve in engine.curves.values())
+
+    def opened(threads: int) -> Engine:
+        return Engine(bundle, device="cpu", threads=threads)
+
+    tuned = tune(opened, settings, None, "pair")
+    assert (tuned.plan.threads, tuned.shared) == (1, None)
+    assert tuned.plan.batch_s >= tuned.plan.alone_s / 2 > 0
+    assert set(tuned.engine.curves) == set(bundle.manifest.graphs)
+    assert all(curve.seconds(1) > 0 for curve in tuned.engine.curves.values())

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from service.curve import Curve
-from service.tuning import Plan, best_batch, make_plan, shortest_alone, time_batches
+from service.tuning import Plan, best_batch, make_plan, time_batches
 
 
 class Device:
@@ -60,9 +60,14 @@ def test_a_plan_is_better_when_it_gains_and_no_picture_waits_longer_for_it() -> 
     assert not plan(0.9, 0.96).is_better(plan(1, 1))
 
 
-def test_the_shortest_of_some_single_items() -> None:
-    seconds = iter((3.0, 1.0, 2.0))
-    assert shortest_alone(lambda size, parallel: next(seconds) * size * parallel) == 1
+def test_what_gains_at_once_is_searched_again() -> None:
+    """Alone the largest batch gains; of two at once, single items are as good."""
+
+    def timer(size: int, parallel: int) -> float:
+        return size * (1.0 if parallel == 2 else 0.6 + 0.4 / size)
+
+    plan = make_plan(timer, 4, 2, 60)
+    assert (plan.batch, plan.parallel, plan.pace_s) == (1, 2, 0.5)
 
 
 def test_without_time_a_single_picture_is_measured() -> None:
@@ -97,7 +102,9 @@ def test_a_slow_model_is_measured_once_and_any_for_not_much_longer_than_it_may_t
 
 def test_a_batch_that_does_not_fit_is_left_out() -> None:
     assert make_plan(Device(3, 1, memory=3), 8, 1, 60).batch == 2
-    assert make_plan(Device(3, 1, together=1, memory=3), 8, 2, 60).parallel == 1
+    plan = make_plan(Device(3, 1, together=1, memory=3), 8, 2, 60)
+    assert (plan.batch, plan.parallel) == (1, 2)  # two of the best do not fit, two single items do
+    assert make_plan(Device(3, 1, together=1, memory=1), 8, 2, 60).parallel == 1
     with pytest.raises(RuntimeError, match="no memory"):
         make_plan(Device(3, 1, memory=0), 8, 1, 60)
 
