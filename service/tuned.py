@@ -72,7 +72,7 @@ def tune(
                 best = Tuned(best.engine, best.plan.shared_by(plan), other)
             break
         best = Tuned(other, plan)
-    return _warm(best) if settings.tune_s else best
+    return _warm(best) if settings.tune_s and best.plan.batch > 1 else best
 
 
 def _warm(tuned: Tuned[AnyEngine]) -> Tuned[AnyEngine]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from threading import Barrier
 from time import perf_counter
 from typing import TypeVar
 
@@ -130,6 +131,9 @@ def _first_without_a_better(paces: Mapping[Key, float]) -> Key:
 def time_batches(run: Callable[[int], object], size: int, parallel: int) -> float:
     """Seconds until `parallel` batches of `size` items are computed at once; `run` computes one."""
     with ThreadPoolExecutor(parallel) as pool:
+        all_there = Barrier(parallel)
+        for there in [pool.submit(all_there.wait) for _ in range(parallel)]:
+            there.result()  # starting threads is not to be measured
         began = perf_counter()
         for batch in [pool.submit(run, size) for _ in range(parallel)]:
             batch.result()
