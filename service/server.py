@@ -19,6 +19,10 @@ from service.impatience import impatient
 
 ONE_SIGNAL_S = 1.0  # `timeout` and shells send one twice: to the process and to its group
 
+# A connection that is closed just when a camera asks again looks like a lost request. uvicorn's 5 s are what a
+# camera may well wait between two pictures.
+KEEP_ALIVE_S = 75
+
 log = structlog.stdlib.get_logger("anomoe.server")
 
 
@@ -32,7 +36,12 @@ class Server(uvicorn.Server):
         protocol = impatient(detector.settings.header_timeout_s)
         patience_s = math.ceil(detector.settings.drain_s)
         config = uvicorn.Config(
-            app, http=protocol, access_log=False, log_config=None, timeout_graceful_shutdown=patience_s
+            app,
+            http=protocol,
+            access_log=False,
+            log_config=None,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=patience_s,
         )
         super().__init__(config)
         self.exit_code = 0

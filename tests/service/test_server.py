@@ -191,6 +191,15 @@ def test_broken_pictures_leave_lines_of_json_alone(service: ServiceProcess) -> N
     assert all(json.loads(line)["event"] for line in service.log.read_text().splitlines())
 
 
+def test_a_connection_outlasts_a_cameras_pause(service: ServiceProcess) -> None:
+    request = b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", service.port), timeout=WAIT_S) as connection:
+        for pause_s in (5.5, 0):  # uvicorn's own limit is 5 s
+            connection.sendall(request)
+            assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+            time.sleep(pause_s)
+
+
 def test_slow_uploads_do_not_keep_the_others_out(service: ServiceProcess) -> None:
     """More slow uploads of one client than there are permits: another client still gets in."""
     head = b"POST /detect HTTP/1.1\r\nHost: x\r\nX-Client-ID: slow\r\nContent-Length: 1000\r\n\r\nx"
