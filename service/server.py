@@ -19,7 +19,7 @@ from service.impatience import impatient
 
 ONE_SIGNAL_S = 1.0  # `timeout` and shells send one twice: to the process and to its group
 
-# A connection that is closed just when a camera asks again looks like a lost request. uvicorn's 5 s are what a
+# A connection that is closed just when a camera asks again is a lost request to it; uvicorn's 5 s are what a
 # camera may well wait between two pictures.
 KEEP_ALIVE_S = 75
 
