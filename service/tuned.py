@@ -12,7 +12,6 @@ from service.tuning import Plan, Timer, make_plan, time_batches
 
 PARALLEL = 2  # one run's serial parts are then filled by another's; more only wait for the same cores
 
-
 Search = Literal["none", "one", "pair"]
 """Whether other numbers of threads are tried, and whether the best of two numbers may be kept."""
 
@@ -53,8 +52,9 @@ def tune(
     GPU computes.
     """
     if known is not None:
-        shared = open_engine(known.threads_shared) if known.threads_shared else None
-        return _warm(Tuned(open_engine(known.threads), known, shared))
+        plan = known if search == "pair" else replace(known, threads_shared=0)
+        shared = open_engine(plan.threads_shared) if plan.threads_shared else None
+        return _warm(Tuned(open_engine(plan.threads), plan, shared))
     began = perf_counter()
     threads = settings.threads or usable_cores()
     engine = open_engine(threads)
@@ -97,6 +97,6 @@ def _plan(engine: Tunable, threads: int, settings: Settings) -> Plan:
     """Measure batches; without time for it, one picture, and batch as is set."""
     timer = timer_of(engine, settings.max_batch)
     if settings.tune_s:
-        parallel = max(PARALLEL, usable_cores() // (threads or 1))
+        parallel = max(PARALLEL, usable_cores() // threads)
         return replace(make_plan(timer, settings.max_batch, parallel, settings.tune_s), threads=threads)
     return replace(make_plan(timer, 1, 1, 0), batch=settings.max_batch, threads=threads)

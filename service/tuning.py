@@ -35,7 +35,7 @@ class Plan:
     curve: Curve
     alone_s: float
     pace_s: float
-    threads: int = 0
+    threads: int = 1
     threads_shared: int = 0
 
     @property

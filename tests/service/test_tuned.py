@@ -82,6 +82,8 @@ def test_both_are_kept_where_one_picture_is_slower_and_many_are_faster(
     again = tune(machine.open, SETTINGS, tuned.plan, "pair")
     assert again.shared is not None
     assert (again.engine.threads, again.shared.threads) == (4, 2)
+    larger = tune(machine.open, SETTINGS, tuned.plan, "one")
+    assert (larger.engine.threads, larger.shared, larger.plan.threads_shared) == (4, None, 0)
 
 
 @pytest.mark.parametrize("search", ["none", "one"])
