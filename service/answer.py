@@ -8,7 +8,6 @@ from time import perf_counter
 from export.contract.bundle import Bundle
 from export.contract.category import FloatArray
 from export.contract.manifest import InputSpec
-from service.batcher import Batched
 from service.caller import ANYONE, Caller
 from service.decide import Decision
 from service.engine import Outcome
@@ -25,6 +24,7 @@ from service.schemas import (
     ModelRef,
     RegionAnswer,
 )
+from service.workers import Batched
 
 
 @dataclass(frozen=True)

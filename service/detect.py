@@ -24,7 +24,7 @@ from service.pace import Pace
 from service.permits import Permits
 from service.schemas import DetectAnswer, DetectParameters, MapParameters
 from service.settings import Settings
-from service.workers import StageError, Workers
+from service.workers import CallWorkers, StageError
 
 HOST_WATCHDOG_S = 60.0
 
@@ -41,7 +41,7 @@ class Detector:
         self.health = Health(metrics)
         self.permits = Permits(settings.queue_size, settings.max_in_flight_bytes, Pace(models.pace_s()))
         # Pillow and numpy let other threads run while they decode, resize and encode.
-        self.host = Workers("host", host_threads(settings), settings.watchdog_s or HOST_WATCHDOG_S)
+        self.host = CallWorkers("host", host_threads(settings), settings.watchdog_s or HOST_WATCHDOG_S)
         self._reloading = asyncio.Lock()
         metrics.queue_depth.set_function(models.queue_depth)
 
@@ -58,7 +58,7 @@ class Detector:
         finally:
             self.health.enter("stopping")
             await self._end(self.models.all)
-            self.host.stop()
+            await self.host.stop()
 
     async def detect(self, data: bytes, parameters: DetectParameters, trace: Trace) -> DetectAnswer:
         """The verdict on one encoded picture.
@@ -142,13 +142,13 @@ class Detector:
         for model in models:
             for batcher, probe in model.stages:
                 batcher.start()
-                self.health.watch(batcher.workers, probe)
+                self.health.watch(batcher, probe)
 
     async def _end(self, models: Sequence[AnyModel]) -> None:
         for model in models:
             await model.retire()
             for batcher, _ in model.stages:
-                self.health.forget(batcher.workers)
+                self.health.forget(batcher)
 
 
 @contextmanager

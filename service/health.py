@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import structlog
 
 from service.errors import Kind, Problem
 from service.metrics import Metrics
-from service.workers import Workers
+from service.workers import CallWorkers, Workers
+
+AnyWorkers = Workers[Any, Any]
 
 MOST_RECOVERIES = 3  # each leaves a hung thread behind
 
@@ -26,7 +29,7 @@ class Health:
         self.metrics = metrics
         self.on_give_up: Callable[[], None] = lambda: None
         self._phase: str | None = "starting"
-        self._failed: dict[Workers, str] = {}
+        self._failed: dict[AnyWorkers, str] = {}
         self._recoveries = 0
         self._tasks: set[asyncio.Task[None]] = set()
         metrics.ready.set(False)
@@ -52,17 +55,17 @@ class Health:
             headers = {"Retry-After": "1", "Connection": "close"}  # another one may be ready
             raise Problem(Kind.UNAVAILABLE, f"the service is not ready: {self.reason}", headers)
 
-    def watch(self, workers: Workers, probe: Callable[[], object]) -> None:
-        """Learn of the workers' failure; new threads must get through the probe."""
+    def watch(self, workers: AnyWorkers, probe: Callable[[], object]) -> None:
+        """Learn of the workers' failure; threads made anew must get through the probe."""
         workers.on_failure = partial(self._on_failure, workers, probe)
 
-    def forget(self, workers: Workers) -> None:
+    def forget(self, workers: AnyWorkers) -> None:
         """The workers are out of service; what becomes of them does not matter any more."""
         workers.on_failure = lambda _: None
         self._failed.pop(workers, None)
         self.metrics.ready.set(self.is_ready)
 
-    def _on_failure(self, workers: Workers, probe: Callable[[], object], reason: str) -> None:
+    def _on_failure(self, workers: AnyWorkers, probe: Callable[[], object], reason: str) -> None:
         is_again = workers in self._failed
         self._failed[workers] = reason
         self.metrics.ready.set(False)
@@ -77,13 +80,17 @@ class Health:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _recover(self, workers: Workers, probe: Callable[[], object]) -> None:
+    async def _recover(self, workers: AnyWorkers, probe: Callable[[], object]) -> None:
         workers.start()
+        prober = CallWorkers(f"{workers.name} probe", 1, workers.limit_s)
+        prober.start()
         try:
-            await workers.run(probe)
+            await prober.run(probe)
         except Exception as error:  # whatever the probe raises, the stage does not work
             workers.fail(str(error))  # unless it has failed again already
             return
+        finally:
+            await prober.stop()
         self._failed.pop(workers, None)
         self.metrics.ready.set(self.is_ready)
         log.info("stage recovered", stage=workers.name)

@@ -15,7 +15,6 @@ from service.pair import Computes
 from service.settings import Settings
 from service.tuning import Plan
 from service.turnstile import Turnstile
-from service.workers import Workers
 
 log = structlog.stdlib.get_logger("anomoe.lane")
 
@@ -72,11 +71,6 @@ class Lane(Generic[Item, Result]):
         """How many pictures wait, for their turn or for the device."""
         return self._turnstile.depth + self.batcher.depth
 
-    @property
-    def workers(self) -> Workers:
-        """The threads that compute."""
-        return self.batcher.workers
-
     @asynccontextmanager
     async def turn(self, caller: Caller) -> AsyncGenerator[float, None]:
         """The right to decode and compute one picture; gives the seconds waited for it.
@@ -87,7 +81,7 @@ class Lane(Generic[Item, Result]):
         self._unused.clear()
         try:
             async with self._turnstile.turn(caller) as waited_s:
-                self.workers.check()
+                self.batcher.check()
                 yield waited_s
         finally:
             self._users -= 1

@@ -129,7 +129,7 @@ def _load(folder: Path, settings: Settings, metrics: Metrics, serving: Sequence[
     bundle = Bundle.read(folder)
     plan: Plan | None = None
     for model in serving:
-        is_well = all(batcher.workers.failure is None for batcher, _ in model.stages)
+        is_well = all(batcher.failure is None for batcher, _ in model.stages)
         if model.bundle.digest == bundle.digest and is_well:
             return model
         if model.bundle.manifest.name == bundle.manifest.name:

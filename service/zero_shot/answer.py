@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from export.contract.bundle import Bundle
 from export.contract.manifest import InputSpec
 from service.answer import Trace, draw_map, model_ref
-from service.batcher import Batched
 from service.image import Opened
 from service.schemas import MapAnswer
+from service.workers import Batched
 from service.zero_shot.engine import Finding
 from service.zero_shot.schemas import ClassAnswer, ZeroShotAnswer, ZeroShotParameters
 from service.zero_shot.verdict import Verdict

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import pytest
 
 from service.backends.base import GraphError
-from service.batcher import Batched, Batcher
+from service.batcher import Batcher
 from service.errors import Kind, Problem
+from service.workers import Batched
 
 
 class Doubler:

@@ -16,7 +16,7 @@ from service.batcher import Batcher
 from service.caller import Caller
 from service.errors import Problem
 from service.turnstile import Turnstile
-from service.workers import Workers
+from service.workers import CallWorkers
 from tests.service.conftest import encoded
 from tests.service.fuzz import png_bomb
 from tests.service.running import ServiceProcess, service_process
@@ -30,7 +30,7 @@ class Held:
 
 
 async def of_workers() -> None:
-    workers = Workers("stage", 1)
+    workers = CallWorkers("stage", 1)
     workers.start()
     try:
         await workers.run(lambda: 1 // 0)

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from service.backends.base import GraphError
-from service.batcher import Batched, Batcher
+from service.batcher import Batcher
 from service.caller import Caller
 from service.errors import Kind, Problem
 from service.turnstile import Turnstile
+from service.workers import Batched
 from tests.service.conftest import ServiceFactory, encoded
 from tests.tiny_bundle import plain_picture, spotted_picture
 

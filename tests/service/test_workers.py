@@ -5,10 +5,10 @@ import threading
 
 import pytest
 
-from service.workers import StageError, Workers
+from service.workers import CallWorkers, StageError
 
 
-def started(workers: Workers) -> list[str]:
+def started(workers: CallWorkers) -> list[str]:
     """Start, and collect the reasons of failures."""
     reasons: list[str] = []
     workers.on_failure = reasons.append
@@ -22,7 +22,7 @@ def die() -> None:
 
 def test_results_and_errors_belong_to_their_callers() -> None:
     async def scenario() -> None:
-        workers = Workers("stage", 2)
+        workers = CallWorkers("stage", 2)
         reasons = started(workers)
         assert await asyncio.gather(*(workers.run(lambda n=n: n * n) for n in range(20))) == [
             n * n for n in range(20)
@@ -31,25 +31,25 @@ def test_results_and_errors_belong_to_their_callers() -> None:
             await workers.run(lambda: 1 // 0)
         assert await workers.run(threading.current_thread) is not threading.main_thread()
         assert reasons == []
-        workers.stop()
+        await workers.stop()
 
     asyncio.run(scenario())
 
 
 def test_as_many_calls_at_once_as_there_are_threads() -> None:
     async def scenario() -> None:
-        workers = Workers("stage", 3)
+        workers = CallWorkers("stage", 3)
         started(workers)
         barrier = threading.Barrier(3)
         await asyncio.gather(*(workers.run(lambda: barrier.wait(5)) for _ in range(3)))
-        workers.stop()
+        await workers.stop()
 
     asyncio.run(scenario())
 
 
 def test_a_cancelled_call_that_waits_is_not_made() -> None:
     async def scenario() -> None:
-        workers = Workers("stage", 1)
+        workers = CallWorkers("stage", 1)
         started(workers)
         gate, made = threading.Event(), threading.Event()
         first = asyncio.create_task(workers.run(lambda: gate.wait(5)))
@@ -60,14 +60,14 @@ def test_a_cancelled_call_that_waits_is_not_made() -> None:
         gate.set()
         assert await first
         assert await workers.run(made.is_set) is False
-        workers.stop()
+        await workers.stop()
 
     asyncio.run(scenario())
 
 
 def test_a_dead_thread_fails_every_caller_at_once_and_new_threads_work() -> None:
     async def scenario() -> None:
-        workers = Workers("stage", 1)
+        workers = CallWorkers("stage", 1)
         reasons = started(workers)
         calls = [asyncio.create_task(workers.run(call)) for call in (die, lambda: None)]
         results = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 5)
@@ -77,14 +77,14 @@ def test_a_dead_thread_fails_every_caller_at_once_and_new_threads_work() -> None
             await workers.run(lambda: 1)
         workers.start()
         assert await workers.run(lambda: 1) == 1
-        workers.stop()
+        await workers.stop()
 
     asyncio.run(scenario())
 
 
 def test_a_hung_call_fails_every_caller_and_its_thread_is_left_behind() -> None:
     async def scenario() -> None:
-        workers = Workers("stage", 1, limit_s=0.05)
+        workers = CallWorkers("stage", 1, limit_s=0.05)
         reasons = started(workers)
         gate = threading.Event()
         calls = [asyncio.create_task(workers.run(call)) for call in (gate.wait, lambda: None)]
@@ -95,19 +95,19 @@ def test_a_hung_call_fails_every_caller_and_its_thread_is_left_behind() -> None:
         gate.set()
         assert await workers.run(lambda: 7) == 7
         assert len(reasons) == 1
-        workers.stop()
+        await workers.stop()
 
     asyncio.run(scenario())
 
 
 def test_short_calls_one_after_the_other_do_not_count_as_one_that_hangs() -> None:
     async def scenario() -> None:
-        workers = Workers("stage", 1, limit_s=0.2)
+        workers = CallWorkers("stage", 1, limit_s=0.2)
         reasons = started(workers)
         nap = threading.Event()
         for _ in range(12):
             await workers.run(lambda: nap.wait(0.03))
         assert reasons == []
-        workers.stop()
+        await workers.stop()
 
     asyncio.run(scenario())

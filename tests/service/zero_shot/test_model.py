@@ -25,4 +25,4 @@ def test_all_names_of_a_request_may_be_computed_together(
 
     monkeypatch.setattr("service.zero_shot.model.perf_counter", lambda: now)
     names = name_batcher(SlowTower(), settings_for("-", max_class_names=16), Metrics())
-    assert names.workers.limit_s == pytest.approx(limit_s)
+    assert names.limit_s == pytest.approx(limit_s)
