@@ -12,6 +12,7 @@ from service.curve import Curve, fit_curve
 GAIN = 0.95  # a larger batch, or a second one at once, must take at most this much of the time per item
 PATIENCE = 1.02  # fewer threads may let a single item take so many times as long
 ROUNDS = 3
+LONG_ENOUGH_S = 0.05
 
 Key = TypeVar("Key")
 
@@ -129,12 +130,22 @@ def _first_without_a_better(paces: Mapping[Key, float]) -> Key:
 
 
 def time_batches(run: Callable[[int], object], size: int, parallel: int) -> float:
-    """Seconds until `parallel` batches of `size` items are computed at once; `run` computes one."""
+    """Seconds of a batch of `size` items where `parallel` are always being computed; `run` computes one.
+
+    Short ones follow each other for LONG_ENOUGH_S, as they do at work: how long threads take to begin and to
+    end would else count for more in smaller batches.
+    """
+
+    def work() -> float:
+        began, count = perf_counter(), 0
+        while not count or perf_counter() < began + LONG_ENOUGH_S:
+            run(size)
+            count += 1
+        return count / (perf_counter() - began)
+
     with ThreadPoolExecutor(parallel) as pool:
         all_there = Barrier(parallel)
         for there in [pool.submit(all_there.wait) for _ in range(parallel)]:
             there.result()  # starting threads is not to be measured
-        began = perf_counter()
-        for batch in [pool.submit(run, size) for _ in range(parallel)]:
-            batch.result()
-        return perf_counter() - began
+        rates = [pool.submit(work) for _ in range(parallel)]
+        return parallel / sum(rate.result() for rate in rates)
