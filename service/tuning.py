@@ -1,23 +1,41 @@
 """How large batches should be, and how many at once: measured, since often neither gains anything."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from threading import Barrier
-from time import perf_counter
-from typing import TypeVar
+from time import perf_counter, process_time
+from typing import NamedTuple, TypeVar
 
+from service.backends.onnx import usable_cores
 from service.curve import Curve, fit_curve
 
-GAIN = 0.95  # a larger batch, or a second one at once, must take at most this much of the time per item
+GAIN = 0.95  # a larger batch, or a second one at once, must cost at most this much of the other per item
 PATIENCE = 1.02  # fewer threads may let a single item take so many times as long
 ROUNDS = 3
 LONG_ENOUGH_S = 0.05
 
 Key = TypeVar("Key")
 
-Timer = Callable[[int, int], float]
-"""Gives the seconds that so many items take, in each of so many batches at once."""
+
+class Took(NamedTuple):
+    """Seconds by the clock, and of all cores together: processor time over their number."""
+
+    clock_s: float
+    cores_s: float
+
+    @property
+    def cost_s(self) -> float:
+        """What is compared: at work the cores also decode and encode, with what computing leaves of them."""
+        return (self.clock_s + self.cores_s) / 2
+
+
+NEVER = Took(math.inf, math.inf)
+
+Timer = Callable[[int, int], Took]
+"""Gives what so many items take, in each of so many batches at once."""
 
 Case = tuple[int, int]
 """How many items a batch has, and how many batches are computed at once."""
@@ -28,7 +46,7 @@ class Plan:
     """The largest useful batch, how many at once, on how many threads a batch that computes alone.
 
     threads_shared: of each of several at once, 0 where that is the same. curve: of one batch alone. alone_s:
-    seconds of a single item. pace_s: seconds per item at work.
+    seconds of a single item. pace_s: seconds per item at work. cost_s: the same as `Took` has it.
     """
 
     batch: int
@@ -36,6 +54,7 @@ class Plan:
     curve: Curve
     alone_s: float
     pace_s: float
+    cost_s: float
     threads: int = 1
     threads_shared: int = 0
 
@@ -46,16 +65,16 @@ class Plan:
 
     def is_better(self, other: "Plan") -> bool:
         """Whether it gains against the other, and lets a single item hardly wait longer."""
-        return self.alone_s <= PATIENCE * other.alone_s and self.pace_s < GAIN * other.pace_s
+        return self.alone_s <= PATIENCE * other.alone_s and self.cost_s < GAIN * other.cost_s
 
     def gains_at_once(self, other: "Plan") -> bool:
         """Whether several batches at once gain against the other."""
-        return self.parallel > 1 and self.pace_s < GAIN * other.pace_s
+        return self.parallel > 1 and self.cost_s < GAIN * other.cost_s
 
     def shared_by(self, other: "Plan") -> "Plan":
         """A single batch as here, several at once as in the other plan."""
-        batches = {"batch": other.batch, "parallel": other.parallel, "pace_s": other.pace_s}
-        return replace(self, **batches, threads_shared=other.threads)
+        at_once = {name: getattr(other, name) for name in ("batch", "parallel", "pace_s", "cost_s")}
+        return replace(self, **at_once, threads_shared=other.threads)
 
 
 def make_plan(timer: Timer, max_batch: int, max_parallel: int, budget_s: float) -> Plan:
@@ -65,58 +84,59 @@ def make_plan(timer: Timer, max_batch: int, max_parallel: int, budget_s: float) 
     """
     stop = perf_counter() + budget_s
     sizes = sorted({min(2**power, max_batch) for power in range(max_batch.bit_length() + 1)})
-    promising = _first_round(timer, sizes, stop)
-    measured = _rounds(timer, [(size, 1) for size in promising], stop)
-    seconds = {size: min(took, measured.get((size, 1), took)) for size, took in promising.items()}
-    batch = best_batch(seconds)
-    at_once = [(size, max_parallel) for size in sorted({1, batch})] if max_parallel > 1 else []
-    paces = {(batch, 1): seconds[batch] / batch}
-    for (size, parallel), took in _rounds(timer, at_once, stop).items():
-        paces[size, parallel] = took / (size * parallel)
-    case = _first_without_a_better(paces)
-    return Plan(*case, curve=fit_curve(seconds), alone_s=seconds[sizes[0]], pace_s=paces[case])
+    took = _rounds(timer, _first_round(timer, sizes, stop), stop)
+    batch = best_batch({size: one.cost_s for (size, _), one in took.items()})
+    cases = {(batch, 1): took[batch, 1]}
+    if max_parallel > 1:
+        at_once = dict.fromkeys(((size, max_parallel) for size in sorted({1, batch})), NEVER)
+        cases |= _rounds(timer, at_once, stop)
+    costs = {case: one.cost_s / math.prod(case) for case, one in cases.items()}
+    case = _first_without_a_better(costs)
+    return Plan(
+        *case,
+        curve=fit_curve({size: one.clock_s for (size, _), one in took.items()}),
+        alone_s=took[sizes[0], 1].clock_s,
+        pace_s=cases[case].clock_s / math.prod(case),
+        cost_s=costs[case],
+    )
 
 
-def _first_round(timer: Timer, sizes: Sequence[int], stop: float) -> dict[int, float]:
-    """Seconds of ever larger batches, until two of them gain nothing or one does not fit into memory.
+def _first_round(timer: Timer, sizes: Sequence[int], stop: float) -> dict[Case, Took]:
+    """What ever larger batches take, until two of them gain nothing or one does not fit into memory.
 
     Larger ones would only make the runtime keep more memory.
     """
-    seconds = {sizes[0]: timer(sizes[0], 1)}
+    took = {(sizes[0], 1): timer(sizes[0], 1)}
     misses = 0
     for size in sizes[1:]:
-        best = min(took / items for items, took in seconds.items())
+        best = min(one.cost_s / items for (items, _), one in took.items())
         if misses == 2 or perf_counter() > stop:
             break
         try:
-            seconds[size] = timer(size, 1)
+            took[size, 1] = timer(size, 1)
         except Exception:  # whatever the runtime raises, this size is not one to choose
             break
-        misses = 0 if seconds[size] / size < GAIN * best else misses + 1
-    return seconds
+        misses = 0 if took[size, 1].cost_s / size < GAIN * best else misses + 1
+    return took
 
 
-def _rounds(timer: Timer, cases: Sequence[Case], stop: float) -> dict[Case, float]:
-    """Seconds each case takes: the shortest of some rounds, in which the cases follow each other.
+def _rounds(timer: Timer, known: Mapping[Case, Took], stop: float) -> dict[Case, Took]:
+    """What each case takes: the least of what is known and some rounds, in which the cases follow each other.
 
     What else the machine does only ever makes a round longer. After `stop` nothing is measured any more, nor
-    after a case that cannot be computed.
+    after a case that cannot be computed; cases that never were are left out.
     """
-    shortest: dict[Case, float] = {}
-    for _ in range(ROUNDS):
-        for case in cases:
+    least = dict(known)
+    with suppress(Exception):  # two at once may not fit where one does
+        for case in list(known) * ROUNDS:
             if perf_counter() > stop:
-                return shortest
-            try:
-                seconds = timer(*case)
-            except Exception:  # two at once may not fit where one does
-                return shortest
-            shortest[case] = min(shortest.get(case, float("inf")), seconds)
-    return shortest
+                break
+            least[case] = min(least[case], timer(*case), key=lambda took: took.cost_s)
+    return {case: took for case, took in least.items() if took != NEVER}
 
 
 def best_batch(measured: dict[int, float]) -> int:
-    """The smallest batch that no larger one beats by more than GAIN, in seconds per item."""
+    """The smallest batch that no larger one beats by more than GAIN, in what an item costs."""
     return _first_without_a_better({size: measured[size] / size for size in sorted(measured)})
 
 
@@ -129,23 +149,26 @@ def _first_without_a_better(paces: Mapping[Key, float]) -> Key:
     return best
 
 
-def time_batches(run: Callable[[int], object], size: int, parallel: int) -> float:
-    """Seconds of a batch of `size` items where `parallel` are always being computed; `run` computes one.
+def time_batches(run: Callable[[int], object], size: int, parallel: int) -> Took:
+    """What a batch of `size` items takes where `parallel` are always being computed; `run` computes one.
 
     Short ones follow each other for LONG_ENOUGH_S, as they do at work: how long threads take to begin and to
     end would else count for more in smaller batches.
     """
 
-    def work() -> float:
+    def work() -> tuple[int, float]:
         began, count = perf_counter(), 0
         while not count or perf_counter() < began + LONG_ENOUGH_S:
             run(size)
             count += 1
-        return count / (perf_counter() - began)
+        return count, perf_counter() - began
 
     with ThreadPoolExecutor(parallel) as pool:
         all_there = Barrier(parallel)
         for there in [pool.submit(all_there.wait) for _ in range(parallel)]:
             there.result()  # starting threads is not to be measured
-        rates = [pool.submit(work) for _ in range(parallel)]
-        return parallel / sum(rate.result() for rate in rates)
+        began_s = process_time()
+        done = [batches.result() for batches in [pool.submit(work) for _ in range(parallel)]]
+        cpu_s = process_time() - began_s
+    clock_s = parallel / sum(count / seconds for count, seconds in done)
+    return Took(clock_s, parallel * cpu_s / sum(count for count, _ in done) / usable_cores())

@@ -17,7 +17,7 @@ from service.tuning import Plan
 from tests.service.conftest import settings_for
 from tests.tiny_bundle import plain_picture, spotted_picture
 
-PLAN = Plan(batch=3, parallel=2, curve=Curve(0.01, 0), alone_s=0.01, pace_s=0.01)
+PLAN = Plan(batch=3, parallel=2, curve=Curve(0.01, 0), alone_s=0.01, pace_s=0.01, cost_s=0.01)
 
 
 def test_batches_at_once_give_the_results_of_single_pictures(bundle_folder: Path) -> None:

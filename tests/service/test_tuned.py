@@ -12,7 +12,7 @@ from service import tuned as module
 from service.curve import Curve
 from service.engine import Engine
 from service.tuned import tune
-from service.tuning import Plan, Timer
+from service.tuning import Plan, Timer, Took
 from tests.service.conftest import settings_for
 
 COUNTS = [4, 2, 1]
@@ -55,7 +55,7 @@ class Machine:
 
     def timer_of(self, engine: FakeEngine, _: int) -> Timer:
         seconds = {1: self.alone[engine.threads], 2: self.both[engine.threads]}
-        return lambda size, parallel: size * seconds[parallel]
+        return lambda size, parallel: Took(size * seconds[parallel], size * seconds[parallel])
 
 
 def test_fewer_threads_are_taken_where_one_picture_is_as_fast_and_many_are_faster(
@@ -112,7 +112,7 @@ def test_nothing_is_searched_on_a_gpu_or_without_time_or_where_a_number_or_a_pla
     assert tune(machine.open, settings_for("-", tune_s=30, threads=2), None, "pair").plan.threads == 2
     hasty = tune(machine.open, settings_for("-", tune_s=0, threads=0, max_batch=5), None, "pair")
     assert (hasty.plan.threads, hasty.plan.batch, hasty.plan.parallel, hasty.engine.warmed) == (4, 5, 1, [5])
-    known = Plan(2, 1, Curve(1, 0), 1, 1, threads=1)
+    known = Plan(2, 1, Curve(1, 0), 1, 1, 1, threads=1)
     tuned = tune(machine.open, SETTINGS, known, "pair")
     assert tuned.plan is known
     assert (tuned.engine.threads, tuned.engine.warmed, tuned.shared) == (1, [2], None)

@@ -6,7 +6,12 @@ from collections.abc import Callable
 import pytest
 
 from service.curve import Curve
-from service.tuning import Plan, best_batch, make_plan, time_batches
+from service.tuning import LONG_ENOUGH_S, Plan, Took, best_batch, make_plan, time_batches
+
+
+def both(seconds: float) -> Took:
+    """By the clock as of the cores."""
+    return Took(seconds, seconds)
 
 
 class Device:
@@ -16,11 +21,11 @@ class Device:
         self.fixed, self.each, self.together, self.memory = fixed, each, together, memory
         self.asked: list[tuple[int, int]] = []
 
-    def __call__(self, size: int, parallel: int) -> float:
+    def __call__(self, size: int, parallel: int) -> Took:
         self.asked.append((size, parallel))
         if size * parallel > self.memory:
             raise RuntimeError("no memory for it")
-        return (self.fixed + self.each * size) * (self.together if parallel == 2 else 1)
+        return both((self.fixed + self.each * size) * (self.together if parallel == 2 else 1))
 
 
 def test_the_smallest_batch_that_no_larger_one_beats_clearly() -> None:
@@ -53,7 +58,7 @@ def test_two_at_once_only_where_they_gain() -> None:
 
 def test_a_plan_is_better_when_it_gains_and_no_picture_waits_longer_for_it() -> None:
     def plan(alone_s: float, pace_s: float) -> Plan:
-        return Plan(1, 1, Curve(alone_s, 0), alone_s, pace_s)
+        return Plan(1, 1, Curve(alone_s, 0), alone_s, pace_s, pace_s)
 
     assert plan(1.01, 0.9).is_better(plan(1, 1))
     assert not plan(1.03, 0.5).is_better(plan(1, 1))
@@ -63,8 +68,8 @@ def test_a_plan_is_better_when_it_gains_and_no_picture_waits_longer_for_it() -> 
 def test_what_gains_at_once_is_searched_again() -> None:
     """Alone the largest batch gains; of two at once, single items are as good."""
 
-    def timer(size: int, parallel: int) -> float:
-        return size * (1.0 if parallel == 2 else 0.6 + 0.4 / size)
+    def timer(size: int, parallel: int) -> Took:
+        return both(size * (1.0 if parallel == 2 else 0.6 + 0.4 / size))
 
     plan = make_plan(timer, 4, 2, 60)
     assert (plan.batch, plan.parallel, plan.pace_s) == (1, 2, 0.5)
@@ -82,11 +87,12 @@ def test_a_slow_model_is_measured_once_and_any_for_not_much_longer_than_it_may_t
 ) -> None:
     now = 0.0
 
-    def timed(device: Device) -> Callable[[int, int], float]:
-        def run(size: int, parallel: int) -> float:
+    def timed(device: Device) -> Callable[[int, int], Took]:
+        def run(size: int, parallel: int) -> Took:
             nonlocal now
-            now += (seconds := device(size, parallel))
-            return seconds
+            took = device(size, parallel)
+            now += took.clock_s
+            return took
 
         return run
 
@@ -109,13 +115,26 @@ def test_a_batch_that_does_not_fit_is_left_out() -> None:
         make_plan(Device(3, 1, memory=0), 8, 1, 60)
 
 
-def test_batches_at_once_are_computed_at_once() -> None:
+def test_of_what_takes_as_long_the_one_that_leaves_more_of_the_cores_is_taken() -> None:
+    def timer(size: int, parallel: int) -> Took:
+        return Took(size, size * (0.5 if size == 1 else 0.3))
+
+    assert make_plan(timer, 2, 1, 60).batch == 2
+
+
+def test_batches_at_once_are_computed_at_once_and_again_until_it_is_long_enough() -> None:
     barrier = threading.Barrier(2)
     sizes: list[int] = []
+    known: set[int] = set()
 
     def run(size: int) -> None:
-        barrier.wait(10)
+        if threading.get_ident() not in known:
+            known.add(threading.get_ident())
+            barrier.wait(10)
         sizes.append(size)
 
-    assert time_batches(run, 3, 2) > 0
-    assert sizes == [3, 3]
+    took = time_batches(run, 3, 2)
+    assert 0 < took.clock_s < LONG_ENOUGH_S
+    assert 0 < took.cores_s < 2 * took.clock_s
+    assert len(sizes) > 2
+    assert set(sizes) == {3}
