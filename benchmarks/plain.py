@@ -1,7 +1,7 @@
 """What the service is compared with: plain FastAPI on the same engine, and the same work without HTTP.
 
 python -m benchmarks.plain serve PORT      one request, one thread, no batching, no limits
-python -m benchmarks.plain pipeline SECONDS    prints the best pictures per second of 1 to 4 threads
+python -m benchmarks.plain pipeline SECONDS    prints pictures per second, of 1 to 4 threads
 """
 
 import argparse
@@ -62,12 +62,18 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, default=Path("bundles/demo"))
     parser.add_argument("--picture", type=Path, default=Path("docs/board.png"))
     options = parser.parse_args()
-    answer = Steps(options.bundle).answer
     if options.what == "serve":
-        uvicorn.run(plain_app(answer), port=int(options.number), log_level="error")
+        uvicorn.run(plain_app(Steps(options.bundle).answer), port=int(options.number), log_level="error")
         return
     data = options.picture.read_bytes()
-    rates = {n: pictures_per_second(answer, data, n, options.number / 4) for n in (1, 2, 3, 4)}
+    engines = {"all cores": Steps(options.bundle), "one core": Steps(options.bundle, threads=1)}
+    rates = {
+        f"{pictures} at once, each on {cores}": pictures_per_second(
+            steps.answer, data, pictures, options.number / 8
+        )
+        for pictures in (1, 2, 3, 4)
+        for cores, steps in engines.items()
+    }
     json.dump(rates, sys.stdout)
 
 
