@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from service.backends.onnx import usable_cores
 from service.settings import Settings
-from service.tuning import Plan, Timer, make_plan, time_batches
+from service.tuning import Plan, Timer, make_plan, rematch, time_batches
 
 PARALLEL = 2  # one run's serial parts are then filled by another's; more only wait for the same cores
 
@@ -46,10 +46,10 @@ def tune(
 ) -> Tuned[AnyEngine]:
     """Open an engine on as many threads as are set or there are cores, and measure it; then on half of them.
 
-    Half as many are taken where they gain and a single picture is as fast, and are halved again. Where they
-    gain only for batches at once, both engines are kept, if `search` allows a pair. Nothing is searched where
-    a plan is known, a number is set, the settings leave no time, opening takes longer than they leave, or a
-    GPU computes.
+    Half as many are taken where they gain and a single picture is as fast, and are halved again; both are
+    timed in turn to tell. Where they gain only for batches at once, both engines are kept, if `search` allows
+    a pair. Nothing is searched where a plan is known, a number is set, the settings leave no time, opening
+    takes longer than they leave, or a GPU computes.
     """
     if known is not None:
         plan = known if search == "pair" else replace(known, threads_shared=0)
@@ -60,18 +60,21 @@ def tune(
     engine = open_engine(threads)
     engine.warm_up(1 if settings.tune_s else settings.max_batch)
     opening_s = perf_counter() - began
-    best = Tuned(engine, _plan(engine, threads, settings))
+    timer = timer_of(engine, settings.max_batch)
+    best = Tuned(engine, _plan(timer, threads, settings))
     stop = perf_counter() + settings.tune_s
     is_fixed = search == "none" or settings.threads or engine.device != "cpu"
     while not is_fixed and (threads := threads // 2) and perf_counter() + opening_s < stop:
         other = open_engine(threads)
         other.warm_up()
-        plan = _plan(other, threads, settings)
-        if not plan.is_better(best.plan):
-            if search == "pair" and plan.gains_at_once(best.plan):
-                best = Tuned(best.engine, best.plan.shared_by(plan), other)
+        other_timer = timer_of(other, settings.max_batch)
+        rivals = (best.plan, timer), (_plan(other_timer, threads, settings), other_timer)
+        present, plan = rematch(rivals, stop + settings.tune_s)
+        if not plan.is_better(present):
+            if search == "pair" and plan.gains_at_once(present):
+                best = Tuned(best.engine, present.shared_by(plan), other)
             break
-        best = Tuned(other, plan)
+        best, timer = Tuned(other, plan), other_timer
     return _warm(best) if settings.tune_s and best.plan.batch > 1 else best
 
 
@@ -93,9 +96,8 @@ def timer_of(engine: Tunable, most: int) -> Timer:
     return partial(time_batches, run)
 
 
-def _plan(engine: Tunable, threads: int, settings: Settings) -> Plan:
+def _plan(timer: Timer, threads: int, settings: Settings) -> Plan:
     """Measure batches; without time for it, one picture, and batch as is set."""
-    timer = timer_of(engine, settings.max_batch)
     if settings.tune_s:
         parallel = max(PARALLEL, usable_cores() // threads)
         return replace(make_plan(timer, settings.max_batch, parallel, settings.tune_s), threads=threads)

@@ -1,7 +1,7 @@
 """How large batches should be, and how many at once: measured, since often neither gains anything."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,7 +17,8 @@ PATIENCE = 1.02  # fewer threads may let a single item take so many times as lon
 ROUNDS = 3
 LONG_ENOUGH_S = 0.05
 
-Key = TypeVar("Key")
+Key = TypeVar("Key", bound=tuple[int, ...])
+Named = TypeVar("Named", bound=Hashable)
 
 
 class Took(NamedTuple):
@@ -40,6 +41,8 @@ Timer = Callable[[int, int], Took]
 Case = tuple[int, int]
 """How many items a batch has, and how many batches are computed at once."""
 
+ALONE: Case = (1, 1)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -59,6 +62,11 @@ class Plan:
     threads_shared: int = 0
 
     @property
+    def at_work(self) -> Case:
+        """The batches when there is much to do."""
+        return self.batch, self.parallel
+
+    @property
     def batch_s(self) -> float:
         """Seconds of a full batch."""
         return self.curve.seconds(self.batch)
@@ -70,6 +78,16 @@ class Plan:
     def gains_at_once(self, other: "Plan") -> bool:
         """Whether several batches at once gain against the other."""
         return self.parallel > 1 and self.cost_s < GAIN * other.cost_s
+
+    def timed(self, alone: Took, at_work: Took) -> "Plan":
+        """The same with what a single item takes, and what the batches at work take, as measured anew."""
+        items = math.prod(self.at_work)
+        times = {
+            "alone_s": alone.clock_s,
+            "pace_s": at_work.clock_s / items,
+            "cost_s": at_work.cost_s / items,
+        }
+        return replace(self, **times)
 
     def shared_by(self, other: "Plan") -> "Plan":
         """A single batch as here, several at once as in the other plan."""
@@ -89,16 +107,34 @@ def make_plan(timer: Timer, max_batch: int, max_parallel: int, budget_s: float) 
     cases = {(batch, 1): took[batch, 1]}
     if max_parallel > 1:
         at_once = dict.fromkeys(((size, max_parallel) for size in sorted({1, batch})), NEVER)
-        cases |= _rounds(timer, at_once, stop)
+        cases = _rounds(timer, cases | at_once, stop)
     costs = {case: one.cost_s / math.prod(case) for case, one in cases.items()}
     case = _first_without_a_better(costs)
     return Plan(
         *case,
         curve=fit_curve({size: one.clock_s for (size, _), one in took.items()}),
-        alone_s=took[sizes[0], 1].clock_s,
+        alone_s=took[ALONE].clock_s,
         pace_s=cases[case].clock_s / math.prod(case),
         cost_s=costs[case],
     )
+
+
+def rematch(rivals: Sequence[tuple[Plan, Timer]], stop: float) -> list[Plan]:
+    """The plans timed again in turn, so that what else the machine does meets all; as they are without time."""
+
+    def timer(number: int, size: int, parallel: int) -> Took:
+        return rivals[number][1](size, parallel)
+
+    plans = [plan for plan, _ in rivals]
+    alone = [(number, *ALONE) for number, _ in enumerate(plans)]
+    at_work = [(number, *plan.at_work) for number, plan in enumerate(plans)]
+    took = _rounds(timer, dict.fromkeys(alone + at_work, NEVER), stop)
+    if not took.keys() >= {*alone, *at_work}:
+        return plans
+    return [
+        plan.timed(took[first], took[second])
+        for plan, first, second in zip(plans, alone, at_work, strict=True)
+    ]
 
 
 def _first_round(timer: Timer, sizes: Sequence[int], stop: float) -> dict[Case, Took]:
@@ -106,7 +142,7 @@ def _first_round(timer: Timer, sizes: Sequence[int], stop: float) -> dict[Case, 
 
     Larger ones would only make the runtime keep more memory.
     """
-    took = {(sizes[0], 1): timer(sizes[0], 1)}
+    took = {ALONE: timer(*ALONE)}
     misses = 0
     for size in sizes[1:]:
         best = min(one.cost_s / items for (items, _), one in took.items())
@@ -120,7 +156,7 @@ def _first_round(timer: Timer, sizes: Sequence[int], stop: float) -> dict[Case, 
     return took
 
 
-def _rounds(timer: Timer, known: Mapping[Case, Took], stop: float) -> dict[Case, Took]:
+def _rounds(timer: Callable[..., Took], known: Mapping[Key, Took], stop: float) -> dict[Key, Took]:
     """What each case takes: the least of what is known and some rounds, in which the cases follow each other.
 
     What else the machine does only ever makes a round longer. After `stop` nothing is measured any more, nor
@@ -140,12 +176,12 @@ def best_batch(measured: dict[int, float]) -> int:
     return _first_without_a_better({size: measured[size] / size for size in sorted(measured)})
 
 
-def _first_without_a_better(paces: Mapping[Key, float]) -> Key:
+def _first_without_a_better(costs: Mapping[Named, float]) -> Named:
     """The first that no later one beats by more than GAIN."""
-    best = next(iter(paces))
-    for key, pace_s in paces.items():
-        if pace_s < GAIN * paces[best]:
-            best = key
+    best = next(iter(costs))
+    for name, cost_s in costs.items():
+        if cost_s < GAIN * costs[best]:
+            best = name
     return best
 
 
