@@ -82,12 +82,8 @@ class Plan:
     def timed(self, alone: Took, at_work: Took) -> "Plan":
         """The same with what a single item takes, and what the batches at work take, as measured anew."""
         items = math.prod(self.at_work)
-        times = {
-            "alone_s": alone.clock_s,
-            "pace_s": at_work.clock_s / items,
-            "cost_s": at_work.cost_s / items,
-        }
-        return replace(self, **times)
+        pace_s, cost_s = at_work.clock_s / items, at_work.cost_s / items
+        return replace(self, alone_s=alone.clock_s, pace_s=pace_s, cost_s=cost_s)
 
     def shared_by(self, other: "Plan") -> "Plan":
         """A single batch as here, several at once as in the other plan."""
@@ -120,7 +116,7 @@ def make_plan(timer: Timer, max_batch: int, max_parallel: int, budget_s: float) 
 
 
 def rematch(rivals: Sequence[tuple[Plan, Timer]], stop: float) -> list[Plan]:
-    """The plans timed again in turn, so that what else the machine does meets all; as they are without time."""
+    """The plans timed anew, in turn, so that what else the machine does meets all; the same without time."""
 
     def timer(number: int, size: int, parallel: int) -> Took:
         return rivals[number][1](size, parallel)

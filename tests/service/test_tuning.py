@@ -2,11 +2,12 @@
 
 import threading
 from collections.abc import Callable
+from time import perf_counter
 
 import pytest
 
 from service.curve import Curve
-from service.tuning import LONG_ENOUGH_S, Plan, Took, best_batch, make_plan, time_batches
+from service.tuning import LONG_ENOUGH_S, Plan, Took, best_batch, make_plan, rematch, time_batches
 
 
 def both(seconds: float) -> Took:
@@ -54,6 +55,27 @@ def test_two_at_once_only_where_they_gain() -> None:
     assert make_plan(Device(0, 1, together=1.97), 2, 2, 60).parallel == 1
     plan = make_plan(Device(0, 1, together=1.6), 2, 2, 60)
     assert (plan.parallel, plan.pace_s) == (2, pytest.approx(0.8))
+
+
+def test_rivals_are_timed_in_turn() -> None:
+    """The machine gets ever slower: whatever is measured later looks worse by itself."""
+    asked: list[tuple[str, int, int]] = []
+
+    def rival(name: str, seconds: float) -> Callable[[int, int], Took]:
+        def timer(size: int, parallel: int) -> Took:
+            asked.append((name, size, parallel))
+            return both(size * seconds * (1 + len(asked) / 100))
+
+        return timer
+
+    slow, fast = rival("slow", 1.2), rival("fast", 1.0)
+    plans = [make_plan(timer, 1, 2, 60) for timer in (slow, fast)]
+    asked.clear()
+    slower, faster = rematch(list(zip(plans, (slow, fast), strict=True)), perf_counter() + 60)
+    assert asked[:4] == [("slow", 1, 1), ("fast", 1, 1), ("slow", 1, 2), ("fast", 1, 2)]
+    assert faster.is_better(slower)
+    assert (faster.alone_s, faster.pace_s) == pytest.approx((1.02, 1.04 / 2))
+    assert rematch(list(zip(plans, (slow, fast), strict=True)), 0) == plans
 
 
 def test_a_plan_is_better_when_it_gains_and_no_picture_waits_longer_for_it() -> None:
