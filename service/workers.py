@@ -138,8 +138,9 @@ class Workers(Generic[Item, Result]):
 
     def _begin(self, job: _Job[Item, Result]) -> bool:
         """Note that a job is taken; false when nobody wants its result any more."""
-        if job.answer.done():  # its caller was cancelled
-            self._on_abandoned()
+        if job.answer.done():
+            if job.answer.cancelled():  # as its caller was; else the stage has failed
+                self._on_abandoned()
             self._tell(self._drop, job)
             return False
         if job.caller.remaining_s <= 0:
