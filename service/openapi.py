@@ -68,17 +68,21 @@ def _query(parameters: type[BaseModel]) -> list[Schema]:
 
 
 def _texts(parameters: type[BaseModel]) -> Schema:
-    """The parameters in a query or form, where nothing is written as null."""
-    return {name: _not_null(schema) for name, schema in _properties(parameters).items()}
+    """The parameters in a query or form."""
+    return {name: _as_text(schema) for name, schema in _properties(parameters).items()}
 
 
-def _not_null(schema: Schema) -> Schema:
-    kinds = schema.get("anyOf", [])
-    if {"type": "null"} not in kinds:
-        return schema
-    (kind,) = (kind for kind in kinds if kind != {"type": "null"})
+def _as_text(schema: Schema) -> Schema:
+    """Nothing is written as null; where several strings are taken, whatever is written is one of them."""
+    kinds = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
     rest = {name: value for name, value in schema.items() if name not in ("anyOf", "default")}
-    return {**rest, **kind}
+    match kinds:
+        case []:
+            return schema
+        case [kind]:
+            return {**rest, **kind}
+        case _:
+            return rest
 
 
 def _properties(parameters: type[BaseModel]) -> Schema:
