@@ -26,6 +26,8 @@ from service.schemas import (
 )
 from service.workers import Batched
 
+Drawn = tuple[MapAnswer | None, list[RegionAnswer]]
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -38,7 +40,7 @@ class Trace:
 
 def draw(
     opened: Opened, outcome: Outcome, decision: Decision, parameters: DetectParameters, spec: InputSpec
-) -> tuple[MapAnswer | None, list[RegionAnswer]]:
+) -> Drawn:
     """The anomaly map and the regions, as far as they are asked for."""
     threshold = decision.pixel_threshold
     regions: list[RegionAnswer] = []
@@ -65,7 +67,7 @@ def timings(
 ) -> dict[str, float]:
     """Milliseconds of each stage and of the request so far.
 
-    clock: decode's begin and end, encode's begin. queue_s: all waiting, before decoding too.
+    clock: decode's begin and end, encode's begin (`perf_counter`). queue_s: all waiting, before decoding too.
     """
     now = perf_counter()
     stages = {
@@ -88,7 +90,7 @@ def answer_of(
     trace: Trace,
     decision: Decision,
     batched: Batched[Outcome],
-    drawn: tuple[MapAnswer | None, list[RegionAnswer]],
+    drawn: Drawn,
     timings_ms: dict[str, float],
 ) -> DetectAnswer:
     """Everything about one picture in the form of the API."""

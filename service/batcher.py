@@ -4,10 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from service.caller import ANYONE, Caller
-from service.errors import Kind, Problem
 from service.sparing import Sparing
-from service.workers import Batched, Workers
+from service.workers import Workers
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -36,18 +34,3 @@ class Batcher(Workers[Item, Result]):
         super().__init__(
             name, parallel, spared, most=lambda: spared.limit, limit_s=limit_s, on_abandoned=on_abandoned
         )
-        self._is_closing = False
-
-    async def stop(self) -> None:
-        """Refuse new items, finish those that wait, end the threads."""
-        self._is_closing = True
-        await super().stop()
-
-    async def submit(self, item: Item, caller: Caller = ANYONE) -> Batched[Result]:
-        """Compute one item.
-
-        Raises: Problem (503 after `stop`); as `Workers.submit`.
-        """
-        if self._is_closing:
-            raise Problem(Kind.UNAVAILABLE, "the service is stopping")
-        return await super().submit(item, caller)

@@ -9,11 +9,11 @@ from time import perf_counter
 import structlog
 
 from export.contract.bundle import Bundle, BundleError
-from service.answer import Trace, answer_of, draw, timings
+from service.answer import Drawn, Trace, answer_of, draw, timings
 from service.backends.base import GraphError
 from service.caller import Caller
-from service.decide import decide
-from service.engine import Picture
+from service.decide import Decision, decide
+from service.engine import Outcome, Picture
 from service.errors import Kind, Problem, ProblemAnswer, problem_answer
 from service.health import Health
 from service.image import Opened, open_picture
@@ -22,6 +22,7 @@ from service.metrics import Metrics
 from service.models import AnyModel, Models, load_models
 from service.pace import Pace
 from service.permits import Permits
+from service.relay import Step, calling, relay
 from service.schemas import DetectAnswer, DetectParameters, MapParameters
 from service.settings import Settings
 from service.workers import CallWorkers, StageError
@@ -67,22 +68,28 @@ class Detector:
         """
         model = self.models.choose(parameters.category)
         manifest = model.bundle.manifest
+
+        def picture_of(opened: Opened) -> Picture:
+            return Picture(opened.pixels, parameters.category)
+
+        def judge(opened: Opened, outcome: Outcome) -> tuple[Decision, Drawn]:
+            decision = decide(outcome, parameters.alpha or manifest.calibration.alpha)
+            return decision, draw(opened, outcome, decision, parameters, manifest.input)
+
         with model_problems():
             async with model.lane.turn(trace.caller) as waited_s:
-                clock = [perf_counter()]
-                opened = await self.open(model.bundle, data, parameters, trace.caller)
-                clock.append(perf_counter())
-                picture = Picture(opened.pixels, parameters.category)
-                batched = await model.batcher.submit(picture, trace.caller)
-                decision = decide(batched.result, parameters.alpha or manifest.calibration.alpha)
-                clock.append(perf_counter())
-                drawn = await self.host.run(
-                    partial(draw, opened, batched.result, decision, parameters, manifest.input)
+                open_it = partial(self.open, model.bundle, data, parameters, trace.caller)
+                begun = perf_counter()
+                opened, computed, judged = await relay(
+                    Step(self.host, calling(open_it)),
+                    Step(model.batcher, picture_of, trace.caller),
+                    Step(self.host, calling(judge)),
                 )
-        queue_s = waited_s + batched.queue_s
-        timings_ms = timings(clock, queue_s, batched.result.timings_ms, trace.started)
-        self.metrics.count_picture(decision, batched.result, timings_ms)
-        return answer_of(model, trace, decision, batched, drawn, timings_ms)
+        decision, drawn = judged.result
+        clock = (begun, opened.ended, computed.ended)
+        timings_ms = timings(clock, waited_s + computed.queue_s, computed.result.timings_ms, trace.started)
+        self.metrics.count_picture(decision, computed.result, timings_ms)
+        return answer_of(model, trace, decision, computed, drawn, timings_ms)
 
     async def detect_all(
         self, pictures: Sequence[bytes], parameters: DetectParameters, trace: Trace
@@ -104,19 +111,14 @@ class Detector:
 
         return await asyncio.gather(*map(one, pictures))
 
-    async def open(self, bundle: Bundle, data: bytes, parameters: MapParameters, caller: Caller) -> Opened:
-        """Decode a picture for a bundle, off the event loop; an overlay needs the whole of it later.
+    def open(self, bundle: Bundle, data: bytes, parameters: MapParameters, caller: Caller) -> Opened:
+        """Decode a picture for a bundle, in a thread of `host`; an overlay needs the whole of it later.
 
         Raises: Problem as `open_picture`, and 504.
         """
-        spec, max_pixels = bundle.manifest.input, self.settings.max_pixels
+        caller.check("the picture was decoded")
         keep_image = parameters.map == "overlay"
-
-        def work() -> Opened:
-            caller.check("the picture was decoded")
-            return open_picture(data, spec, max_pixels, keep_image)
-
-        return await self.host.run(work)
+        return open_picture(data, bundle.manifest.input, self.settings.max_pixels, keep_image)
 
     async def reload(self) -> None:
         """Load the bundles anew, and once they are warm let them answer instead of the present ones.

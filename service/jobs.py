@@ -26,11 +26,13 @@ class Jobs(Generic[Job]):
         """How many jobs wait."""
         return len(self._jobs)
 
-    def put(self, job: Job) -> None:
-        """Leave a job for whoever asks first, and wake the thread that has slept shortest."""
+    def put(self, job: Job) -> bool:
+        """Leave a job, and wake the thread that has slept shortest; false when it is closed."""
         with self._lock:
-            self._jobs.append(job)
-            self._ring()
+            if not self._is_closed:
+                self._jobs.append(job)
+                self._ring()
+            return not self._is_closed
 
     def close(self) -> None:
         """Let the threads go once no job waits."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Thread
@@ -22,20 +22,41 @@ class StageError(RuntimeError):
 
 @dataclass(frozen=True)
 class Batched(Generic[Result]):
-    """One item's result, how long it queued (seconds) and how many items were computed with it."""
+    """One item's result, and how many items were computed with it.
+
+    queue_s: how long it waited, in seconds. ended: when it was computed, by `perf_counter`.
+    """
 
     result: Result
     queue_s: float
     batch_size: int
+    ended: float
+
+
+def _as_it_is(batched: Batched[Any]) -> object:
+    return batched
 
 
 @dataclass(eq=False)
 class _Job(Generic[Item, Result]):
     item: Item
     caller: Caller
-    answer: "asyncio.Future[Batched[Result]]"
+    answer: "asyncio.Future[Any]"
+    hand_on: Callable[[Batched[Result]], object]
     queued_at: float
     started: float | None = None
+
+    def told(self, result: Result | Exception, batch_size: int) -> object:
+        """What its caller is told of a result: an exception, what came of it, or None: not yet."""
+        if isinstance(result, Exception):
+            return result
+        ended = perf_counter()
+        try:
+            return self.hand_on(Batched(result, (self.started or ended) - self.queued_at, batch_size, ended))
+        except Exception as error:  # belongs to the caller
+            return error
+        finally:
+            del self, result  # an error's traceback holds this frame: without them, nobody the error
 
 
 class Workers(Generic[Item, Result]):
@@ -67,9 +88,10 @@ class Workers(Generic[Item, Result]):
         self._most = most
         self._on_abandoned = on_abandoned
         self._jobs: Jobs[_Job[Item, Result]] = Jobs()
-        self._open: set[_Job[Item, Result]] = set()
-        self._all_settled = asyncio.Event()
-        self._all_settled.set()
+        self._open: set[_Job[Item, Result]] = set()  # threads, too, add to it and take from it
+        self._running = 0
+        self._all_ended = asyncio.Event()
+        self._all_ended.set()
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -82,13 +104,15 @@ class Workers(Generic[Item, Result]):
         self._loop = asyncio.get_running_loop()
         self._jobs = Jobs()
         self.failure = None
+        self._running = self._count
+        self._all_ended.clear()
         for number in range(self._count):
             Thread(target=self._work, args=(self._jobs,), name=f"{self.name}-{number}", daemon=True).start()
 
     async def stop(self) -> None:
-        """Wait until every item is settled, and let the threads end."""
-        await self._all_settled.wait()
+        """Refuse new items, finish those that wait, and let the threads end."""
         self._jobs.close()
+        await self._all_ended.wait()
 
     def check(self) -> None:
         """Raises: StageError when the stage has failed."""
@@ -104,21 +128,38 @@ class Workers(Generic[Item, Result]):
 
         Raises: StageError when the stage fails; Problem (504) past the deadline; what `compute` gave for it.
         """
-        self.check()
-        job = _Job[Item, Result](item, caller, self._loop.create_future(), perf_counter())
-        self._open.add(job)
-        self._all_settled.clear()
-        self._jobs.put(job)
-        self._watch(self.limit_s)
+        answer: asyncio.Future[Batched[Result]] = self._loop.create_future()
         try:
-            return await job.answer
+            self.put(item, caller, answer)
+            return await answer
         finally:
-            del job  # an error's traceback holds this frame: without it, nobody the error
+            del answer  # as in `_Job.told`
+
+    def put(
+        self,
+        item: Item,
+        caller: Caller,
+        answer: "asyncio.Future[Any]",
+        hand_on: Callable[[Batched[Result]], object] = _as_it_is,
+    ) -> None:
+        """Leave an item for the threads; any thread may. What comes of it goes into `answer`.
+
+        hand_on: makes what goes into `answer` of the result, in the thread that computed it; None if another
+        stage has taken the result. Raises: StageError when the stage has failed or stops.
+        """
+        job = _Job(item, caller, answer, hand_on, perf_counter())
+        self._open.add(job)
+        if not self._jobs.put(job):
+            self._open.discard(job)
+            raise StageError(self.failure or f"{self.name}: the service is stopping")
+        if self._timer is None and self.limit_s < math.inf:
+            self._tell(self._watch, self.limit_s)
 
     def _work(self, jobs: Jobs[_Job[Item, Result]]) -> None:
         try:
             while self._work_once(jobs):
                 pass
+            self._tell(self._leave, jobs)
         except BaseException as error:  # it ends the thread all the same
             self._tell(self._fail, f"{self.name}: a thread died of {type(error).__name__}", jobs)
 
@@ -132,19 +173,26 @@ class Workers(Generic[Item, Result]):
             results = self._compute([job.item for job in batch])
         except Exception as error:  # belongs to the callers
             results = [error] * len(batch)
-        self._tell(self._settle, batch, results)
-        del batch, results  # as in `submit`
+        self._give(batch, results)
+        del batch, results  # as in `_Job.told`
         return True
+
+    def _give(self, batch: Sequence[_Job[Item, Result]], results: Sequence[Result | Exception]) -> None:
+        """Hand the results on; what no other stage has taken is told to the event loop."""
+        told = {job.answer: job.told(result, len(batch)) for job, result in zip(batch, results, strict=True)}
+        self._open.difference_update(batch)
+        if any(one is not None for one in told.values()):
+            self._tell(_settle, told)
 
     def _begin(self, job: _Job[Item, Result]) -> bool:
         """Note that a job is taken; false when nobody wants its result any more."""
         if job.answer.done():
             if job.answer.cancelled():  # as its caller was; else the stage has failed
                 self._on_abandoned()
-            self._tell(self._drop, job)
+            self._open.discard(job)
             return False
         if job.caller.remaining_s <= 0:
-            self._tell(self._settle, [job], [deadline_problem("the picture was computed")])
+            self._give([job], [deadline_problem("the picture was computed")])
             return False
         job.started = perf_counter()
         return True
@@ -153,21 +201,11 @@ class Workers(Generic[Item, Result]):
         with suppress(RuntimeError):  # the loop is closed: nobody listens any more
             self._loop.call_soon_threadsafe(callback, *arguments)
 
-    def _settle(self, batch: Sequence[_Job[Item, Result]], results: Sequence[Result | Exception]) -> None:
-        for job, result in zip(batch, results, strict=True):
-            self._drop(job)
-            if job.answer.done():
-                continue
-            if isinstance(result, Exception):
-                job.answer.set_exception(result)
-            else:
-                queue_s = (job.started or job.queued_at) - job.queued_at
-                job.answer.set_result(Batched(result, queue_s, len(batch)))
-
-    def _drop(self, job: _Job[Item, Result]) -> None:
-        self._open.discard(job)
-        if not self._open:
-            self._all_settled.set()
+    def _leave(self, jobs: Jobs[_Job[Item, Result]]) -> None:
+        if jobs is self._jobs:
+            self._running -= 1
+            if not self._running:
+                self._all_ended.set()
 
     def _watch(self, after_s: float) -> None:
         if self._timer is None and self._open and after_s < math.inf:
@@ -175,7 +213,7 @@ class Workers(Generic[Item, Result]):
 
     def _check_age(self) -> None:
         self._timer = None
-        started = [job.started for job in self._open if job.started is not None]
+        started = [job.started for job in list(self._open) if job.started is not None]
         age_s = perf_counter() - min(started) if started else 0.0
         if age_s >= self.limit_s:
             self._fail(f"{self.name}: a call has been running for {age_s:.1f} s", self._jobs)
@@ -186,9 +224,10 @@ class Workers(Generic[Item, Result]):
         if jobs is not self._jobs or self.failure is not None:
             return  # of threads that were given up before
         self.failure = reason
-        failed = list(self._open)
-        self._settle(failed, [StageError(reason) for _ in failed])
         jobs.close()
+        _settle({job.answer: StageError(reason) for job in list(self._open)})
+        self._open.clear()
+        self._all_ended.set()
         self.on_failure(reason)
 
 
@@ -201,3 +240,13 @@ class CallWorkers(Workers[Callable[[], Any], Any]):
     async def run(self, call: Callable[[], Result]) -> Result:
         """Call in one of the threads. Raises: as `submit`, and whatever the call raises."""
         return (await self.submit(call)).result
+
+
+def _settle(told: Mapping["asyncio.Future[Any]", object]) -> None:
+    for answer, what in told.items():
+        if what is None or answer.done():
+            continue
+        if isinstance(what, Exception):
+            answer.set_exception(what)
+        else:
+            answer.set_result(what)

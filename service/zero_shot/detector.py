@@ -1,19 +1,22 @@
 """One picture's way: turn -> decode -> texts -> batcher -> judge -> encode -> answer."""
 
+from collections.abc import Sequence
 from functools import partial
 from time import perf_counter
 
 from service.answer import Trace, timings
 from service.detect import Detector, model_problems
 from service.errors import Kind, Problem
-from service.zero_shot.answer import answer_of, draw_maps
+from service.image import Opened
+from service.relay import Step, calling, relay
+from service.zero_shot.answer import Maps, answer_of, draw_maps
 from service.zero_shot.class_names import clean_names
-from service.zero_shot.engine import Question
+from service.zero_shot.engine import Finding, Question
 from service.zero_shot.model import ZeroShotModel
 from service.zero_shot.schemas import ZeroShotAnswer, ZeroShotParameters
 from service.zero_shot.text_cache import TextCache
 from service.zero_shot.text_tower import ClassText, NameTooLongError
-from service.zero_shot.verdict import judge
+from service.zero_shot.verdict import Verdict, judge
 
 
 class ZeroShotDetector:
@@ -31,21 +34,28 @@ class ZeroShotDetector:
         """
         model = self._detector.models.zero_shot()
         names = self._names(parameters)
+
+        def judge_all(opened: Opened, finding: Finding) -> tuple[Sequence[Verdict], Maps]:
+            verdicts = judge(model.bundle, names, finding, parameters)
+            return verdicts, draw_maps(opened, finding, verdicts, parameters, model.bundle.manifest.input)
+
         with model_problems():
             async with model.lane.turn(trace.caller) as waited_s:
                 clock = [perf_counter()]
-                opened = await self._detector.open(model.bundle, data, parameters, trace.caller)
+                host = self._detector.host
+                open_it = partial(self._detector.open, model.bundle, data, parameters, trace.caller)
+                opened = await host.run(open_it)
                 self._check_maps(opened.size, len(names), parameters)
                 clock.append(perf_counter())
                 texts = await self._texts(model, names)
                 text_ms = (perf_counter() - clock[1]) * 1000
                 question = Question(opened.pixels, texts, parameters.is_medical, parameters.maps == "all")
-                batched = await model.batcher.submit(question, trace.caller)
-                verdicts = judge(model.bundle, names, batched.result, parameters)
-                clock.append(perf_counter())
-                spec = model.bundle.manifest.input
-                draw = partial(draw_maps, opened, batched.result, verdicts, parameters, spec)
-                maps = await self._detector.host.run(draw)
+                batched, judged = await relay(
+                    Step(model.batcher, lambda: question, trace.caller),
+                    Step(host, calling(partial(judge_all, opened))),
+                )
+        verdicts, maps = judged.result
+        clock.append(batched.ended)
         computed_ms = {"text": text_ms, **batched.result.timings_ms}
         timings_ms = timings(clock, waited_s + batched.queue_s, computed_ms, trace.started)
         self._detector.metrics.count_zero_shot(verdicts[batched.result.best], timings_ms)
