@@ -7,24 +7,23 @@ Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.int64]
 
 
-def label(mask: Mask) -> tuple[Numbers, int]:
-    """Number the 8-connected parts of a mask (H, W) from 1 in reading order, 0 outside; also their count.
+def label(mask: Mask) -> tuple[Numbers, Numbers]:
+    """The 8-connected parts of a mask (H, W): its pixels (N,) as flat indices, and the part of each (N,).
 
-    Union-find on all pairs of neighbours at once: hook the higher root below the lower, then flatten.
+    Both in reading order, parts from 0. Union-find on all pairs of neighbours at once: hook the higher root
+    below the lower, then flatten.
     """
-    padded = np.pad(mask, 1)
-    pixels = np.flatnonzero(padded)
-    first, second = _neighbours(pixels, padded.shape[1], padded.size)
+    height, width = mask.shape
+    ys, xs = np.divmod(pixels := np.flatnonzero(mask), width)
+    padded_width = width + 2
+    first, second = _neighbours((ys + 1) * padded_width + xs + 1, padded_width, (height + 2) * padded_width)
     roots = np.arange(len(pixels))
     while (apart := roots[first] != roots[second]).any():
         one, other = roots[first[apart]], roots[second[apart]]
         np.minimum.at(roots, np.maximum(one, other), np.minimum(one, other))
         while (roots != roots[roots]).any():
             roots = roots[roots]
-    unique, inverse = np.unique(roots, return_inverse=True)
-    labels = np.zeros(padded.shape, np.int64)
-    labels.ravel()[pixels] = inverse + 1
-    return labels[1:-1, 1:-1], len(unique)
+    return pixels, np.unique(roots, return_inverse=True)[1]
 
 
 def _neighbours(pixels: Numbers, width: int, size: int) -> tuple[Numbers, Numbers]:

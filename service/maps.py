@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from export.contract.category import FloatArray
 from export.contract.decision import display_score
 from export.contract.manifest import LEVELS, InputSpec, Level
 from export.contract.preprocess import visible_box
-from service.components import Mask, label
+from service.components import Mask, Numbers, label
 
 Box = tuple[float, float, float, float]
+Shares = npt.NDArray[np.float64]
 MapEncoding = Literal["png", "png16", "overlay", "npy"]
 
 MAX_REGIONS = 100
@@ -85,22 +87,22 @@ def find_regions(
 
     raw_map (Hm, Wm), level_maps (3, h, w) in the order of LEVELS, size of the uploaded picture.
     """
-    labels, count = label(raw_map > threshold)
-    areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    largest: list[int] = np.argsort(-areas, kind="stable")[:MAX_REGIONS].tolist()
-    height, width = raw_map.shape
-    levels = np.stack([_resize(level_map, (width, height)) for level_map in level_maps])
+    pixels, parts = label(raw_map > threshold)
+    largest: list[int] = np.argsort(-np.bincount(parts), kind="stable")[:MAX_REGIONS].tolist()
     box = visible_box(size, spec)
-    return [_region(labels == number + 1, raw_map, levels, threshold, box) for number in largest]
+    return [_region(pixels[parts == part], raw_map, level_maps, threshold, box) for part in largest]
 
 
-def _region(inside: Mask, raw_map: FloatArray, levels: FloatArray, threshold: float, box: Box) -> Region:
+def _region(
+    pixels: Numbers, raw_map: FloatArray, level_maps: FloatArray, threshold: float, box: Box
+) -> Region:
     left, top, right, bottom = box
     height, width = raw_map.shape
-    ys, xs = np.nonzero(inside)
+    ys, xs = np.divmod(pixels, width)
     x, x_end = _stretch(int(xs.min()), int(xs.max()) + 1, left, (right - left) / width)
     y, y_end = _stretch(int(ys.min()), int(ys.max()) + 1, top, (bottom - top) / height)
     peak = int(raw_map[ys, xs].argmax())
+    levels = _at(level_maps, int(ys[peak]), int(xs[peak]), raw_map.shape)
     return Region(
         x=x,
         y=y,
@@ -108,8 +110,20 @@ def _region(inside: Mask, raw_map: FloatArray, levels: FloatArray, threshold: fl
         height=y_end - y,
         area=max(1, round(len(xs) * (right - left) * (bottom - top) / (width * height))),
         peak=display_score(float(raw_map[ys[peak], xs[peak]]), threshold),
-        level=LEVELS[int(levels[:, ys[peak], xs[peak]].argmax())],
+        level=LEVELS[int(levels.argmax())],
     )
+
+
+def _at(maps: FloatArray, y: int, x: int, shape: tuple[int, ...]) -> Shares:
+    """Maps (n, h, w) at one pixel of `shape` (height, width), bilinearly: (n,)."""
+    height, width = shape
+    return _shares(y, height, maps.shape[1]) @ maps @ _shares(x, width, maps.shape[2])
+
+
+def _shares(pixel: int, pixels: int, cells: int) -> Shares:
+    """What each of a row of cells counts (cells,) at one of the pixels that it is resized to."""
+    place = min(max((pixel + 0.5) * cells / pixels - 0.5, 0), cells - 1)
+    return np.maximum(1 - np.abs(np.arange(cells) - place), 0)
 
 
 def _stretch(start: int, stop: int, offset: float, scale: float) -> tuple[int, int]:

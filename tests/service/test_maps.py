@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from export.contract.decision import display_score
+from export.contract.manifest import LEVELS as LEVEL_NAMES
 from export.contract.manifest import InputSpec
 from service.maps import MAX_REGIONS, encode_map, find_regions, place
 
@@ -129,6 +130,18 @@ def test_region_names_the_level_that_dominates_at_its_peak():
     levels[0, 0, 0], levels[1, 2, 3], levels[2, 2, 3] = 9.0, 0.2, 0.8
     [region] = find_regions(raw_map, levels, THRESHOLD, (28, 28), SPEC)
     assert region.level == "global"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_level_at_the_peak_is_that_of_levels_resized_to_the_map(seed: int):
+    rng = np.random.default_rng(seed)
+    levels = rng.random((3, 4, 5), np.float32)
+    raw_map = np.zeros((28, 35), np.float32)
+    peak = tuple(rng.integers(0, (28, 35)))
+    raw_map[peak] = 1.0
+    [region] = find_regions(raw_map, levels, THRESHOLD, (35, 28), SPEC)
+    resized = [Image.fromarray(level).resize((35, 28), Image.Resampling.BILINEAR) for level in levels]
+    assert region.level == LEVEL_NAMES[np.argmax([np.asarray(level)[peak] for level in resized])]
 
 
 def test_pixels_at_the_threshold_are_no_region():
