@@ -11,9 +11,9 @@ from service.backends.onnx import usable_cores
 from service.batcher import Batcher
 from service.caller import Caller
 from service.metrics import Metrics
-from service.pair import Computes
+from service.pair import Computes, Pair
 from service.settings import Settings
-from service.tuning import Plan
+from service.tuned import Tuned
 from service.turnstile import Turnstile
 
 log = structlog.stdlib.get_logger("anomoe.lane")
@@ -35,21 +35,19 @@ class Stage(NamedTuple):
 class Lane(Generic[Item, Result]):
     """One model's way to the device; it may be taken out of service while its pictures are finished.
 
-    plan: batches as measured. `probe` is run by threads that were made anew, to see that the device answers.
+    `probe` is run by threads that were made anew, to see that the device answers.
     """
 
-    def __init__(
-        self,
-        engine: Computes[Item, Result],
-        probe: Callable[[], object],
-        plan: Plan,
-        settings: Settings,
-        metrics: Metrics,
-    ) -> None:
+    def __init__(self, tuned: Tuned[Any], settings: Settings, metrics: Metrics) -> None:
+        engine: Computes[Item, Result] = tuned.engine
+        if tuned.shared:
+            engine = Pair(engine, tuned.shared, lambda: self.depth > 0)
+
         def compute(items: list[Item]) -> Sequence[Result | Exception]:
             metrics.batch_size.observe(len(items))
             return engine.run(items)
 
+        plan = tuned.plan
         limit_s = watchdog_limit(settings, "engine", plan.batch_s, SHORTEST_WATCHDOG_S)
         self.plan = plan
         self.batcher = Batcher(
@@ -59,7 +57,7 @@ class Lane(Generic[Item, Result]):
             limit_s=limit_s,
             on_abandoned=metrics.abandoned.inc,
         )
-        self.probe = probe
+        self.probe: Callable[[], object] = tuned.engine.warm_up
         width = host_threads(settings) + 2 * plan.batch * plan.parallel
         self._turnstile = Turnstile(width, metrics.abandoned.inc)
         self._users = 0

@@ -13,11 +13,10 @@ from service.engine import Engine, Outcome, Picture
 from service.errors import Kind, Problem, shown
 from service.lane import Lane, Stage
 from service.metrics import Metrics
-from service.pair import paired
 from service.settings import Settings
 from service.tuned import AnyEngine, Tuned, tune
 from service.tuning import Plan
-from service.zero_shot.engine import ZeroShotEngine
+from service.zero_shot.engine import Finding, Question, ZeroShotEngine
 from service.zero_shot.model import ZeroShotModel, name_batcher
 
 PAIRED_BYTES = 2**29  # of a bundle that may be held twice, on more and on fewer threads
@@ -152,12 +151,10 @@ class _Loading:
         if bundle.manifest.kind == "moeclip":
             zero_shot = self._tuned(ZeroShotEngine)
             tower = zero_shot.engine.tower
-            pictures = paired(zero_shot.engine, zero_shot.shared)
-            lane = Lane(pictures, zero_shot.engine.warm_up, zero_shot.plan, settings, metrics)
+            lane: Lane[Question, Finding] = Lane(zero_shot, settings, metrics)
             return ZeroShotModel(bundle, zero_shot.engine, lane, name_batcher(tower, settings, metrics))
         tuned = self._tuned(Engine)
-        pair = paired(tuned.engine, tuned.shared)
-        return Model(bundle, tuned.engine, Lane(pair, tuned.engine.warm_up, tuned.plan, settings, metrics))
+        return Model(bundle, tuned.engine, Lane(tuned, settings, metrics))
 
     def _tuned(self, kind: Callable[..., AnyEngine]) -> Tuned[AnyEngine]:
         read = perf_counter()

@@ -1,11 +1,9 @@
 """Two engines of one bundle: all threads for a batch that computes alone, fewer for each of several."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Generic, Protocol, TypeVar
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 Item_contra = TypeVar("Item_contra", contravariant=True)
 Result_co = TypeVar("Result_co", covariant=True)
 
@@ -17,15 +15,18 @@ class Computes(Protocol[Item_contra, Result_co]):
 
 
 class Pair(Generic[Item_contra, Result_co]):
-    """Computes a batch with `alone`, or while another one is computed with `shared`.
+    """Computes a batch with `alone`; with `shared` while another one is computed or `others_wait`.
 
     Threads of one batch wait for each other; where two batches share the cores, each is faster without.
     """
 
     def __init__(
-        self, alone: Computes[Item_contra, Result_co], shared: Computes[Item_contra, Result_co]
+        self,
+        alone: Computes[Item_contra, Result_co],
+        shared: Computes[Item_contra, Result_co],
+        others_wait: Callable[[], bool],
     ) -> None:
-        self._alone, self._shared = alone, shared
+        self._alone, self._shared, self._others_wait = alone, shared, others_wait
         self._running = 0
         self._lock = Lock()
 
@@ -33,14 +34,9 @@ class Pair(Generic[Item_contra, Result_co]):
         """One result or one exception per item, in order."""
         with self._lock:
             self._running += 1
-            engine = self._alone if self._running == 1 else self._shared
+            is_alone = self._running == 1 and not self._others_wait()
         try:
-            return engine.run(pictures)
+            return (self._alone if is_alone else self._shared).run(pictures)
         finally:
             with self._lock:
                 self._running -= 1
-
-
-def paired(alone: Computes[Item, Result], shared: Computes[Item, Result] | None) -> Computes[Item, Result]:
-    """Both as one engine, or the only one."""
-    return Pair(alone, shared) if shared else alone

@@ -13,6 +13,7 @@ from service.curve import Curve
 from service.engine import Engine, Outcome, Picture
 from service.lane import Lane, watchdog_limit
 from service.metrics import Metrics
+from service.tuned import Tuned
 from service.tuning import Plan
 from tests.service.conftest import settings_for
 from tests.tiny_bundle import plain_picture, spotted_picture
@@ -25,7 +26,7 @@ def test_batches_at_once_give_the_results_of_single_pictures(bundle_folder: Path
     drawn = [make(name) for name in ("brick", "slate") for make in (plain_picture, spotted_picture)] * 8
     pictures = [Picture(fit(image, engine.manifest.input)) for image in drawn]
     alone = [engine.run([picture])[0] for picture in pictures]
-    lane = Lane(engine, engine.warm_up, PLAN, settings_for(bundle_folder), Metrics())
+    lane = Lane(Tuned(engine, PLAN), settings_for(bundle_folder), Metrics())
 
     async def one(picture: Picture) -> Outcome:
         async with lane.turn(ANYONE):
@@ -47,7 +48,7 @@ def test_a_lane_retires_after_its_last_picture(bundle_folder: Path) -> None:
     engine = Engine(Bundle.read(bundle_folder), device="cpu", threads=1)
     settings = settings_for(bundle_folder)
     picture = Picture(fit(plain_picture("brick"), engine.manifest.input))
-    lane = Lane(engine, engine.warm_up, PLAN, settings, Metrics())
+    lane = Lane(Tuned(engine, PLAN), settings, Metrics())
 
     async def scenario() -> None:
         lane.batcher.start()

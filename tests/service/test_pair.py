@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from service.pair import Computes, paired
+from service.pair import Computes, Pair
 
 
 class Named:
@@ -25,14 +25,13 @@ class Named:
         return [self.name] * len(pictures)
 
 
-def test_one_engine_stays_one() -> None:
-    alone = Named("alone")
-    assert paired(alone, None) is alone
+def nobody_waits() -> bool:
+    return False
 
 
 def test_the_second_at_once_is_shared_and_the_next_alone_again() -> None:
     alone, shared = Named("alone"), Named("shared")
-    pair: Computes[int, str] = paired(alone, shared)
+    pair: Computes[int, str] = Pair(alone, shared, nobody_waits)
     assert pair.run([1]) == ["alone"]
     alone.gate.clear()
     alone.began.clear()
@@ -48,7 +47,15 @@ def test_the_second_at_once_is_shared_and_the_next_alone_again() -> None:
 
 
 def test_a_failed_batch_is_over() -> None:
-    pair = paired(Named("alone"), Named("shared"))
+    pair = Pair(Named("alone"), Named("shared"), nobody_waits)
     for _ in range(2):
         with pytest.raises(ValueError, match="alone"):
             pair.run([])
+
+
+def test_while_others_wait_all_are_shared() -> None:
+    waiting = [1]
+    pair = Pair(Named("alone"), Named("shared"), lambda: bool(waiting))
+    assert pair.run([1]) == ["shared"]
+    waiting.clear()
+    assert pair.run([1]) == ["alone"]
