@@ -1,11 +1,13 @@
 """HTTP/1.1 connections that are closed when the headers of a request, or taking the answer, take too long."""
 
 import asyncio
+from typing import cast
 from uuid import uuid4
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from service.corked import Corked
 from service.errors import Kind, Problem, problem_response
 
 
@@ -21,7 +23,8 @@ class ImpatientProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected."""
-        super().connection_made(transport)
+        self._corked = Corked(transport, self.loop)
+        super().connection_made(cast("asyncio.Transport", self._corked))
         self._wait()
 
     def data_received(self, data: bytes) -> None:
@@ -40,6 +43,7 @@ class ImpatientProtocol(H11Protocol):
 
     def on_response_complete(self) -> None:
         """An answer was handed to the transport, which may have to wait for the client."""
+        self._corked.flush()
         super().on_response_complete()
         self._watch_taking()
 
