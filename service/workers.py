@@ -179,10 +179,14 @@ class Workers(Generic[Item, Result]):
 
     def _give(self, batch: Sequence[_Job[Item, Result]], results: Sequence[Result | Exception]) -> None:
         """Hand the results on; what no other stage has taken is told to the event loop."""
-        told = {job.answer: job.told(result, len(batch)) for job, result in zip(batch, results, strict=True)}
+        told: dict[asyncio.Future[Any], object] = {}
+        for job, result in zip(batch, results, strict=True):
+            told[job.answer] = job.told(result, len(batch))
+            del job, result  # as in `_Job.told`
         self._open.difference_update(batch)
         if any(one is not None for one in told.values()):
             self._tell(_settle, told)
+        del batch, results, told
 
     def _begin(self, job: _Job[Item, Result]) -> bool:
         """Note that a job is taken; false when nobody wants its result any more."""

@@ -15,6 +15,7 @@ import pytest
 from service.batcher import Batcher
 from service.caller import Caller
 from service.errors import Problem
+from service.relay import Step, calling, relay
 from service.turnstile import Turnstile
 from service.workers import CallWorkers
 from tests.service.conftest import encoded
@@ -47,13 +48,22 @@ async def of_a_batcher() -> None:
         await batcher.submit(1)
 
 
+async def of_a_relay() -> None:
+    workers = CallWorkers("stage", 1)
+    workers.start()
+    try:
+        await relay(Step(workers, calling(int)), Step(workers, lambda _: 1 // 0))
+    finally:
+        await workers.run(int)
+
+
 async def of_a_turnstile() -> None:
     turnstile = Turnstile(1)
     async with turnstile.turn(Caller()), turnstile.turn(Caller(deadline=time.perf_counter() + 0.01)):
         pytest.fail("there is one turn only")
 
 
-@pytest.mark.parametrize("error", [of_workers, of_a_batcher, of_a_turnstile])
+@pytest.mark.parametrize("error", [of_workers, of_a_batcher, of_a_relay, of_a_turnstile])
 def test_an_error_keeps_nothing_of_its_caller(error: Callable[[], Awaitable[None]]) -> None:
     async def scenario() -> None:
         references: list[weakref.ref[Held]] = []
@@ -86,7 +96,10 @@ def test_large_broken_pictures_leave_no_memory(bundle_folder: Path, tmp_path: Pa
         with ThreadPoolExecutor(4) as pool:
             statuses = {answer["status"] for answer in pool.map(lambda data: ask(service, data), large)}
         assert statuses == {200, 422}
-        assert memory_bytes(service) < 1.1 * held
+        stop = time.monotonic() + 10
+        while memory_bytes(service) >= 1.1 * held:  # the last thread may still be at it
+            assert time.monotonic() < stop
+            time.sleep(0.05)
         assert ask(service, encoded(spotted_picture("brick")))["raw_score"] == verdict["raw_score"]
 
 
