@@ -26,7 +26,7 @@ from service.metrics import Metrics
 from service.middleware import RequestContext
 from service.models import Models, load_models
 from service.openapi import with_keys
-from service.routes import router
+from service.routes import router, work
 from service.security import KeyRing
 from service.server import Server
 from service.settings import Settings
@@ -65,6 +65,7 @@ def create_app(settings: Settings, models: Models, metrics: Metrics) -> FastAPI:
         app.openapi = lambda: with_keys(describe(), open_paths(settings.metrics_need_key))
     app.state.detector = detector
     app.state.zero_shot = ZeroShotDetector(detector)
+    app.include_router(work)
     app.include_router(router)
     app.include_router(zero_shot_router)
     # From the inside to the outside: what is added last sees a request first.

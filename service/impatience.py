@@ -4,20 +4,27 @@ import asyncio
 from typing import cast
 from uuid import uuid4
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.corked import Corked
 from service.errors import Kind, Problem, problem_response
 
+MOST_HEAD_BYTES = 2**16  # of a request line and headers
 
-class ImpatientProtocol(H11Protocol):
+
+class ImpatientProtocol(HttpToolsProtocol):
     """Waits `header_timeout_s` for request line and headers, from the connection or their first byte on.
 
     As long for the client to take the next part of an answer: one that never reads would keep it in memory.
+    An offer to upgrade is declined: the request is answered as if it had none.
     """
 
     header_timeout_s: float
+    parser: httptools.HttpRequestParser  # type: ignore[assignment]  # None only when the client has gone
+    _is_in_head = True  # request line and headers are awaited, or have begun
+    _unparsed_bytes = 0  # that came since the parser last had something whole to tell
+    _declined = b""  # a head that offers to upgrade, without the offer
     _patience: asyncio.TimerHandle | None = None
     _taking: asyncio.TimerHandle | None = None
 
@@ -29,11 +36,50 @@ class ImpatientProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Some bytes have come."""
-        super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:
+        self._unparsed_bytes += len(data)
+        try:
+            self._parse(data)
+            if self._unparsed_bytes > MOST_HEAD_BYTES:
+                raise httptools.HttpParserError("too long")
+        except httptools.HttpParserError as error:
+            self._refuse(f"no request of HTTP/1.1: {error.__context__ or error}")
+        if not self._is_in_head:
             self._stop_waiting()
         elif self._patience is None:
             self._wait()
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        self._is_in_head = True
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; what comes after the body is none."""
+        if self._is_in_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Request line and headers are there."""
+        self._told()
+        self._unset_keepalive_if_required()
+        if sum(len(name) + len(value) for name, value in self.headers) + len(self.url) > MOST_HEAD_BYTES:
+            raise httptools.HttpParserError("too long")
+        if self.parser.should_upgrade():
+            self._declined = self._head_without_upgrade()
+        else:
+            self._is_in_head = False
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Some of a body."""
+        self._told()
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The end of a request."""
+        self._told()
+        if not self._declined:
+            super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone."""
@@ -47,22 +93,47 @@ class ImpatientProtocol(H11Protocol):
         super().on_response_complete()
         self._watch_taking()
 
-    def send_400_response(self, msg: str) -> None:
-        """What came is no HTTP; the answer looks like every other error, unless one has begun."""
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            response = problem_response(Problem(Kind.MALFORMED, msg), request_id := uuid4().hex)
-            headers = [
-                *response.raw_headers,
-                (b"x-request-id", request_id.encode()),
-                (b"connection", b"close"),
-            ]
-            for event in (
-                h11.Response(status_code=response.status_code, headers=headers, reason=b"Bad Request"),
-                h11.Data(data=bytes(response.body)),
-                h11.EndOfMessage(),
-            ):
-                self.transport.write(self.conn.send(event) or b"")
+    def _parse(self, data: bytes) -> None:
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as offer:
+                data = self._declined + data[offer.args[0] :]
+                self._declined = b""
+
+    def _head_without_upgrade(self) -> bytes:
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            raise httptools.HttpParserError("CONNECT asks for a proxy")
+        lines = [b"%b %b HTTP/%b" % (method, self.url, self.parser.get_http_version().encode())]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"\r\n".join([*lines, b"", b""])
+
+    def _told(self) -> None:
+        self._unparsed_bytes = 0
+
+    def _refuse(self, why: str) -> None:
+        """Answer like every other error, once nobody waits for an earlier answer; then it is over."""
+        is_answered = not self.cycle or self.cycle.response_complete
+        if not is_answered and (self._is_in_head or self.cycle.response_started or self.pipeline):
+            self.cycle.keep_alive = False
+            self.flow.pause_reading()
+            return
+        if self._is_in_head or not is_answered:
+            self._send_problem(Problem(Kind.MALFORMED, why))
         self.transport.close()
+
+    def _send_problem(self, problem: Problem) -> None:
+        response = problem_response(problem, request_id := uuid4().hex)
+        headers = [
+            *self.server_state.default_headers,
+            *response.raw_headers,
+            (b"x-request-id", request_id.encode()),
+            (b"connection", b"close"),
+        ]
+        lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+        self.transport.write(STATUS_LINE[response.status_code] + lines + b"\r\n" + bytes(response.body))
 
     def _wait(self) -> None:
         self._patience = self.loop.call_later(self.header_timeout_s, self._give_up)
@@ -73,8 +144,11 @@ class ImpatientProtocol(H11Protocol):
             self._patience = None
 
     def _give_up(self) -> None:
-        self._patience = None
-        self.transport.close()
+        if not self.cycle or self.cycle.response_complete:
+            self._patience = None
+            self.transport.close()
+        else:  # an earlier request's answer is under way
+            self._wait()
 
     def _watch_taking(self) -> None:
         self._stop_watching()

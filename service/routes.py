@@ -27,39 +27,46 @@ from service.schemas import (
     ZeroShotInfo,
 )
 from service.upload import read_form, read_upload
+from service.work_route import WorkRoute
 from service.zero_shot.model import ZeroShotModel
 
+work = APIRouter(responses=PROBLEMS, route_class=WorkRoute)
 router = APIRouter(responses=PROBLEMS)
 
 
-async def detector_of(request: Request) -> Detector:
+def detector_of(request: Request) -> Detector:
     """The detector of the application."""
     detector = request.app.state.detector
     assert isinstance(detector, Detector)
     return detector
 
 
-Detecting = Annotated[Detector, Depends(detector_of)]
+async def _detector_of(request: Request) -> Detector:
+    return detector_of(request)
 
 
-@router.post("/detect", openapi_extra=picture_body(DetectParameters))
-async def detect(request: Request, detector: Detecting) -> DetectAnswer:
+Detecting = Annotated[Detector, Depends(_detector_of)]
+
+
+@work.post("/detect", openapi_extra=picture_body(DetectParameters))
+async def detect(request: Request) -> DetectAnswer:
     """Judge one picture."""
     upload = await read_upload(request, DetectParameters)
-    answer = await until_hangup(request, detector.detect(upload.one(), upload.parameters, trace_of(request)))
+    judging = detector_of(request).detect(upload.one(), upload.parameters, trace_of(request))
+    answer = await until_hangup(request, judging)
     request.state.timings_ms.update(answer.timings_ms)
     return answer
 
 
-@router.post("/detect/batch", openapi_extra=pictures_body(DetectParameters))
-async def detect_batch(request: Request, detector: Detecting) -> BatchAnswer:
+@work.post("/detect/batch", openapi_extra=pictures_body(DetectParameters))
+async def detect_batch(request: Request) -> BatchAnswer:
     """Judge several pictures; each gets a result or an error of its own, in order."""
     upload = await read_form(request, DetectParameters)
     if not upload.pictures:
         raise Problem(Kind.INVALID_PARAMETER, "file: at least one picture is expected, got 0")
     trace = trace_of(request)
-    work = detector.detect_all(upload.pictures, upload.parameters, trace)
-    return BatchAnswer(request_id=trace.request_id, results=await until_hangup(request, work))
+    judging = detector_of(request).detect_all(upload.pictures, upload.parameters, trace)
+    return BatchAnswer(request_id=trace.request_id, results=await until_hangup(request, judging))
 
 
 @router.get("/categories")

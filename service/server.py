@@ -38,6 +38,7 @@ class Server(uvicorn.Server):
         config = uvicorn.Config(
             app,
             http=protocol,
+            ws="none",
             access_log=False,
             log_config=None,
             timeout_keep_alive=KEEP_ALIVE_S,

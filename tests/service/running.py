@@ -88,3 +88,19 @@ class ServiceProcess:
         """Processes that the service started."""
         listing = Path(f"/proc/{self.popen.pid}/task/{self.popen.pid}/children")
         return listing.read_text().split() if listing.exists() else []
+
+
+def connect(service: ServiceProcess) -> socket.socket:
+    """A connection to the service."""
+    return socket.create_connection(("127.0.0.1", service.port), timeout=10)
+
+
+def until_closed(connection: socket.socket) -> bytes:
+    """What comes until the service closes the connection."""
+    received = b""
+    try:
+        while part := connection.recv(4096):
+            received += part
+    except ConnectionResetError:
+        pass
+    return received

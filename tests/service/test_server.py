@@ -1,4 +1,4 @@
-"""The process: signals, exit codes, and clients that take their time."""
+"""The process: signals and exit codes."""
 
 import json
 import os
@@ -6,8 +6,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -17,7 +17,7 @@ from PIL import Image
 from service.app import listen
 from service.server import ONE_SIGNAL_S
 from tests.service.conftest import encoded
-from tests.service.running import ServiceProcess, service_process
+from tests.service.running import ServiceProcess, connect, service_process, until_closed
 from tests.tiny_bundle import plain_picture
 
 NORMAL = encoded(plain_picture("brick"))
@@ -94,128 +94,12 @@ def test_sighup_reloads(service: ServiceProcess) -> None:
     assert httpx.get(f"{service.url}/readyz").status_code == 200
 
 
-def connect(service: ServiceProcess) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", service.port), timeout=10)
-
-
-def until_closed(connection: socket.socket) -> bytes:
-    """What comes until the service closes the connection."""
-    received = b""
-    try:
-        while part := connection.recv(4096):
-            received += part
-    except ConnectionResetError:
-        pass
-    return received
-
-
-def slow_header(connection: socket.socket) -> bytes:
-    connection.sendall(b"POST /detect HTTP/1.1\r\nHost: x\r\nX-Sl")
-    return until_closed(connection)
-
-
-def no_header(connection: socket.socket) -> bytes:
-    return until_closed(connection)
-
-
-def slow_second_header(connection: socket.socket) -> bytes:
-    connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
-    connection.sendall(b"GET /heal")
-    return until_closed(connection)
-
-
-@pytest.mark.parametrize("attack", [slow_header, no_header, slow_second_header])
-def test_headers_that_do_not_come_close_the_connection(
-    service: ServiceProcess, attack: Callable[[socket.socket], bytes]
-) -> None:
-    with connect(service) as connection:
-        assert b"HTTP/1.1 2" not in attack(connection)
-
-
-def test_a_body_that_does_not_come_is_408(service: ServiceProcess) -> None:
-    with connect(service) as connection:
-        connection.sendall(b"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx")
-        answer = until_closed(connection)
-    assert answer.startswith(b"HTTP/1.1 408 ")
-    assert b"urn:anomoe:too-slow" in answer
-
-
-def test_a_deadline_cuts_a_slow_body_short(service: ServiceProcess) -> None:
-    with connect(service) as connection:
-        connection.sendall(
-            b"POST /detect HTTP/1.1\r\nHost: x\r\nX-Deadline-Ms: 100\r\nContent-Length: 10\r\n\r\nx"
-        )
-        assert connection.recv(4096).startswith(b"HTTP/1.1 504 ")
-
-
-def test_a_huge_header_is_400(service: ServiceProcess) -> None:
-    with connect(service) as connection:
-        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Big: " + b"x" * 200_000)
-        answer = until_closed(connection)
-    assert answer.startswith(b"HTTP/1.1 400 ")
-    assert b"x-request-id: " in answer
-    assert b"urn:anomoe:malformed" in answer
-
-
-def test_nonsense_after_an_answer_closes_the_connection(service: ServiceProcess) -> None:
-    with connect(service) as connection:
-        connection.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
-        answer = connection.recv(4096)
-        with suppress(BrokenPipeError, ConnectionResetError):
-            connection.sendall(b"no number\r\n")
-        assert b" 400 " not in answer + until_closed(connection)
-    assert "call failed" not in service.log.read_text()
-
-
-def test_an_answer_that_nobody_takes_is_dropped(service: ServiceProcess) -> None:
-    descriptors = Path(f"/proc/{service.popen.pid}/fd")
-    before = len(list(descriptors.iterdir()))
-    large = encoded(Image.new("L", (2000, 2000)))
-    head = f"POST /detect?map=npy HTTP/1.1\r\nHost: x\r\nContent-Length: {len(large)}\r\n\r\n"
-    with connect(service) as connection:
-        connection.sendall(head.encode() + large)
-        answer = connection.recv(4096)
-        while len(list(descriptors.iterdir())) > before:
-            time.sleep(0.02)
-        answer += until_closed(connection)
-    assert answer.startswith(b"HTTP/1.1 200 ")
-    assert len(answer) < 4 * 2000 * 2000
-
-
 def test_broken_pictures_leave_lines_of_json_alone(service: ServiceProcess) -> None:
     whole = encoded(Image.effect_noise((40, 30), 60), "TIFF", compression="tiff_adobe_deflate")
     for place in range(8, len(whole), len(whole) // 40):
         broken = whole[:place] + b"\xff" + whole[place + 1 :]
         assert httpx.post(f"{service.url}/detect", content=broken).status_code in (200, 413, 415, 422)
     assert all(json.loads(line)["event"] for line in service.log.read_text().splitlines())
-
-
-def test_a_connection_outlasts_a_cameras_pause(service: ServiceProcess) -> None:
-    request = b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", service.port), timeout=WAIT_S) as connection:
-        for pause_s in (5.5, 0):  # uvicorn's own limit is 5 s
-            connection.sendall(request)
-            answer = b""
-            while not answer.endswith(b"}"):  # headers and body may come one by one
-                part = connection.recv(1000)
-                assert part, answer
-                answer += part
-            assert answer.startswith(b"HTTP/1.1 200")
-            time.sleep(pause_s)
-
-
-def test_slow_uploads_do_not_keep_the_others_out(service: ServiceProcess) -> None:
-    """More slow uploads of one client than there are permits: another client still gets in."""
-    head = b"POST /detect HTTP/1.1\r\nHost: x\r\nX-Client-ID: slow\r\nContent-Length: 1000\r\n\r\nx"
-    quick = {**PNG, "X-Client-ID": "quick"}
-    with ExitStack() as stack:
-        connections = [stack.enter_context(connect(service)) for _ in range(8)]
-        for connection in connections:
-            connection.sendall(head)
-        answers = [httpx.post(f"{service.url}/detect", content=NORMAL, headers=quick) for _ in range(3)]
-        assert [answer.status_code for answer in answers] == [200] * 3
-        assert {connection.recv(12) for connection in connections} == {b"HTTP/1.1 408", b"HTTP/1.1 429"}
 
 
 @contextmanager

@@ -1,0 +1,309 @@
+"""Connections: clients that take their time, and what is hardly HTTP."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+from PIL import Image
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from service.app import listen
+from service.impatience import MOST_HEAD_BYTES, impatient
+from tests.service.conftest import encoded
+from tests.service.running import ServiceProcess, connect, service_process, until_closed
+from tests.tiny_bundle import plain_picture
+
+NORMAL = encoded(plain_picture("brick"))
+PNG = {"Content-Type": "image/png"}
+WAIT_S = 60
+
+
+@pytest.fixture(scope="module")
+def service(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    """A service with little patience."""
+    log = tmp_path_factory.mktemp("connections") / "log"
+    with service_process(
+        bundle_folder, log, queue_size=4, header_timeout_s=0.3, body_timeout_s=0.4
+    ) as running:
+        yield running
+
+
+def slow_header(connection: socket.socket) -> bytes:
+    connection.sendall(b"POST /detect HTTP/1.1\r\nHost: x\r\nX-Sl")
+    return until_closed(connection)
+
+
+def no_header(connection: socket.socket) -> bytes:
+    return until_closed(connection)
+
+
+def empty_lines(connection: socket.socket) -> bytes:
+    connection.sendall(b"\r\n\r\n")
+    return until_closed(connection)
+
+
+def slow_second_header(connection: socket.socket) -> bytes:
+    connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+    connection.sendall(b"GET /heal")
+    return until_closed(connection)
+
+
+@pytest.mark.parametrize("attack", [slow_header, no_header, empty_lines, slow_second_header])
+def test_headers_that_do_not_come_close_the_connection(
+    service: ServiceProcess, attack: Callable[[socket.socket], bytes]
+) -> None:
+    with connect(service) as connection:
+        assert b"HTTP/1.1 2" not in attack(connection)
+
+
+def test_a_body_that_does_not_come_is_408(service: ServiceProcess) -> None:
+    with connect(service) as connection:
+        connection.sendall(b"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx")
+        answer = until_closed(connection)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"urn:anomoe:too-slow" in answer
+
+
+def test_a_deadline_cuts_a_slow_body_short(service: ServiceProcess) -> None:
+    with connect(service) as connection:
+        connection.sendall(
+            b"POST /detect HTTP/1.1\r\nHost: x\r\nX-Deadline-Ms: 100\r\nContent-Length: 10\r\n\r\nx"
+        )
+        assert connection.recv(4096).startswith(b"HTTP/1.1 504 ")
+
+
+def test_a_huge_header_is_400(service: ServiceProcess) -> None:
+    with connect(service) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Big: " + b"x" * 200_000)
+        answer = until_closed(connection)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"x-request-id: " in answer
+    assert b"urn:anomoe:malformed" in answer
+
+
+def test_nonsense_after_an_answer_closes_the_connection(service: ServiceProcess) -> None:
+    with connect(service) as connection:
+        connection.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        answer = connection.recv(4096)
+        with suppress(BrokenPipeError, ConnectionResetError):
+            connection.sendall(b"no number\r\n")
+        assert b" 400 " not in answer + until_closed(connection)
+    assert "call failed" not in service.log.read_text()
+
+
+def test_an_answer_that_nobody_takes_is_dropped(service: ServiceProcess) -> None:
+    descriptors = Path(f"/proc/{service.popen.pid}/fd")
+    before = len(list(descriptors.iterdir()))
+    large = encoded(Image.new("L", (2000, 2000)))
+    head = f"POST /detect?map=npy HTTP/1.1\r\nHost: x\r\nContent-Length: {len(large)}\r\n\r\n"
+    with connect(service) as connection:
+        connection.sendall(head.encode() + large)
+        answer = connection.recv(4096)
+        while len(list(descriptors.iterdir())) > before:
+            time.sleep(0.02)
+        answer += until_closed(connection)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert len(answer) < 4 * 2000 * 2000
+
+
+def test_a_connection_outlasts_a_cameras_pause(service: ServiceProcess) -> None:
+    request = b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", service.port), timeout=WAIT_S) as connection:
+        for pause_s in (5.5, 0):  # uvicorn's own limit is 5 s
+            connection.sendall(request)
+            answer = b""
+            while not answer.endswith(b"}"):  # headers and body may come one by one
+                part = connection.recv(1000)
+                assert part, answer
+                answer += part
+            assert answer.startswith(b"HTTP/1.1 200")
+            time.sleep(pause_s)
+
+
+def test_slow_uploads_do_not_keep_the_others_out(service: ServiceProcess) -> None:
+    """More slow uploads of one client than there are permits: another client still gets in."""
+    head = b"POST /detect HTTP/1.1\r\nHost: x\r\nX-Client-ID: slow\r\nContent-Length: 1000\r\n\r\nx"
+    quick = {**PNG, "X-Client-ID": "quick"}
+    with ExitStack() as stack:
+        connections = [stack.enter_context(connect(service)) for _ in range(8)]
+        for connection in connections:
+            connection.sendall(head)
+        answers = [httpx.post(f"{service.url}/detect", content=NORMAL, headers=quick) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200] * 3
+        assert {connection.recv(12) for connection in connections} == {b"HTTP/1.1 408", b"HTTP/1.1 429"}
+
+
+def test_a_request_may_take_longer_than_an_unused_connection_is_kept() -> None:
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0.3)
+        await Response("done")(scope, receive, send)
+
+    async def scenario() -> None:
+        config = uvicorn.Config(
+            slow, http=impatient(5), timeout_keep_alive=0, lifespan="off", log_config=None
+        )
+        config.timeout_keep_alive = 0.1  # type: ignore[assignment]
+        server = uvicorn.Server(config)
+        with listen("127.0.0.1", 0) as listener:
+            serving = asyncio.create_task(server.serve([listener]))
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            for _ in range(2):
+                writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert await reader.readuntil(b"done")
+            assert await asyncio.wait_for(reader.read(), WAIT_S) == b""
+            writer.close()
+            await writer.wait_closed()
+            server.should_exit = True
+            await serving
+
+    asyncio.run(scenario())
+
+
+def post(*lines: bytes, body: bytes = NORMAL) -> bytes:
+    """A request for /detect with further header lines."""
+    head = [b"POST /detect HTTP/1.1", b"Host: x", b"Content-Type: image/png", *lines]
+    return b"\r\n".join([*head, b"Content-Length: %d" % len(body), b"", body])
+
+
+def answers(connection: socket.socket, count: int) -> list[tuple[int, bytes]]:
+    """Status and whole of the next answers."""
+    with connection.makefile("rb") as stream:
+        got: list[tuple[int, bytes]] = []
+        for _ in range(count):
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                line = stream.readline()
+                assert line, (got, head)
+                head += line
+            body = stream.read(int(head.split(b"content-length: ")[1].split(b"\r\n")[0]))
+            got.append((int(head[9:12]), head + body))
+    return got
+
+
+UPGRADES = [b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQAAP__"]
+
+
+def test_an_offer_to_upgrade_is_declined_and_its_picture_judged(service: ServiceProcess) -> None:
+    """As Java's client makes one with its first request."""
+    request = post(*UPGRADES)
+    with connect(service) as connection:
+        for cut in (len(request), len(request) - len(NORMAL), len(request) - 10, 30):
+            connection.sendall(request[:cut])
+            time.sleep(0.05)
+            connection.sendall(request[cut:])
+            ((status, answer),) = answers(connection, 1)
+            assert status == 200
+            assert b'"is_anomalous":false' in answer
+
+
+def test_many_offers_at_once_are_declined_one_by_one(service: ServiceProcess) -> None:
+    offer = b"\r\n".join([b"GET /healthz HTTP/1.1", b"Host: x", *UPGRADES, b"", b""])
+    with connect(service) as connection:
+        connection.sendall(offer * 1000)
+        assert {status for status, _ in answers(connection, 1000)} == {200}
+
+
+@pytest.mark.parametrize("pause_s", [0, 0.02])
+@pytest.mark.parametrize("name", [b"X-Big: ", b"X-Many: 1\r\n" * 7000 + b"X: "])
+def test_a_head_that_is_too_long_is_400_whole_or_in_pieces(
+    service: ServiceProcess, pause_s: float, name: bytes
+) -> None:
+    head = b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + name + b"x" * MOST_HEAD_BYTES + b"\r\n\r\n"
+    with connect(service) as connection:
+        with suppress(BrokenPipeError, ConnectionResetError):
+            for place in range(0, len(head), 10_000 if pause_s else len(head)):
+                connection.sendall(head[place : place + (10_000 if pause_s else len(head))])
+                time.sleep(pause_s)
+        answer = until_closed(connection)
+    assert answer.startswith(b"HTTP/1.1 400 ") or (pause_s and not answer)  # reset while still sending
+
+
+def test_a_long_picture_in_one_byte_chunks_is_no_long_head(service: ServiceProcess) -> None:
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in NORMAL) + b"0\r\n\r\n"
+    head = b"POST /detect HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with connect(service) as connection:
+        connection.sendall(head + chunks)
+        assert answers(connection, 1)[0][0] == 200
+
+
+def test_what_follows_a_body_is_no_header(service: ServiceProcess) -> None:
+    head = b"POST /detect HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    body = b"%x\r\n%b\r\n0\r\nX-Request-ID: late\r\n\r\n" % (len(NORMAL), NORMAL)
+    with connect(service) as connection:
+        connection.sendall(head + body)
+        ((status, answer),) = answers(connection, 1)
+    assert status == 200
+    assert b"late" not in answer
+
+
+def test_trailers_without_end_close_the_connection(service: ServiceProcess) -> None:
+    head = b"POST /detect HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
+    with connect(service) as connection, suppress(BrokenPipeError, ConnectionResetError):
+        connection.sendall(head)
+        for _ in range(1000):
+            connection.sendall(b"X-More: " + b"x" * 10_000 + b"\r\n")
+            time.sleep(0.001)
+        pytest.fail("10 MB of trailers were taken")
+
+
+@pytest.mark.parametrize("more", [0, 1, 2])
+def test_what_was_asked_before_nonsense_is_answered(service: ServiceProcess, more: int) -> None:
+    with connect(service) as connection:
+        connection.sendall(
+            post() + b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * more + b"no request\r\n\r\n"
+        )
+        assert [status for status, _ in answers(connection, 1 + more)] == [200] * (1 + more)
+        assert until_closed(connection) == b""
+
+
+def test_a_broken_body_does_not_cost_the_answer_before_it(service: ServiceProcess) -> None:
+    broken = b"POST /detect HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nno number\r\n"
+    with connect(service) as connection:
+        connection.sendall(post() + broken)
+        assert answers(connection, 1)[0][0] == 200
+        assert b"HTTP/1.1 200" not in until_closed(connection)
+
+
+def test_half_a_request_does_not_cost_the_answer_before_it(bundle_folder: Path, tmp_path: Path) -> None:
+    large = encoded(Image.effect_noise((3000, 3000), 60))
+    with (
+        service_process(bundle_folder, tmp_path / "log", header_timeout_s=0.05) as running,
+        connect(running) as connection,
+    ):
+        connection.sendall(post(body=large) + b"GET /heal")
+        assert answers(connection, 1)[0][0] == 200
+        assert until_closed(connection) == b""
+
+
+def test_a_broken_chunk_is_400_and_gives_its_place_back(service: ServiceProcess) -> None:
+    head = b"POST /detect HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for _ in range(8):
+        with connect(service) as connection:
+            connection.sendall(head + b"no number\r\n")
+            assert until_closed(connection).startswith(b"HTTP/1.1 400 ")
+    assert httpx.post(f"{service.url}/detect", content=NORMAL, headers=PNG).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        b"CONNECT x:80 HTTP/1.1",
+        "GET /\u00e9 HTTP/1.1".encode(),
+        b"GET / HTTP/9.9.9",
+        b"\x16\x03\x01\x02\x00\x01",
+    ],
+)
+def test_what_is_no_request_is_400(service: ServiceProcess, request_line: bytes) -> None:
+    with connect(service) as connection:
+        connection.sendall(request_line + b"\r\nHost: x\r\n\r\n")
+        answer = until_closed(connection)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"urn:anomoe:malformed" in answer
