@@ -164,10 +164,11 @@ def test_an_unreadable_file_of_keys_stops_the_start(bundle_folder: Path, tmp_pat
         pass
 
 
-def test_connections_send_what_they_have_at_once() -> None:
+def test_connections_send_what_they_have_at_once_and_hold_a_picture() -> None:
     with (
         listen("127.0.0.1", 0) as listener,
         socket.create_connection(listener.getsockname()),
         listener.accept()[0] as connection,
     ):
         assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) >= 2**18
