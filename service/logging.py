@@ -22,21 +22,25 @@ SHARED: tuple[Processor, ...] = (
 )
 
 
+class _Lines(structlog.WriteLogger):
+    """Lines on stderr. The standard library's logger in between would treble what a line costs."""
+
+    def __init__(self, name: str = "anomoe") -> None:
+        super().__init__(sys.stderr)
+        self.name = name  # as `add_logger_name` expects it
+
+
 def configure_logging(level: str) -> None:
     """Send structlog and the standard library's records to stderr in one form; `level` like `info`."""
+    rendering = _rendering(sys.stderr.isatty())
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *SHARED,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[*SHARED, *rendering],
+        logger_factory=_Lines,
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=SHARED, processors=_render(sys.stderr.isatty()))
-    )
+    processors = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering]
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=SHARED, processors=processors))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
     _silence_decoders()
@@ -56,14 +60,12 @@ def _silence_decoders() -> None:
             library.TIFFSetWarningHandler(None)
 
 
-def _render(for_terminal: bool) -> list[Processor]:
-    drop = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+def _rendering(for_terminal: bool) -> list[Processor]:
     if for_terminal:
         # The default traceback shows every local variable, which takes seconds and tells secrets.
         console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-        return [drop, console, _without_keys]
-    json = structlog.processors.JSONRenderer()
-    return [drop, structlog.processors.format_exc_info, json, _without_keys]
+        return [console, _without_keys]
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(), _without_keys]
 
 
 def _without_keys(_: object, __: str, line: Any) -> str:

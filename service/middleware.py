@@ -5,7 +5,7 @@ from time import perf_counter
 from uuid import uuid4
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,12 +19,12 @@ CLIENT_CLOSED_REQUEST = 499
 QUIET_ENDPOINTS = frozenset({"/healthz", "/readyz", "/metrics"})
 LOGGED_CHARACTERS = 200  # of a path, which may have 64 KiB
 DRAINED_BYTES = 2**20  # so much of an unread body is let in and dropped, to keep the connection
-SECURITY_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
+SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
 
 log = structlog.stdlib.get_logger("anomoe.request")
 
@@ -123,11 +123,13 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers["X-Request-ID"] = self.request_id
-            headers["Server-Timing"] = self._server_timing()
-            for name, value in SECURITY_HEADERS.items():
-                headers.setdefault(name, value)
+            own = [
+                (b"x-request-id", self.request_id.encode()),
+                (b"server-timing", self._server_timing().encode()),
+            ]
+            given = {name for name, _ in message["headers"]}
+            missing = [header for header in SECURITY_HEADERS if header[0] not in given]
+            message["headers"] = [*message["headers"], *own, *missing]
         await self._send(message)
 
     def _server_timing(self) -> str:

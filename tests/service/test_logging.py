@@ -21,10 +21,14 @@ def test_json_lines_carry_the_request_id_and_the_trace(capsys: pytest.CaptureFix
             raise KeyError("lost")
         except KeyError:
             logging.getLogger("other").exception("failed")
-    ours, theirs = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+            structlog.stdlib.get_logger("anomoe.test").exception("failed too")
+    ours, *failed = (json.loads(line) for line in capsys.readouterr().err.splitlines())
     assert (ours["event"], ours["status"], ours["level"]) == ("request", 200, "info")
-    assert ours["request_id"] == theirs["request_id"] == "abc"
-    assert "KeyError: 'lost'" in theirs["exception"]
+    assert [line["event"] for line in failed] == ["failed", "failed too"]
+    for line in failed:
+        assert line["request_id"] == ours["request_id"] == "abc"
+        assert "KeyError: 'lost'" in line["exception"]
+    assert [line["logger"] for line in (ours, *failed)] == ["anomoe.test", "other", "anomoe.test"]
 
 
 def test_level_is_respected(capsys: pytest.CaptureFixture[str]) -> None:
