@@ -1,6 +1,7 @@
 """`/zero-shot` over HTTP, with a real bundle and real pictures."""
 
 import threading
+import time
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -204,19 +205,29 @@ def test_same_name_again_does_not_run_the_text_tower(zero_shot_service: TestClie
     assert [one["score"] for one in second["classes"]] == [one["score"] for one in first["classes"][::-1]]
 
 
-def test_names_of_one_request_are_encoded_together(
+def test_names_that_wait_for_the_tower_are_encoded_together(
     zero_shot_service: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs: list[Sequence[str]] = []
-    encode = TextTower.run
+    encode, may_go_on = TextTower.run, threading.Event()
 
     def remember(tower: TextTower, names: Sequence[str]) -> Sequence[object]:
         runs.append(names)
+        assert may_go_on.wait(30)
         return encode(tower, names)
 
     monkeypatch.setattr(TextTower, "run", remember)
-    answered(zero_shot_service, "brick", "slate", "window")
-    assert runs == [["brick", "slate", "window"]]
+    waiting = detector_in(zero_shot_service).models.zero_shot().names
+    with ThreadPoolExecutor(2) as callers:
+        asked = [callers.submit(answered, zero_shot_service, "steel")]
+        while not runs:
+            time.sleep(0.001)
+        asked.append(callers.submit(answered, zero_shot_service, "brick", "slate", "window"))
+        while waiting.depth < 3:
+            time.sleep(0.001)
+        may_go_on.set()
+        assert [len(one.result()["classes"]) for one in asked] == [1, 3]
+    assert runs == [["steel"], ["brick", "slate", "window"]]
 
 
 def test_cache_is_bounded_by_its_setting(start_service: ServiceFactory, zero_shot_folder: Path) -> None:
