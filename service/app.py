@@ -37,7 +37,7 @@ log = structlog.stdlib.get_logger("anomoe.app")
 
 # How long a thread that decodes or computes may keep the interpreter from the event loop; Python's own 5 ms
 # are longer than most of what it does there.
-SWITCH_INTERVAL_S = 0.0002
+SWITCH_INTERVAL_S = 0.0005
 
 RECEIVED_BYTES = 2**19  # that the system keeps for a connection; it would begin with much less
 

@@ -108,8 +108,5 @@ def watchdog_limit(settings: Settings, stage: str, batch_s: float, shortest_s: f
 
 
 def host_threads(settings: Settings) -> int:
-    """Threads that decode and encode: one more than cores by default, as some wait for the interpreter.
-
-    That is two at least, so that one large picture does not stop the others.
-    """
-    return settings.host_threads or usable_cores() + 1
+    """Threads that decode and encode; two at least, so that one large picture does not stop the others."""
+    return settings.host_threads or max(2, usable_cores())
