@@ -15,6 +15,7 @@ from export.verify import Comparison, compare
 from export.zero_shot import Run as ZeroShotRun
 from export.zero_shot import build_zero_shot_bundle
 from export.zero_shot_verify import Served, compare_zero_shot, read_class_samples
+from service.backends.base import Device
 from service.engine import Engine
 from training.checkpoint import load_checkpoint, read_method
 from training.data import DataError, Sample, find_samples
@@ -71,7 +72,9 @@ def assemble(run: Path, output: Path, request: Request, progress: Progress) -> t
     return bundle, measure_accuracy(Engine(bundle, device="cpu"), checkpoint, samples, progress)
 
 
-def compare_run(bundle: Bundle, run: Path, data: Path | None, progress: Progress) -> Comparison:
+def compare_run(
+    bundle: Bundle, run: Path, data: Path | None, progress: Progress, device: Device = "cpu"
+) -> Comparison:
     """Compare a bundle with the run it was made from, see `compare` and `compare_zero_shot`.
 
     Raises what these and the readers of runs raise; ValueError for a run of the other method.
@@ -80,8 +83,8 @@ def compare_run(bundle: Bundle, run: Path, data: Path | None, progress: Progress
     if method != bundle.manifest.kind:
         raise ValueError(f"{run}: a run of {method}, the bundle is of kind {bundle.manifest.kind}")
     if method == "anomalymoe":
-        return compare(bundle, load_checkpoint(run), data, progress)
-    return compare_zero_shot(bundle, load_run(run), data, progress)
+        return compare(bundle, load_checkpoint(run), data, progress, device)
+    return compare_zero_shot(bundle, load_run(run), data, progress, device)
 
 
 def _assemble_zero_shot(

@@ -11,7 +11,7 @@ from rich.table import Table
 from export.contract.bundle import Bundle, BundleError
 from export.contract.manifest_file import store_verification
 from export.contract.provenance import Format, Precision
-from service.backends.base import GraphError
+from service.backends.base import Device, GraphError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 console = Console()
@@ -85,6 +85,7 @@ def verify(
     data: Annotated[
         Path | None, typer.Option(exists=True, help="Data set whose test pictures are compared, too.")
     ] = None,
+    device: Annotated[Device, typer.Option(help="Where the bundle computes.")] = "cpu",
 ) -> None:
     """Compare every graph of a bundle, and its maps and scores, with the torch model it was made from.
 
@@ -95,6 +96,7 @@ def verify(
     Examples:
       anomoe-export verify bundles/tile --checkpoint runs/tile
       anomoe-export verify bundles/tile --checkpoint runs/tile --data data/tile
+      anomoe-export verify bundles/tile-fp16 --checkpoint runs/tile --device cuda
     """
     from export.accuracy import accuracy_table  # noqa: PLC0415
     from export.assemble import compare_run  # noqa: PLC0415
@@ -103,7 +105,7 @@ def verify(
 
     try:
         with shown_progress() as progress:
-            result = compare_run(Bundle.read(bundle), checkpoint, data, progress)
+            result = compare_run(Bundle.read(bundle), checkpoint, data, progress, device)
     except (CheckpointError, DataError, BundleError, GraphError, OSError, ValueError) as error:
         fail(str(error))
     table = Table("compared", "largest difference")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+import onnxruntime
 import torch
 from rich.progress import Progress
 from torch import Tensor
@@ -21,7 +22,7 @@ from export.active import with_experts
 from export.contract.bundle import Bundle
 from export.contract.provenance import TOLERANCES, Verification
 from export.graphs import Part, detector_parts, part_inputs, random_pictures
-from service.backends.base import Array, Graph
+from service.backends.base import Array, Device, Graph
 from service.backends.opening import open_graph
 from service.engine import Engine, Picture
 from training.anomalymoe.head import Head
@@ -32,7 +33,6 @@ from training.scoring import score_pictures
 BATCHES = {1: (0,), 3: (2, 0), 8: (0, 1, 3, 4, 7)}  # batch size: the pictures that chose the expert
 MOST_DROP = 0.5  # points of image AUROC
 END_TO_END = ("map", "score")
-PACKAGES = ("anomoe", "torch", "onnxruntime")
 
 Pictures = Literal["random", "real"]
 Batches = dict[Pictures, list[list[Picture]]]
@@ -92,7 +92,11 @@ class Comparison:
             random=sum(batch for pictures, batch in batches if pictures == "random"),
             real=sum(batch for pictures, batch in batches if pictures == "real"),
             auroc={one.category: (one.torch, one.bundle) for one in self.accuracy},
-            versions={package: version(package) for package in PACKAGES},
+            versions={
+                "anomoe": version("anomoe"),
+                "torch": version("torch"),
+                "onnxruntime": onnxruntime.__version__,  # of the package for CPUs or that for GPUs
+            },
         )
 
 
@@ -101,6 +105,7 @@ def compare(
     checkpoint: Checkpoint,
     data: Path | None,
     progress: Progress,
+    device: Device = "cpu",
 ) -> Comparison:
     """Compare a bundle with the torch model that has the same experts, on random pictures and of `data`.
 
@@ -109,10 +114,11 @@ def compare(
     """
     columns = [expert.column for expert in bundle.manifest.experts]
     same = replace(checkpoint, detector=with_experts(checkpoint.detector, columns))
-    engine = Engine(bundle, device="cpu")
+    engine = Engine(bundle, device=device)
     samples = [] if data is None else read_test_samples(data, bundle.manifest.categories)
     batches = _batches(engine, samples)
-    differences = [*_compare_graphs(bundle, same, batches, progress), *_compare_whole(engine, same, batches)]
+    graphs = _compare_graphs(bundle, same, batches, progress, device)
+    differences = [*graphs, *_compare_whole(engine, same, batches)]
     accuracy = measure_accuracy(engine, same, samples, progress) if samples else []
     return Comparison(TOLERANCES[bundle.manifest.precision], differences, accuracy)
 
@@ -143,7 +149,7 @@ def _pixels(batch: Sequence[Picture]) -> Tensor:
 
 
 def _compare_graphs(
-    bundle: Bundle, checkpoint: Checkpoint, batches: Batches, progress: Progress
+    bundle: Bundle, checkpoint: Checkpoint, batches: Batches, progress: Progress, device: Device
 ) -> Iterator[Difference]:
     """Every graph on the inputs that the torch model gives it."""
     detector, manifest = checkpoint.detector, bundle.manifest
@@ -154,7 +160,7 @@ def _compare_graphs(
     ]
     parts = list(detector_parts(detector, Head(checkpoint.config.map_size), manifest.experts))
     for part in progress.track(parts, description="compare graphs"):
-        graph = open_graph(bundle, part.key, "cpu")
+        graph = open_graph(bundle, part.key, device)
         for pictures, tensors in inputs:
             yield Difference(
                 part.key, pictures, len(tensors["image"]), largest_difference(part, graph, tensors)

@@ -22,6 +22,7 @@ from export.graphs import Part
 from export.moeclip import Vision, class_tokens, zero_shot_examples, zero_shot_parts
 from export.verify import BATCHES, Comparison, Difference, Pictures, largest_difference, real_batches
 from export.zero_shot import Run
+from service.backends.base import Device
 from service.backends.opening import open_graph
 from service.zero_shot.engine import Finding, Question, ZeroShotEngine
 from service.zero_shot.text_tower import ClassText
@@ -48,7 +49,9 @@ def read_class_samples(data: Path) -> list[Sample]:
     return [replace(sample, category=class_name(sample)) for sample in read_test_samples(data)]
 
 
-def compare_zero_shot(bundle: Bundle, run: Run, data: Path | None, progress: Progress) -> Comparison:
+def compare_zero_shot(
+    bundle: Bundle, run: Run, data: Path | None, progress: Progress, device: Device = "cpu"
+) -> Comparison:
     """Compare a bundle with its run, on random pictures and on those of `data`, whose categories name them.
 
     Raises BundleError for a changed file, GraphError for a graph that cannot run, DataError for test pictures
@@ -63,21 +66,23 @@ def compare_zero_shot(bundle: Bundle, run: Run, data: Path | None, progress: Pro
     for part in progress.track(
         list(zero_shot_parts(run.model, bundle.manifest.map_size)), description="compare graphs"
     ):
-        differences += _compare_graph(bundle, part, cases)
-    served = Served(bundle, names)
+        differences += _compare_graph(bundle, part, cases, device)
+    served = Served(bundle, names, device=device)
     differences += _compare_whole(served, scorers, cases)
     accuracy = served.measure(scorers["industrial"], samples, progress)
     return Comparison(TOLERANCES[bundle.manifest.precision], differences, accuracy)
 
 
 class Served:
-    """The service's engine with the texts of class names. threads: see `open_graph`.
+    """The service's engine with the texts of class names. threads, device: see `open_graph`.
 
     Raises GraphError for a graph that cannot run, ValueError for a name that is too long.
     """
 
-    def __init__(self, bundle: Bundle, names: Sequence[str], threads: int = 0) -> None:
-        self.engine = ZeroShotEngine(bundle, device="cpu", threads=threads)
+    def __init__(
+        self, bundle: Bundle, names: Sequence[str], threads: int = 0, device: Device = "cpu"
+    ) -> None:
+        self.engine = ZeroShotEngine(bundle, device=device, threads=threads)
         self._texts: dict[str, ClassText] = {}
         for name, text in zip(names, self.engine.tower.run(names), strict=True):
             if isinstance(text, Exception):
@@ -140,9 +145,9 @@ def _real_case(scorer: Scorer, samples: Sequence[Sample]) -> Case:
     return Case("real", pixels, names, feeds)
 
 
-def _compare_graph(bundle: Bundle, part: Part, cases: Sequence[Case]) -> list[Difference]:
+def _compare_graph(bundle: Bundle, part: Part, cases: Sequence[Case], device: Device) -> list[Difference]:
     """One graph in every batch; it is closed then, since a large one takes gigabytes."""
-    graph = open_graph(bundle, part.key, "cpu")
+    graph = open_graph(bundle, part.key, device)
     return [
         Difference(
             part.key, case.pictures, len(case.names), largest_difference(part, graph, case.feeds[part.key])

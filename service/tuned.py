@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from time import perf_counter
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from service.backends.onnx import usable_cores
 from service.settings import Settings
-from service.tuning import Plan, Timer, make_plan, rematch, time_batches
+from service.tuning import Plan, Timer, Took, make_plan, rematch, time_batches
 
 PARALLEL = 2  # one run's serial parts are then filled by another's; more only wait for the same cores
 
@@ -58,7 +57,7 @@ def tune(
     began = perf_counter()
     threads = settings.threads or usable_cores()
     engine = open_engine(threads)
-    engine.warm_up(1 if settings.tune_s else settings.max_batch)
+    engine.warm_up()
     opening_s = perf_counter() - began
     timer = timer_of(engine, settings.max_batch)
     best = Tuned(engine, _plan(timer, threads, settings))
@@ -75,12 +74,15 @@ def tune(
                 best = Tuned(best.engine, present.shared_by(plan), other)
             break
         best, timer = Tuned(other, plan), other_timer
-    return _warm(best) if settings.tune_s and best.plan.batch > 1 else best
+    return _warm(best) if best.plan.batch > 1 else best
 
 
 def _warm(tuned: Tuned[AnyEngine]) -> Tuned[AnyEngine]:
+    """Warm for every size of a batch: a GPU is slow the first time that it meets one."""
+    most = tuned.plan.batch
     for engine in filter(None, (tuned.engine, tuned.shared)):
-        engine.warm_up(tuned.plan.batch)
+        for size in [most] if engine.device == "cpu" else range(1, most + 1):
+            engine.warm_up(size)
     return tuned
 
 
@@ -93,7 +95,12 @@ def timer_of(engine: Tunable, most: int) -> Timer:
             if isinstance(result, Exception):
                 raise result
 
-    return partial(time_batches, run)
+    def timer(size: int, parallel: int) -> Took:
+        if engine.device != "cpu":
+            run(size)  # what the first run of a size takes there says nothing
+        return time_batches(run, size, parallel)
+
+    return timer
 
 
 def _plan(timer: Timer, threads: int, settings: Settings) -> Plan:

@@ -20,6 +20,7 @@ from training.anomalymoe.detector import AnomalyMoE, Detection, Scene
 from training.anomalymoe.expert import target_patches, top_mean
 from training.anomalymoe.head import Head, HeadOutput
 from training.anomalymoe.router import RouterOutput
+from training.distributed import on_training_device
 from training.metrics import auroc
 from training.offline.defects import damage
 from training.scoring import stack_centres
@@ -67,10 +68,12 @@ def learn_product(detector: AnomalyMoE, pictures: Pictures, components: int, see
     """Cluster the patches of a product's normal pictures (n, H, W, 3) and average their cls directions."""
     encoder = detector.encoder
     patches, directions = [], []
-    for batch in _batches(pictures):
-        encoded = detector.encode(detector.normalise(batch))
-        patches.append(target_patches(encoded.features, encoder.width, encoder.prefix_tokens).flatten(0, 1))
-        directions.append(torch.nn.functional.normalize(encoded.cls, dim=1))
+    with on_training_device(detector):
+        for batch in _batches(pictures):
+            encoded = detector.encode(detector.normalise(batch))
+            own = target_patches(encoded.features, encoder.width, encoder.prefix_tokens)
+            patches.append(own.flatten(0, 1).cpu())
+            directions.append(torch.nn.functional.normalize(encoded.cls, dim=1).cpu())
     centres = fit_centres(torch.cat(patches).numpy(), components, seed)
     prototype = torch.nn.functional.normalize(torch.cat(directions).mean(0), dim=0)
     return Knowledge(centres, prototype.numpy())
@@ -99,7 +102,8 @@ def calibrate(detector: AnomalyMoE, head: Head, name: str, known: Knowledge, hel
 
 
 def _look(detector: AnomalyMoE, pictures: Pictures, known: Knowledge) -> _Seen:
-    parts = [_look_at_batch(detector, batch, known) for batch in _batches(pictures)]
+    with on_training_device(detector):
+        parts = [_look_at_batch(detector, batch, known) for batch in _batches(pictures)]
     router = RouterOutput(*(torch.cat(column) for column in zip(*(one.router for one in parts), strict=True)))
     return _Seen(torch.cat([one.cls for one in parts]), router, torch.cat([one.errors for one in parts]))
 
@@ -108,8 +112,10 @@ def _look_at_batch(detector: AnomalyMoE, pixels: Tensor, known: Knowledge) -> _S
     image = detector.normalise(pixels)
     features, cls = detector.encode(image)
     given = stack_centres([known.centres] * len(pixels))
-    masks = detector.component_masks(features, given.values, given.valid)
-    return _Seen(cls, detector.router(cls), detector.expert_errors(Scene(image, features, masks)))
+    masks = detector.component_masks(features, given.values.to(image.device), given.valid.to(image.device))
+    errors = detector.expert_errors(Scene(image, features, masks))
+    router = RouterOutput(*(part.cpu() for part in detector.router(cls)))
+    return _Seen(cls.cpu(), router, errors.cpu())
 
 
 def _fit_scales(errors_nEhw: Tensor, trust_E: Tensor) -> _Scales:

@@ -39,6 +39,20 @@ def training_device() -> torch.device:
     return torch.device("cpu")
 
 
+@contextmanager
+def on_training_device(module: nn.Module) -> Iterator[None]:
+    """A module of the CPU on `training_device` for the time being, its convolutions in full precision.
+
+    What is calibrated must not hold the rounding of a GPU: an error is one minus a cosine.
+    """
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        module.to(training_device())
+        try:
+            yield
+        finally:
+            module.cpu()
+
+
 def world_size() -> int:
     """Number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1

@@ -19,6 +19,7 @@ from training.anomalymoe.head import Head
 from training.checkpoint import Checkpoint
 from training.component_masks import component_masks
 from training.data import DataError, Sample, find_samples, load_mask, load_picture
+from training.distributed import on_training_device
 from training.metrics import Metrics, auroc, bootstrap_interval, evaluate, mean_metrics
 from training.protocol import Protocol, min_max, prepared
 from training.scoring import calibrated_levels, raw_levels
@@ -91,12 +92,11 @@ def score_samples(
     """Score the test pictures of one category, by default as the service would when told the category."""
     head = Head(checkpoint.config.map_size)
     starts = range(0, len(samples), BATCH)
-    levels_nLhw = torch.cat(
-        [
-            _levels(checkpoint, samples[start : start + BATCH], protocol)
-            for start in progress.track(starts, description=f"score {samples[0].category}")
-        ]
-    )
+    tracked = progress.track(starts, description=f"score {samples[0].category}")
+    with on_training_device(checkpoint.detector):
+        levels_nLhw = torch.cat(
+            [_levels(checkpoint, samples[start : start + BATCH], protocol) for start in tracked]
+        )
     if protocol.normalise == "test-minmax":
         levels_nLhw = min_max(levels_nLhw)
     outputs = [head(part) for part in levels_nLhw.split(BATCH)]

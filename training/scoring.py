@@ -47,10 +47,10 @@ def calibrated_levels(
 ) -> Tensor:
     """Level maps (B, L, h, w) of uint8 pictures, by the calibration of their categories."""
     offset, scale = (
-        torch.from_numpy(np.stack([getattr(category, field) for category in categories]))
+        torch.from_numpy(np.stack([getattr(category, field) for category in categories])).to(detector.mean)
         for field in ("error_offset", "error_scale")
     )
-    return detector.level_maps(_detect(detector, pixels, categories, dense=dense), offset, scale)
+    return detector.level_maps(_detect(detector, pixels, categories, dense=dense), offset, scale).cpu()
 
 
 @torch.inference_mode()
@@ -63,8 +63,8 @@ def raw_levels(
     needed.
     """
     detection = _detect(detector, pixels, categories, masks)
-    zeros = torch.zeros(len(pixels), len(detector.experts), *detector.encoder.grid)
-    return detector.level_maps(detection, zeros, zeros + 1)
+    zeros = detector.mean.new_zeros(len(pixels), len(detector.experts), *detector.encoder.grid)
+    return detector.level_maps(detection, zeros, zeros + 1).cpu()
 
 
 def _detect(
@@ -77,7 +77,7 @@ def _detect(
     image = detector.normalise(pixels)
     if masks is None:
         centres = stack_centres([category.centres for category in categories])
-        return detector(image, centres.values, centres.valid, dense)
+        return detector(image, centres.values.to(image.device), centres.valid.to(image.device), dense)
     encoded = detector.encode(image)
-    scene = Scene(image, encoded.features, masks, DILATION)
+    scene = Scene(image, encoded.features, masks.to(image.device), DILATION)
     return detector.detect(scene, detector.router(encoded.cls), dense)

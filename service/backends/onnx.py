@@ -19,8 +19,9 @@ from service.backends.base import Array, Device, DeviceTensor, GraphError, Signa
 
 _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
-# The default search tries every convolution algorithm anew for each batch size it meets.
-_CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}
+# The default search tries every convolution algorithm anew for each batch size it meets, and by default
+# products of float32 have ten bits of mantissa: an error that is one minus a cosine has no digits left then.
+_CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
 # Without any, the runtime would read the files that a graph names from the working directory.
 _NOTHING = {"no file": b"\0"}
 _CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
@@ -100,6 +101,7 @@ def _quota() -> int:
 
 def _providers(device: Device) -> list[str | tuple[str, dict[str, str]]]:
     if device != "cpu" and _CUDA in ort.get_available_providers():
+        ort.preload_dlls()  # of the packages with CUDA's libraries, where the system has none
         return [(_CUDA, _CUDA_OPTIONS), _CPU]
     return [_CPU]
 

@@ -53,6 +53,7 @@ class TorchScriptGraph:
             raise GraphError(f"{name}: device cuda was asked for, but torch cannot use it here")
         self.device: Literal["cuda", "cpu"] = "cuda" if has_cuda and device != "cpu" else "cpu"
         torch.set_num_threads(threads or usable_cores())
+        torch.backends.cudnn.allow_tf32 = False  # see `_CUDA_OPTIONS` of OnnxGraph
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # that torch.export is to be preferred

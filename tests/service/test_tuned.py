@@ -111,7 +111,12 @@ def test_nothing_is_searched_on_a_gpu_or_without_time_or_where_a_number_or_a_pla
     machine.device = "cpu"
     assert tune(machine.open, settings_for("-", tune_s=30, threads=2), None, "pair").plan.threads == 2
     hasty = tune(machine.open, settings_for("-", tune_s=0, threads=0, max_batch=5), None, "pair")
-    assert (hasty.plan.threads, hasty.plan.batch, hasty.plan.parallel, hasty.engine.warmed) == (4, 5, 1, [5])
+    assert (hasty.plan.threads, hasty.plan.batch, hasty.plan.parallel, hasty.engine.warmed) == (
+        4,
+        5,
+        1,
+        [1, 5],
+    )
     known = Plan(2, 1, Curve(1, 0), 1, 1, 1, threads=1)
     tuned = tune(machine.open, SETTINGS, known, "pair")
     assert tuned.plan is known
@@ -142,3 +147,23 @@ def test_a_real_engine_is_warm_and_every_graph_has_a_curve(bundle_folder: Path) 
     assert tuned.plan.batch_s >= tuned.plan.alone_s / 2 > 0
     assert set(tuned.engine.curves) == set(bundle.manifest.graphs)
     assert all(curve.seconds(1) > 0 for curve in tuned.engine.curves.values())
+
+
+class FirstTimeSlowEngine(FakeEngine):
+    """Takes a batch as fast as a single item, but what it meets the first time long."""
+
+    def __init__(self) -> None:
+        super().__init__(1, "cuda")
+        self.met = {1}
+
+    def run(self, pictures: Sequence[int]) -> Sequence[object]:
+        time.sleep(0.001 if len(pictures) in self.met else 0.1)
+        self.met.add(len(pictures))
+        return pictures
+
+
+def test_a_gpu_has_met_every_size_of_a_batch_before_it_is_timed_and_before_it_serves() -> None:
+    settings = settings_for("-", tune_s=30, threads=1, max_batch=16)
+    tuned = tune(lambda _: FirstTimeSlowEngine(), settings, None, "none")
+    assert tuned.plan.batch == 16
+    assert tuned.engine.warmed == [1, *range(1, 17)]

@@ -12,6 +12,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 from training.data import Sample, load_picture
+from training.distributed import on_training_device
 from training.moeclip.auxiliary import class_name
 from training.moeclip.checkpoint import Checkpoint, RunConfig
 from training.moeclip.maps import image_logits, image_score, margins, patch_logits, released_map, served_map
@@ -47,21 +48,23 @@ class Scorer:
         model, text_B2E = self.run.model, self.texts.of(names)
         seen = model(model.normalise(pixels))
         margins_BN = margins(patch_logits(seen.tokens, text_B2E))
-        medical_B = torch.full((len(pixels),), self.domain == "medical")
+        medical_B = torch.full((len(pixels),), self.domain == "medical", device=margins_BN.device)
         map_BHW = served_map(margins_BN, medical_B, model.grid, size)
         score_B = image_score(map_BHW, image_logits(seen.summary, text_B2E), medical_B)
         # The released map of two maps is one more than their mean margin.
         margins_BHW = released_map(margins_BN, medical_B, model.grid, size, maps=2) - 1
-        return PictureScores(score_B, map_BHW.flatten(1).amax(1), margins_BHW)
+        peak_B = map_BHW.flatten(1).amax(1)
+        return PictureScores(score_B.cpu(), peak_B.cpu(), margins_BHW.cpu())
 
     def score_samples(
         self, samples: Sequence[Sample], size: tuple[int, int], progress: Progress, description: str
     ) -> Iterator[PictureScores]:
         """All pictures, a batch at a time."""
-        for start in progress.track(range(0, len(samples), BATCH), description=description):
-            batch = samples[start : start + BATCH]
-            pixels = np.stack([load_picture(one.path, self.run.config.input) for one in batch])
-            yield self.score(torch.from_numpy(pixels), [class_name(one) for one in batch], size)
+        with on_training_device(self.run.model):
+            for start in progress.track(range(0, len(samples), BATCH), description=description):
+                batch = samples[start : start + BATCH]
+                pixels = np.stack([load_picture(one.path, self.run.config.input) for one in batch])
+                yield self.score(torch.from_numpy(pixels), [class_name(one) for one in batch], size)
 
 
 def joined(parts: Iterator[PictureScores]) -> PictureScores:

@@ -29,12 +29,13 @@ class ClassTexts:
             self._frozen_C2E = None if self._adapter else self._read(self._final_CPD)
 
     def of(self, names: Sequence[str]) -> Tensor:
-        """The directions (B, 2, E) of the class of each picture, normal first."""
+        """The directions (B, 2, E) of the class of each picture, normal first, where the model is now."""
+        device = self._projection.device
         rows = torch.tensor([self.names.index(name) for name in names], device=self._final_CPD.device)
         if self._frozen_C2E is not None:
-            return self._frozen_C2E[rows]
+            return self._frozen_C2E[rows].to(device)
         classes, place = rows.unique(return_inverse=True)
-        return self._read(self._final_CPD[classes])[place]
+        return self._read(self._final_CPD[classes].to(device))[place.to(device)]
 
     def _read(self, final_CPD: Tensor) -> Tensor:
         projected = self._adapter(final_CPD) if self._adapter else final_CPD @ self._projection
