@@ -58,6 +58,7 @@ class TorchScriptGraph:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # that torch.export is to be preferred
                 self._module = torch.jit.load(BytesIO(model_bytes), map_location=self.device)
+            move_what_it_makes(self._module, self.device)
         except Exception as error:  # a torch error of any kind
             raise GraphError(f"{name}: cannot be loaded: {_reason(error)}") from error
         self.inputs: tuple[str, ...] = tuple(spec.inputs)
@@ -100,6 +101,14 @@ class TorchScriptGraph:
                 raise GraphError(
                     f"{self._name}: {name} is {value.dtype} {value.shape}, the manifest says {wanted}"
                 )
+
+
+def move_what_it_makes(module: torch.jit.ScriptModule, device: str) -> None:
+    """Let a traced module make its tensors, as of `arange`, on a device; else it does where it was traced."""
+    constants = module.graph.findAllNodes("prim::Constant")  # pyright: ignore[reportAttributeAccessIssue]
+    for node in constants:
+        if node.output().type().kind() == "DeviceObjType":
+            node.s_("value", device)
 
 
 _DTYPES = ("uint8", "int64", "float32", "bool")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from export.contract.manifest import GraphSpec, TensorSpec
 from service.backends.base import GraphError
-from service.backends.torchscript import TorchScriptGraph, TorchTensor
+from service.backends.torchscript import TorchScriptGraph, TorchTensor, move_what_it_makes
 
 ONES = np.ones((3, 2), np.float32)
 
@@ -100,3 +100,25 @@ def test_the_number_of_threads_is_set(module_bytes: bytes) -> None:
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+class Numbers(nn.Module):
+    """a -> row numbers."""
+
+    def forward(self, a: Tensor) -> Tensor:
+        return torch.arange(a.shape[0], device=a.device)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_tensors_that_a_graph_makes_are_on_its_device_not_where_it_was_traced() -> None:
+    module = torch.jit.freeze(torch.jit.trace(Numbers().eval(), (torch.ones(3, 2),)))
+    move_what_it_makes(module, "meta")
+    assert module(torch.ones(2, 2)).device.type == "meta"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA is not here")
+def test_cuda_computes_the_same(graph: TorchScriptGraph, module_bytes: bytes) -> None:
+    feeds = {"a": ONES, "rows": np.array([1, 2])}
+    on_cuda = TorchScriptGraph(module_bytes, spec(), "cuda")
+    assert on_cuda.device == "cuda"
+    np.testing.assert_array_equal(on_cuda.run(feeds)["sum"], graph.run(feeds)["sum"])
