@@ -56,7 +56,7 @@ class TorchScriptGraph:
         torch.backends.cudnn.allow_tf32 = False  # see `_CUDA_OPTIONS` of OnnxGraph
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)  # that torch.export is to be preferred
+                warnings.simplefilter("ignore")  # that torch.export is to be preferred
                 self._module = torch.jit.load(BytesIO(model_bytes), map_location=self.device)
             move_what_it_makes(self._module, self.device)
         except Exception as error:  # a torch error of any kind
