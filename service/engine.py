@@ -18,9 +18,10 @@ from export.contract.decision import calibrate, nearest_category
 from export.contract.manifest import LEVELS, ExpertSpec, Level
 from export.contract.preprocess import Pixels
 from service.backends.base import Array, Device, DeviceTensor, GraphError
-from service.backends.opening import open_graph
-from service.backends.timed import TimedGraph, curves_of
+from service.backends.opening import open_graphs
+from service.backends.timed import curves_of
 from service.curve import Curve
+from service.resting import Rest, no_rest
 
 CategorySource = Literal["request", "recognised", "unknown"]
 Feeds = dict[str, Array | DeviceTensor]
@@ -79,18 +80,18 @@ class _Batch:
 class Engine:
     """Computes batches of pictures with the graphs of one bundle; several threads may do so at once.
 
-    device, threads: see `OnnxGraph`.
+    device, threads: see `OnnxGraph`. rest: called after each graph.
     Raises BundleError or GraphError when the bundle's graphs cannot be loaded.
     """
 
-    def __init__(self, bundle: Bundle, *, device: Device = "auto", threads: int = 0) -> None:
+    def __init__(
+        self, bundle: Bundle, *, device: Device = "auto", threads: int = 0, rest: Rest = no_rest
+    ) -> None:
         self.manifest = bundle.manifest
         self.digest = bundle.digest
         self.categories: Mapping[str, Category] = bundle.categories
         self._experts = {expert.column: expert for expert in bundle.manifest.experts}
-        self._graphs = {
-            key: TimedGraph(open_graph(bundle, key, device, threads)) for key in bundle.manifest.graphs
-        }
+        self._graphs = open_graphs(bundle, bundle.manifest.graphs, device, threads, rest)
 
     @property
     def device(self) -> str:

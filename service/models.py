@@ -13,6 +13,7 @@ from service.engine import Engine, Outcome, Picture
 from service.errors import Kind, Problem, shown
 from service.lane import Lane, Stage
 from service.metrics import Metrics
+from service.resting import Rest, Resting, no_rest
 from service.settings import Settings
 from service.tuned import AnyEngine, Tuned, tune
 from service.tuning import Plan
@@ -133,18 +134,20 @@ def _load(folder: Path, settings: Settings, metrics: Metrics, serving: Sequence[
             return model
         if model.bundle.manifest.name == bundle.manifest.name:
             plan = model.lane.plan
-    return _Loading(bundle, plan, settings, metrics, started).model()
+    rest = Resting() if serving else no_rest
+    return _Loading(bundle, plan, settings, metrics, started, rest).model()
 
 
 @dataclass(frozen=True)
 class _Loading:
-    """A bundle on its way into service; plan: that of the model it replaces."""
+    """A bundle on its way into service; plan: that of the model it replaces. rest: called after each part."""
 
     bundle: Bundle
     plan: Plan | None
     settings: Settings
     metrics: Metrics
     started: float
+    rest: Rest
 
     def model(self) -> AnyModel:
         bundle, settings, metrics = self.bundle, self.settings, self.metrics
@@ -164,9 +167,9 @@ class _Loading:
         search = "none" if manifest.format == "torchscript" else "pair" if size < PAIRED_BYTES else "one"
 
         def opened(threads: int) -> AnyEngine:
-            return kind(self.bundle, device=self.settings.device, threads=threads)
+            return kind(self.bundle, device=self.settings.device, threads=threads, rest=self.rest)
 
-        tuned = tune(opened, self.settings, self.plan, search)
+        tuned = tune(opened, self.settings, self.plan, search, self.rest)
         plan = tuned.plan
         log.info(
             "model loaded",

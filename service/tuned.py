@@ -6,6 +6,7 @@ from time import perf_counter
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from service.backends.onnx import usable_cores
+from service.resting import Rest, no_rest
 from service.settings import Settings
 from service.tuning import Plan, Timer, Took, make_plan, rematch, time_batches
 
@@ -41,19 +42,23 @@ class Tuned(Generic[AnyEngine]):
 
 
 def tune(
-    open_engine: Callable[[int], AnyEngine], settings: Settings, known: Plan | None, search: Search
+    open_engine: Callable[[int], AnyEngine],
+    settings: Settings,
+    known: Plan | None,
+    search: Search,
+    rest: Rest = no_rest,
 ) -> Tuned[AnyEngine]:
     """Open an engine on as many threads as are set or there are cores, and measure it; then on half of them.
 
     Half as many are taken where they gain and a single picture is as fast, and are halved again; both are
     timed in turn to tell. Where they gain only for batches at once, both engines are kept, if `search` allows
     a pair. Nothing is searched where a plan is known, a number is set, the settings leave no time, opening
-    takes longer than they leave, or a GPU computes.
+    takes longer than they leave, or a GPU computes. rest: called where a plan is known, after each warm-up.
     """
     if known is not None:
         plan = known if search == "pair" else replace(known, threads_shared=0)
         shared = open_engine(plan.threads_shared) if plan.threads_shared else None
-        return _warm(Tuned(open_engine(plan.threads), plan, shared))
+        return _warm(Tuned(open_engine(plan.threads), plan, shared), rest)
     began = perf_counter()
     threads = settings.threads or usable_cores()
     engine = open_engine(threads)
@@ -77,12 +82,13 @@ def tune(
     return _warm(best) if best.plan.batch > 1 else best
 
 
-def _warm(tuned: Tuned[AnyEngine]) -> Tuned[AnyEngine]:
+def _warm(tuned: Tuned[AnyEngine], rest: Rest = no_rest) -> Tuned[AnyEngine]:
     """Warm for every size of a batch: a GPU is slow the first time that it meets one."""
     most = tuned.plan.batch
     for engine in filter(None, (tuned.engine, tuned.shared)):
         for size in [most] if engine.device == "cpu" else range(1, most + 1):
             engine.warm_up(size)
+            rest()
     return tuned
 
 

@@ -1,11 +1,25 @@
-"""A graph of a bundle in the runtime that its file is for; the only place that chooses one."""
+"""The graphs of a bundle in the runtime that their files are for; the only place that chooses one."""
 
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from export.contract.bundle import Bundle
 from export.contract.manifest import GraphSpec, TensorSpec
 from service.backends.base import Device, Graph, GraphError, Signature
 from service.backends.onnx import OnnxGraph
+from service.backends.timed import TimedGraph
+from service.resting import Rest
+
+
+def open_graphs(
+    bundle: Bundle, keys: Iterable[str], device: Device, threads: int, rest: Rest
+) -> dict[str, TimedGraph]:
+    """Several graphs with their clocks, and a rest after each; see `open_graph`."""
+    graphs: dict[str, TimedGraph] = {}
+    for key in keys:
+        graphs[key] = TimedGraph(open_graph(bundle, key, device, threads))
+        rest()
+    return graphs
 
 
 def open_graph(bundle: Bundle, key: str, device: Device = "auto", threads: int = 0) -> Graph:

@@ -15,9 +15,10 @@ from export.contract.bundle import Bundle
 from export.contract.category import FloatArray
 from export.contract.preprocess import Pixels
 from service.backends.base import Array, Device, DeviceTensor, GraphError
-from service.backends.opening import open_graph
-from service.backends.timed import TimedGraph, curves_of
+from service.backends.opening import open_graphs
+from service.backends.timed import curves_of
 from service.curve import Curve
+from service.resting import Rest, no_rest
 from service.zero_shot.text_tower import ClassText, TextTower
 
 MAX_ROWS = 32  # pairs in one run of the head: bounds its memory, whatever the batch asks
@@ -80,15 +81,18 @@ class ZeroShotEngine:
     """Computes batches of questions with the vision and head graphs of one bundle.
 
     `tower` encodes class names for it. Several threads may use both at once.
-    device, threads: see `open_graph`.
+    device, threads: see `open_graph`. rest: called after each graph.
     Raises BundleError or GraphError when the bundle's tokenizer or graphs cannot be loaded.
     """
 
-    def __init__(self, bundle: Bundle, *, device: Device = "auto", threads: int = 0) -> None:
+    def __init__(
+        self, bundle: Bundle, *, device: Device = "auto", threads: int = 0, rest: Rest = no_rest
+    ) -> None:
         self.manifest = bundle.manifest
         self._width = bundle.manifest.graphs["vision"].outputs["embedding"].shape[-1]
         self.tower = TextTower(bundle, device=device, threads=threads)
-        self._graphs = {key: TimedGraph(open_graph(bundle, key, device, threads)) for key in GRAPHS}
+        rest()
+        self._graphs = open_graphs(bundle, GRAPHS, device, threads, rest)
 
     @property
     def device(self) -> str:
