@@ -51,9 +51,10 @@ def tune(
     """Open an engine on as many threads as are set or there are cores, and measure it; then on half of them.
 
     Half as many are taken where they gain and a single picture is as fast, and are halved again; both are
-    timed in turn to tell. Where they gain only for batches at once, both engines are kept, if `search` allows
-    a pair. Nothing is searched where a plan is known, a number is set, the settings leave no time, opening
-    takes longer than they leave, or a GPU computes. rest: called where a plan is known, after each warm-up.
+    timed in turn to tell. Where only batches at once are as fast, both engines are kept, if `search` allows
+    a pair: at work fewer threads wait less for each other and for those that decode. Nothing is searched
+    where a plan is known, a number is set, the settings leave no time, opening takes longer than they leave,
+    or a GPU computes. rest: called where a plan is known, after each warm-up.
     """
     if known is not None:
         plan = known if search == "pair" else replace(known, threads_shared=0)
@@ -75,7 +76,7 @@ def tune(
         rivals = (best.plan, timer), (_plan(other_timer, threads, settings), other_timer)
         present, plan = rematch(rivals, stop + settings.tune_s)
         if not plan.is_better(present):
-            if search == "pair" and plan.gains_at_once(present):
+            if search == "pair" and plan.is_as_good_at_once(present):
                 best = Tuned(best.engine, present.shared_by(plan), other)
             break
         best, timer = Tuned(other, plan), other_timer

@@ -12,7 +12,8 @@ from typing import NamedTuple, TypeVar
 from service.backends.onnx import usable_cores
 from service.curve import Curve, fit_curve
 
-GAIN = 0.95  # a larger batch, or a second one at once, must cost at most this much of the other per item
+GAIN = 0.95  # a second batch at once, or fewer threads, must cost at most this much of the other per item
+BATCH_GAIN = 0.98  # a larger batch is handed over less often, too
 PATIENCE = 1.02  # fewer threads may let a single item take so many times as long
 ROUNDS = 3
 LONG_ENOUGH_S = 0.05
@@ -75,9 +76,9 @@ class Plan:
         """Whether it gains against the other, and lets a single item hardly wait longer."""
         return self.alone_s <= PATIENCE * other.alone_s and self.cost_s < GAIN * other.cost_s
 
-    def gains_at_once(self, other: "Plan") -> bool:
-        """Whether several batches at once gain against the other."""
-        return self.parallel > 1 and self.cost_s < GAIN * other.cost_s
+    def is_as_good_at_once(self, other: "Plan") -> bool:
+        """Whether several batches at once are hardly slower than at work with the other."""
+        return self.parallel > 1 and self.cost_s < PATIENCE * other.cost_s
 
     def timed(self, alone: Took, at_work: Took) -> "Plan":
         """The same with what a single item takes, and what the batches at work take, as measured anew."""
@@ -92,7 +93,9 @@ class Plan:
 
 
 def make_plan(timer: Timer, max_batch: int, max_parallel: int, budget_s: float) -> Plan:
-    """Time batches of 1, 2, 4, ... up to `max_batch`, then `max_parallel` at once, single items and the best.
+    """Time batches of 1, 2, 4, ... up to `max_batch`, then `max_parallel` at once, of the best and of one.
+
+    Single items at once must gain against batches, which are handed over less often.
 
     budget_s: about how long it may take. Raises: what computing a single item raises.
     """
@@ -104,8 +107,9 @@ def make_plan(timer: Timer, max_batch: int, max_parallel: int, budget_s: float) 
     if max_parallel > 1:
         at_once = dict.fromkeys(((size, max_parallel) for size in sorted({1, batch})), NEVER)
         cases = _rounds(timer, cases | at_once, stop)
-    costs = {case: one.cost_s / math.prod(case) for case, one in cases.items()}
-    case = _first_without_a_better(costs)
+    preferred = sorted(cases, key=lambda case: (case[1], -case[0]))
+    costs = {case: cases[case].cost_s / math.prod(case) for case in preferred}
+    case = _first_without_a_better(costs, GAIN)
     return Plan(
         *case,
         curve=fit_curve({size: one.clock_s for (size, _), one in took.items()}),
@@ -148,7 +152,7 @@ def _first_round(timer: Timer, sizes: Sequence[int], stop: float) -> dict[Case, 
             took[size, 1] = timer(size, 1)
         except Exception:  # whatever the runtime raises, this size is not one to choose
             break
-        misses = 0 if took[size, 1].cost_s / size < GAIN * best else misses + 1
+        misses = 0 if took[size, 1].cost_s / size < BATCH_GAIN * best else misses + 1
     return took
 
 
@@ -168,15 +172,15 @@ def _rounds(timer: Callable[..., Took], known: Mapping[Key, Took], stop: float) 
 
 
 def best_batch(measured: dict[int, float]) -> int:
-    """The smallest batch that no larger one beats by more than GAIN, in what an item costs."""
-    return _first_without_a_better({size: measured[size] / size for size in sorted(measured)})
+    """The smallest batch that no larger one beats by more than BATCH_GAIN, in what an item costs."""
+    return _first_without_a_better({size: measured[size] / size for size in sorted(measured)}, BATCH_GAIN)
 
 
-def _first_without_a_better(costs: Mapping[Named, float]) -> Named:
-    """The first that no later one beats by more than GAIN."""
+def _first_without_a_better(costs: Mapping[Named, float], gain: float) -> Named:
+    """The first that no later one beats by more than `gain`."""
     best = next(iter(costs))
     for name, cost_s in costs.items():
-        if cost_s < GAIN * costs[best]:
+        if cost_s < gain * costs[best]:
             best = name
     return best
 

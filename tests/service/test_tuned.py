@@ -96,10 +96,13 @@ def test_no_pair_where_weights_are_not_to_be_held_twice(
     assert len(machine.opened) == {"none": 1, "one": 2}[search]
 
 
-def test_no_pair_without_a_gain(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = Machine(monkeypatch, alone={4: 1, 2: 1.5, 1: 1}, both={4: 1.6, 2: 1.55, 1: 1})
+@pytest.mark.parametrize(("fewer_s", "has_pair"), [(1.62, True), (1.64, False)])
+def test_a_pair_where_several_at_once_are_hardly_slower(
+    monkeypatch: pytest.MonkeyPatch, fewer_s: float, has_pair: bool
+) -> None:
+    machine = Machine(monkeypatch, alone={4: 1, 2: 1.5, 1: 1}, both={4: 1.6, 2: fewer_s, 1: 1})
     tuned = tune(machine.open, SETTINGS, None, "pair")
-    assert (tuned.engine.threads, tuned.shared, tuned.plan.parallel) == (4, None, 2)
+    assert (tuned.engine.threads, tuned.plan.parallel, tuned.shared is not None) == (4, 2, has_pair)
 
 
 def test_nothing_is_searched_on_a_gpu_or_without_time_or_where_a_number_or_a_plan_is_known(
