@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from threading import Event
 from time import perf_counter
 
 import structlog
@@ -23,6 +24,7 @@ from service.models import AnyModel, Models, load_models
 from service.pace import Pace
 from service.permits import Permits
 from service.relay import Step, calling, relay
+from service.resting import Resting, StoppedError
 from service.schemas import DetectAnswer, DetectParameters, MapParameters
 from service.settings import Settings
 from service.workers import CallWorkers, StageError
@@ -44,6 +46,7 @@ class Detector:
         # Pillow and numpy let other threads run while they decode, resize and encode.
         self.host = CallWorkers("host", host_threads(settings), settings.watchdog_s or HOST_WATCHDOG_S)
         self._reloading = asyncio.Lock()
+        self._leaving = Event()
         metrics.queue_depth.set_function(models.queue_depth)
 
     @asynccontextmanager
@@ -124,11 +127,16 @@ class Detector:
         """Load the bundles anew, and once they are warm let them answer instead of the present ones.
 
         Pictures that the present models have begun are finished by them.
-        Raises: Problem (422) when a bundle is bad; then nothing changes.
+        Raises: Problem (422) when a bundle is bad, (503) after `leave`; then nothing changes.
         """
         async with self._reloading:
             try:
-                fresh = await asyncio.to_thread(load_models, self.settings, self.metrics, self.models.all)
+                rest = Resting(self._leaving)
+                fresh = await asyncio.to_thread(
+                    load_models, self.settings, self.metrics, self.models.all, rest
+                )
+            except StoppedError as error:
+                raise Problem(Kind.UNAVAILABLE, f"nothing was changed: {error}") from error
             except (BundleError, GraphError, OSError) as error:
                 self.metrics.reloads.labels("refused").inc()
                 log.error("reload refused", reason=str(error))
@@ -139,6 +147,10 @@ class Detector:
             self.metrics.reloads.labels("done").inc()
             log.info("reloaded", new=len(new), left=len(left))
             await self._end(left)
+
+    def leave(self) -> None:
+        """Give up what is being loaded, since the service is stopping."""
+        self._leaving.set()
 
     def _begin(self, models: Sequence[AnyModel]) -> None:
         for model in models:

@@ -13,7 +13,7 @@ from service.engine import Engine, Outcome, Picture
 from service.errors import Kind, Problem, shown
 from service.lane import Lane, Stage
 from service.metrics import Metrics
-from service.resting import Rest, Resting, no_rest
+from service.resting import Rest, no_rest
 from service.settings import Settings
 from service.tuned import AnyEngine, Tuned, tune
 from service.tuning import Plan
@@ -111,20 +111,27 @@ class Models:
                 metrics.calibration_size.labels(name).set(len(category.scores))
 
 
-def load_models(settings: Settings, metrics: Metrics, serving: Sequence[AnyModel] = ()) -> Models:
+def load_models(
+    settings: Settings, metrics: Metrics, serving: Sequence[AnyModel] = (), rest: Rest = no_rest
+) -> Models:
     """Load, check and warm up every bundle of the settings, and log how long each part took.
 
     serving: models at work. One whose bundle is the same and whose threads are well is taken over as it is;
     a bundle of the same name takes over its plan, since a busy device cannot be measured.
-    Raises: BundleError or GraphError naming the file or graph; FileNotFoundError without any bundle.
+    rest: called after each graph and warm-up.
+    Raises: what `rest` raises; BundleError or GraphError naming the file or graph; FileNotFoundError without
+    any bundle.
     """
     started = perf_counter()
-    models = Models([_load(folder, settings, metrics, serving) for folder in settings.bundle_folders()])
+    folders = settings.bundle_folders()
+    models = Models([_load(folder, settings, metrics, serving, rest) for folder in folders])
     log.info("models ready", models=len(models.all), total_s=_since(started))
     return models
 
 
-def _load(folder: Path, settings: Settings, metrics: Metrics, serving: Sequence[AnyModel]) -> AnyModel:
+def _load(
+    folder: Path, settings: Settings, metrics: Metrics, serving: Sequence[AnyModel], rest: Rest
+) -> AnyModel:
     started = perf_counter()
     bundle = Bundle.read(folder)
     plan: Plan | None = None
@@ -134,7 +141,6 @@ def _load(folder: Path, settings: Settings, metrics: Metrics, serving: Sequence[
             return model
         if model.bundle.manifest.name == bundle.manifest.name:
             plan = model.lane.plan
-    rest = Resting() if serving else no_rest
     return _Loading(bundle, plan, settings, metrics, started, rest).model()
 
 

@@ -80,6 +80,7 @@ class Server(uvicorn.Server):
         elif self._left_at is None:
             self._left_at = perf_counter()
             self._detector.health.enter("stopping")
+            self._detector.leave()
             self._begin(self._leave())
         elif perf_counter() - self._left_at < ONE_SIGNAL_S:
             return

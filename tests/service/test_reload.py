@@ -98,6 +98,24 @@ def test_a_bad_bundle_changes_nothing_and_is_named(served: Served, bundle_folder
     asyncio.run(scenario())
 
 
+def test_a_service_that_stops_gives_up_what_it_loads(
+    served: Served, bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.resting.SHARE", 1e6)
+
+    async def scenario() -> None:
+        async with serving(served.app) as url, served.client(url) as client:
+            version_of(bundle_folder, served.folder / "tiny", "2")
+            reload = asyncio.create_task(client.post("/models/reload"))
+            await asyncio.sleep(0.2)
+            assert not reload.done()
+            served.app.state.detector.leave()
+            assert (await reload).status_code == 503
+            assert (await client.post("/detect", content=NORMAL)).json()["model"]["version"] == "1"
+
+    asyncio.run(scenario())
+
+
 def test_bundles_come_and_go(served: Served, bundle_folder: Path) -> None:
     async def scenario() -> None:
         async with serving(served.app) as url, served.client(url) as client:

@@ -1,6 +1,7 @@
-"""What is loaded beside models at work leaves most of the time to them; at the start nothing rests."""
+"""What is loaded beside models at work leaves most of the time to them."""
 
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -8,43 +9,48 @@ from export.contract.bundle import Bundle
 from service import resting as module
 from service.metrics import Metrics
 from service.models import load_models
-from service.resting import SHARE, Resting
+from service.resting import SHARE, Resting, StoppedError
 from tests.service.conftest import settings_for
 from tests.service.test_reload import version_of
 from tests.tiny_zero_shot_bundle import make_tiny_zero_shot_bundle
 
 
-@pytest.fixture
-def rests(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+class Rests(Event):
     """The rests, which are not taken."""
-    taken: list[float] = []
-    monkeypatch.setattr(module, "sleep", taken.append)
-    return taken
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.taken.append(timeout)
+        return self.is_set()
 
 
-def test_a_rest_follows_from_the_time_since_the_last_one(
-    rests: list[float], monkeypatch: pytest.MonkeyPatch
+def test_a_rest_follows_from_the_time_since_the_last_one_until_it_is_stopped(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    clock = iter([10.0, 10.5, 12.0, 12.1, 12.2])
+    clock = iter([10.0, 10.5, 12.0, 12.1, 12.2, 12.3])
     monkeypatch.setattr(module, "perf_counter", lambda: next(clock))
-    rest = Resting()
+    rests = Rests()
+    rest = Resting(rests)
     rest()
     rest()
-    assert rests == pytest.approx([0.5 * SHARE, 0.1 * SHARE])
+    assert rests.taken == pytest.approx([0.5 * SHARE, 0.1 * SHARE])
+    rests.set()
+    with pytest.raises(StoppedError, match="stopping"):
+        rest()
 
 
-def test_a_reload_rests_after_every_graph_and_warm_up(
-    bundle_folder: Path, rests: list[float], tmp_path: Path
-) -> None:
-    settings = settings_for(tmp_path, threads=1)
+def test_a_reload_rests_after_every_graph_and_warm_up(bundle_folder: Path, tmp_path: Path) -> None:
+    settings, rests = settings_for(tmp_path, threads=1), Rests()
     version_of(bundle_folder, tmp_path / "tiny", "1")
     first = load_models(settings, Metrics())
-    assert rests == []
     version_of(bundle_folder, tmp_path / "tiny", "2")
-    load_models(settings, Metrics(), first.all)
-    assert len(rests) == len(Bundle.read(bundle_folder).manifest.graphs) + 1
-    rests.clear()
+    load_models(settings, Metrics(), first.all, Resting(rests))
+    assert len(rests.taken) == len(Bundle.read(bundle_folder).manifest.graphs) + 1
+    rests.taken.clear()
     words = make_tiny_zero_shot_bundle(tmp_path / "words")
     version_of(bundle_folder, tmp_path / "tiny", "1")
-    load_models(settings, Metrics(), first.all)
-    assert len(rests) == len(Bundle.read(words).manifest.graphs)
+    load_models(settings, Metrics(), first.all, Resting(rests))
+    assert len(rests.taken) == len(Bundle.read(words).manifest.graphs)
