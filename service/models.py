@@ -118,7 +118,7 @@ def load_models(
 
     serving: models at work. One whose bundle is the same and whose threads are well is taken over as it is;
     a bundle of the same name takes over its plan, since a busy device cannot be measured.
-    rest: called after each graph and warm-up.
+    rest: called after each graph, and each warm-up by a plan that is taken over.
     Raises: what `rest` raises; BundleError or GraphError naming the file or graph; FileNotFoundError without
     any bundle.
     """
