@@ -36,6 +36,7 @@ class ImpatientProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Some bytes have come."""
+        self._corked.note_received()
         self._unparsed_bytes += len(data)
         try:
             self._parse(data)

@@ -18,6 +18,12 @@ class Sent:
     def close(self) -> None:
         self.what.append(b"closed")
 
+    def pause_reading(self) -> None:
+        self.what.append(b"paused")
+
+    def resume_reading(self) -> None:
+        self.what.append(b"resumed")
+
     def is_closing(self) -> bool:
         return b"closed" in self.what
 
@@ -49,5 +55,26 @@ def test_what_is_held_is_sent_before_closing() -> None:
         await asyncio.sleep(0)
         assert sent.what == [b"last words", b"closed"]
         assert corked.is_closing()
+
+    asyncio.run(scenario())
+
+
+def test_reading_is_paused_when_more_comes_and_only_then_resumed() -> None:
+    async def scenario() -> None:
+        sent = Sent()
+        corked = Corked(cast("asyncio.Transport", sent), asyncio.get_running_loop())
+        corked.note_received()
+        corked.pause_reading()
+        corked.resume_reading()
+        corked.note_received()
+        assert sent.what == []
+        corked.pause_reading()
+        corked.note_received()
+        corked.note_received()
+        assert sent.what == [b"paused"]
+        corked.resume_reading()
+        corked.resume_reading()
+        corked.note_received()
+        assert sent.what == [b"paused", b"resumed"]
 
     asyncio.run(scenario())
