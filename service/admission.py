@@ -3,8 +3,10 @@
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.body import announced_bytes, check_announced
+from service.bunching import Bunching
 from service.caller import caller_of
 from service.detect import Detector
+from service.errors import Kind, Problem
 
 WORK = frozenset({"/detect", "/detect/batch", "/zero-shot"})
 
@@ -19,6 +21,7 @@ class Admission:
         self.app = app
         self.detector = detector
         self.settings = detector.settings
+        self._bunching = Bunching()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection.
@@ -32,14 +35,19 @@ class Admission:
         caller = caller_of(scope, state.get("key_name"), state["started"], self.settings.deadline_ms)
         state["caller"] = caller
         self.detector.health.check()
-        with self.detector.permits.hold(caller, self._size(scope)) as permit:
+        try:
+            with self.detector.permits.hold(caller, self._size(scope)) as permit:
 
-            async def noted(message: Message) -> None:
-                if message["type"] == "http.response.start":
-                    permit.is_answered = message["status"] == 200
-                await send(message)
+                async def noted(message: Message) -> None:
+                    if message["type"] == "http.response.start":
+                        permit.is_answered = message["status"] == 200
+                    await send(message)
 
-            await self.app(scope, receive, noted)
+                await self.app(scope, receive, noted)
+        except Problem as problem:
+            if problem.kind is Kind.BUSY:
+                self._bunching.note()
+            raise
 
     def _size(self, scope: Scope) -> int:
         """Bytes that the body may take: as announced, else as many as are allowed."""
