@@ -1,5 +1,6 @@
 """The application: models, routes, middleware and error answers put together."""
 
+import gc
 import os
 import signal
 import socket
@@ -35,9 +36,9 @@ from service.zero_shot.routes import router as zero_shot_router
 
 log = structlog.stdlib.get_logger("anomoe.app")
 
-# How long a thread that decodes or computes may keep the interpreter from the event loop; Python's own 5 ms
-# are longer than most of what it does there.
-SWITCH_INTERVAL_S = 0.0005
+# How long a thread may keep the interpreter from others. Python's own 5 ms are longer than most of what any
+# does there; one that only wants to start a graph leaves a core idle while it waits.
+SWITCH_INTERVAL_S = 0.00002
 
 RECEIVED_BYTES = 2**19  # that the system keeps for a connection; it would begin with much less
 
@@ -93,6 +94,7 @@ def run(settings: Settings) -> int:
     a bad file of keys, OSError for a missing bundle or a taken port.
     """
     configure_logging(settings.log_level)
+    gc.freeze()  # what was imported stays: looking through it now and then would stop every thread for 20 ms
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     give_back_large_blocks()
     signal.signal(signal.SIGTERM, _leave)

@@ -18,7 +18,6 @@ from service.engine import Outcome, Picture
 from service.errors import Kind, Problem, ProblemAnswer, problem_answer
 from service.health import Health
 from service.image import Opened, open_picture
-from service.lane import host_threads
 from service.metrics import Metrics
 from service.models import AnyModel, Models, load_models
 from service.pace import Pace
@@ -27,9 +26,7 @@ from service.relay import Step, calling, relay
 from service.resting import Resting, StoppedError
 from service.schemas import DetectAnswer, DetectParameters, MapParameters
 from service.settings import Settings
-from service.workers import CallWorkers, StageError
-
-HOST_WATCHDOG_S = 60.0
+from service.workers import StageError
 
 log = structlog.stdlib.get_logger("anomoe.detect")
 
@@ -43,8 +40,6 @@ class Detector:
         self.metrics = metrics
         self.health = Health(metrics)
         self.permits = Permits(settings.queue_size, settings.max_in_flight_bytes, Pace(models.pace_s()))
-        # Pillow and numpy let other threads run while they decode, resize and encode.
-        self.host = CallWorkers("host", host_threads(settings), settings.watchdog_s or HOST_WATCHDOG_S)
         self._reloading = asyncio.Lock()
         self._leaving = Event()
         metrics.queue_depth.set_function(models.queue_depth)
@@ -52,8 +47,6 @@ class Detector:
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None, None]:
         """Compute while the context lasts; at its end, finish what was admitted."""
-        self.host.start()
-        self.health.watch(self.host, lambda: None)
         self._begin(self.models.all)
         self.models.publish(self.metrics)
         self.health.enter(None)
@@ -62,7 +55,6 @@ class Detector:
         finally:
             self.health.enter("stopping")
             await self._end(self.models.all)
-            await self.host.stop()
 
     async def detect(self, data: bytes, parameters: DetectParameters, trace: Trace) -> DetectAnswer:
         """The verdict on one encoded picture.
@@ -84,9 +76,9 @@ class Detector:
                 open_it = partial(self.open, model.bundle, data, parameters, trace.caller)
                 begun = perf_counter()
                 opened, computed, judged = await relay(
-                    Step(self.host, calling(open_it)),
-                    Step(model.batcher, picture_of, trace.caller),
-                    Step(self.host, calling(judge)),
+                    Step(model.lane.decoding, calling(open_it)),
+                    Step(model.lane.batcher, picture_of, trace.caller),
+                    Step(model.lane.encoding, calling(judge)),
                 )
         decision, drawn = judged.result
         clock = (begun, opened.ended, computed.ended)
@@ -115,7 +107,7 @@ class Detector:
         return await asyncio.gather(*map(one, pictures))
 
     def open(self, bundle: Bundle, data: bytes, parameters: MapParameters, caller: Caller) -> Opened:
-        """Decode a picture for a bundle, in a thread of `host`; an overlay needs the whole of it later.
+        """Decode a picture for a bundle, in a thread of its lane; an overlay needs the whole of it later.
 
         Raises: Problem as `open_picture`, and 504.
         """
@@ -154,15 +146,15 @@ class Detector:
 
     def _begin(self, models: Sequence[AnyModel]) -> None:
         for model in models:
-            for batcher, probe in model.stages:
-                batcher.start()
-                self.health.watch(batcher, probe)
+            for workers, probe in model.stages:
+                workers.start()
+                self.health.watch(workers, probe)
 
     async def _end(self, models: Sequence[AnyModel]) -> None:
         for model in models:
             await model.retire()
-            for batcher, _ in model.stages:
-                self.health.forget(batcher)
+            for workers, _ in model.stages:
+                self.health.forget(workers)
 
 
 @contextmanager

@@ -1,73 +1,84 @@
-"""A queue between the event loop and threads, of which the one that worked last is woken first."""
+"""What waits for a stage, and how many threads work on it."""
 
 from collections import deque
 from collections.abc import Callable
+from enum import IntEnum
 from math import ceil
-from threading import Lock
+from threading import Thread
 from typing import Generic, TypeVar
 
 Job = TypeVar("Job")
 
 
-class Jobs(Generic[Job]):
-    """First in, first out for jobs; last in, first out for the threads that wait for some.
+class Rank(IntEnum):
+    """What a thread that has the choice does first.
 
-    A single client is then served by the same few threads, whose memory is in the caches, not by all in turn.
+    Answers are finished; a full batch is computed; pictures are decoded before a batch that they may fill.
     """
 
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._jobs: deque[Job] = deque()
-        self._bells: list[Lock] = []  # of threads that sleep
-        self._free = 0  # threads that ask
-        self._is_closed = False
+    ENCODE = 0
+    FULL_BATCH = 1
+    DECODE = 2
+    BATCH = 3
+
+
+class Jobs(Generic[Job]):
+    """First in, first out. It belongs to a `Crew`: all but its length needs the crew's lock.
+
+    work: does a batch of jobs; what it raises ends the thread and is told to on_death. at_once: how many
+    threads may work. most: jobs they take together. is_wanted: false drops a job. rank: of what waits now.
+    on_end: called once when it is closed and nothing waits or runs any more.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[list[Job]], None],
+        *,
+        at_once: int = 1,
+        most: Callable[[], int] = lambda: 1,
+        is_wanted: Callable[[Job], bool] = lambda _: True,
+        rank: Callable[["Jobs[Job]"], Rank] = lambda _: Rank.FULL_BATCH,
+        on_death: Callable[[BaseException], None] = lambda _: None,
+        on_end: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.work, self.on_death = work, on_death
+        self.waiting: deque[Job] = deque()
+        self.running: set[Thread] = set()
+        self.is_closed = False
+        self._at_once, self._most, self._is_wanted = at_once, most, is_wanted
+        self._rank, self._on_end = rank, on_end
 
     def __len__(self) -> int:
         """How many jobs wait."""
-        return len(self._jobs)
+        return len(self.waiting)
 
-    def put(self, job: Job) -> bool:
-        """Leave a job, and wake the thread that has slept shortest; false when it is closed."""
-        with self._lock:
-            if not self._is_closed:
-                self._jobs.append(job)
-                self._ring()
-            return not self._is_closed
+    @property
+    def is_open_to_work(self) -> bool:
+        """Whether another thread may take some."""
+        return bool(self.waiting) and len(self.running) < self._at_once
 
-    def close(self) -> None:
-        """Let the threads go once no job waits."""
-        with self._lock:
-            self._is_closed = True
-            while self._bells:
-                self._ring()
+    @property
+    def rank(self) -> Rank:
+        """How pressing it is."""
+        return self._rank(self)
 
-    def take(self, most: int, is_wanted: Callable[[Job], bool] = lambda _: True) -> list[Job]:
-        """The oldest jobs that are wanted, the others are dropped; waits for one. Nothing when it is closed.
+    def take(self, thread: Thread, asking: int) -> list[Job]:
+        """The oldest jobs that are wanted, for a thread; nothing when none is.
 
-        At most `most`, and no more than leave something for other threads that ask.
+        No more than leave something for the other threads, of those that ask, that may work here, too.
         """
-        with self._lock:
-            self._free += 1
-        while True:
-            with self._lock:
-                taken = self._take(most, is_wanted)
-                if taken or self._is_closed:
-                    self._free -= 1
-                    return taken
-                bell = Lock()
-                bell.acquire()
-                self._bells.append(bell)
-            bell.acquire()
-
-    def _take(self, most: int, is_wanted: Callable[[Job], bool]) -> list[Job]:
-        size = min(most, ceil(len(self._jobs) / self._free))
+        sharing = min(asking, self._at_once - len(self.running))
+        size = min(self._most(), ceil(len(self.waiting) / sharing))
         taken: list[Job] = []
-        while self._jobs and len(taken) < size:
-            job = self._jobs.popleft()
-            if is_wanted(job):
+        while self.waiting and len(taken) < size:
+            job = self.waiting.popleft()
+            if self._is_wanted(job):
                 taken.append(job)
+        if taken:
+            self.running.add(thread)
         return taken
 
-    def _ring(self) -> None:
-        if self._bells:
-            self._bells.pop().release()
+    def end_if_over(self) -> None:
+        """Tell when it is closed and empty."""
+        if self.is_closed and not self.waiting and not self.running:
+            self._on_end()

@@ -1,4 +1,4 @@
-"""Where one model's pictures are worked on: a turnstile before decoding, a batcher before the device."""
+"""Where one model's pictures are worked on: a turnstile, then three stages of the same threads."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -10,11 +10,14 @@ import structlog
 from service.backends.onnx import usable_cores
 from service.batcher import Batcher
 from service.caller import Caller
+from service.crew import Crew
+from service.jobs import Rank
 from service.metrics import Metrics
 from service.pair import Computes, Pair
 from service.settings import Settings
 from service.tuned import Tuned
 from service.turnstile import Turnstile
+from service.workers import CallWorkers, Workers
 
 log = structlog.stdlib.get_logger("anomoe.lane")
 
@@ -22,13 +25,14 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 SHORTEST_WATCHDOG_S = 10.0
+HOST_WATCHDOG_S = 60.0
 LONGEST_BATCHES = 20  # a batch that takes this many times what it should hangs
 
 
 class Stage(NamedTuple):
-    """What computes for a model; `probe` is run by threads that were made anew, to see that it still does."""
+    """What works for a model; `probe` is run by threads that were made anew, to see that it still does."""
 
-    batcher: Batcher[Any, Any]
+    workers: Workers[Any, Any]
     probe: Callable[[], object]
 
 
@@ -48,21 +52,35 @@ class Lane(Generic[Item, Result]):
             return engine.run(items)
 
         plan = tuned.plan
-        limit_s = watchdog_limit(settings, "engine", plan.batch_s, SHORTEST_WATCHDOG_S)
+        hosts = host_threads(settings)
+        if tuned.engine.device == "cpu":  # of which there is none to keep busy beside the threads themselves
+            host = device = Crew("lane", max(2, hosts, plan.parallel))
+        else:
+            host, device = Crew("host", hosts), Crew("device", plan.parallel)
+        host_limit_s = settings.watchdog_s or HOST_WATCHDOG_S
         self.plan = plan
+        self.decoding = CallWorkers("decode", hosts, host_limit_s, host, Rank.DECODE)
         self.batcher = Batcher(
             compute,
             plan.batch,
             parallel=plan.parallel,
-            limit_s=limit_s,
+            limit_s=watchdog_limit(settings, "engine", plan.batch_s, SHORTEST_WATCHDOG_S),
+            crew=device,
             on_abandoned=metrics.abandoned.inc,
         )
+        self.encoding = CallWorkers("encode", hosts, host_limit_s, host, Rank.ENCODE)
         self.probe: Callable[[], object] = tuned.engine.warm_up
-        width = host_threads(settings) + 2 * plan.batch * plan.parallel
+        width = hosts + 2 * plan.batch * plan.parallel
         self._turnstile = Turnstile(width, metrics.abandoned.inc)
         self._users = 0
         self._unused = asyncio.Event()
         self._unused.set()
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Whatever works for it."""
+        host = [Stage(workers, lambda: None) for workers in (self.decoding, self.encoding)]
+        return (Stage(self.batcher, self.probe), *host)
 
     @property
     def depth(self) -> int:
@@ -89,7 +107,8 @@ class Lane(Generic[Item, Result]):
     async def retire(self) -> None:
         """Stop computing once every picture that came here has its answer."""
         await self._unused.wait()
-        await self.batcher.stop()
+        for workers, _ in self.stages:
+            await workers.stop()
 
 
 def watchdog_limit(settings: Settings, stage: str, batch_s: float, shortest_s: float) -> float:

@@ -40,8 +40,8 @@ class Model:
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """Whatever computes for it."""
-        return (Stage(self.lane.batcher, self.lane.probe),)
+        """Whatever works for it."""
+        return self.lane.stages
 
     async def retire(self) -> None:
         """Stop computing once every picture that came here has its answer."""
@@ -136,7 +136,7 @@ def _load(
     bundle = Bundle.read(folder)
     plan: Plan | None = None
     for model in serving:
-        is_well = all(batcher.failure is None for batcher, _ in model.stages)
+        is_well = all(workers.failure is None for workers, _ in model.stages)
         if model.bundle.digest == bundle.digest and is_well:
             return model
         if model.bundle.manifest.name == bundle.manifest.name:

@@ -13,8 +13,10 @@ from service.backends.onnx import usable_cores
 from service.curve import Curve, fit_curve
 
 GAIN = 0.95  # a second batch at once, or fewer threads, must cost at most this much of the other per item
-BATCH_GAIN = 0.98  # a larger batch is handed over less often, too
+BATCH_GAIN = 0.98  # and so must a larger batch
+COLD_S = 0.004  # that a batch takes longer at work, where its thread has done other things before
 PATIENCE = 1.02  # fewer threads may let a single item take so many times as long
+AT_ONCE_PATIENCE = 1.05  # and several batches at once, which then wait less for what else is at work
 ROUNDS = 3
 LONG_ENOUGH_S = 0.05
 
@@ -31,7 +33,7 @@ class Took(NamedTuple):
     @property
     def cost_s(self) -> float:
         """What is compared: at work the cores also decode and encode, with what computing leaves of them."""
-        return (self.clock_s + self.cores_s) / 2
+        return (self.clock_s + self.cores_s) / 2 + COLD_S
 
 
 NEVER = Took(math.inf, math.inf)
@@ -78,7 +80,7 @@ class Plan:
 
     def is_as_good_at_once(self, other: "Plan") -> bool:
         """Whether several batches at once are hardly slower than at work with the other."""
-        return self.parallel > 1 and self.cost_s < PATIENCE * other.cost_s
+        return self.parallel > 1 and self.cost_s < AT_ONCE_PATIENCE * other.cost_s
 
     def timed(self, alone: Took, at_work: Took) -> "Plan":
         """The same with what a single item takes, and what the batches at work take, as measured anew."""
@@ -93,22 +95,21 @@ class Plan:
 
 
 def make_plan(timer: Timer, max_batch: int, max_parallel: int, budget_s: float) -> Plan:
-    """Time batches of 1, 2, 4, ... up to `max_batch`, then `max_parallel` at once, of the best and of one.
-
-    Single items at once must gain against batches, which are handed over less often.
+    """Time batches of 1, 2, 4, ... up to `max_batch`, then `max_parallel` at once, up to twice the best.
 
     budget_s: about how long it may take. Raises: what computing a single item raises.
     """
     stop = perf_counter() + budget_s
     sizes = sorted({min(2**power, max_batch) for power in range(max_batch.bit_length() + 1)})
     took = _rounds(timer, _first_round(timer, sizes, stop), stop)
-    batch = best_batch({size: one.cost_s for (size, _), one in took.items()})
+    batch = _best_batch(took)
     cases = {(batch, 1): took[batch, 1]}
     if max_parallel > 1:
-        at_once = dict.fromkeys(((size, max_parallel) for size in sorted({1, batch})), NEVER)
-        cases = _rounds(timer, cases | at_once, stop)
-    preferred = sorted(cases, key=lambda case: (case[1], -case[0]))
-    costs = {case: cases[case].cost_s / math.prod(case) for case in preferred}
+        at_once = [(size, max_parallel) for size, _ in took if size <= 2 * batch]
+        if known := _rounds(timer, dict.fromkeys(at_once, NEVER), stop):
+            best = _best_batch(known), max_parallel
+            cases[best] = known[best]
+    costs = {case: one.cost_s / math.prod(case) for case, one in cases.items()}
     case = _first_without_a_better(costs, GAIN)
     return Plan(
         *case,
@@ -169,6 +170,10 @@ def _rounds(timer: Callable[..., Took], known: Mapping[Key, Took], stop: float) 
                 break
             least[case] = min(least[case], timer(*case), key=lambda took: took.cost_s)
     return {case: took for case, took in least.items() if took != NEVER}
+
+
+def _best_batch(took: Mapping[Case, Took]) -> int:
+    return best_batch({size: one.cost_s for (size, _), one in took.items()})
 
 
 def best_batch(measured: dict[int, float]) -> int:

@@ -1,16 +1,16 @@
-"""Threads that compute for the event loop. Their death is told at once, and so is a batch that hangs."""
+"""What threads compute for the event loop. Their death is told at once, and so is a batch that hangs."""
 
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from threading import Thread
 from time import perf_counter
 from typing import Any, Generic, TypeVar
 
 from service.caller import ANYONE, Caller, deadline_problem
-from service.jobs import Jobs
+from service.crew import Crew
+from service.jobs import Jobs, Rank
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -60,13 +60,13 @@ class _Job(Generic[Item, Result]):
 
 
 class Workers(Generic[Item, Result]):
-    """`count` threads for one stage, each of which takes what waits; they never keep the process from ending.
+    """One stage: what waits for it is taken by threads of a crew, `count` of them at once.
 
-    `compute` takes a batch of at most `most` items, and gives one result or one exception per item or raises
-    one for all. limit_s: the age of a running batch at which the stage counts as hung. `on_failure` is called
-    once, on the event loop, with the reason; every caller then gets StageError, until `start` makes new
-    threads. `on_abandoned`: called for each item that was dropped since its caller had gone.
-    Nothing polls: an idle stage costs nothing.
+    `compute` takes a batch of at most `most()` items, and gives one result or one exception per item or
+    raises one for all. crew: threads that work for other stages, too; without one it has `count` of its own.
+    limit_s: the age of a running batch at which the stage counts as hung. `on_failure` is called once, on the
+    event loop, with the reason; every caller then gets StageError, until `start` makes new threads.
+    `on_abandoned`: called for each item that was dropped since its caller had gone.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Workers(Generic[Item, Result]):
         count: int,
         compute: Callable[[list[Item]], Sequence[Result | Exception]],
         *,
-        most: Callable[[], int] = lambda: 1,
+        crew: Crew | None = None,
         limit_s: float = math.inf,
         on_abandoned: Callable[[], None] = lambda: None,
     ) -> None:
@@ -83,15 +83,14 @@ class Workers(Generic[Item, Result]):
         self.limit_s = limit_s
         self.failure: str | None = None
         self.on_failure: Callable[[str], None] = lambda _: None
+        self._crew = crew or Crew(name, count)
         self._count = count
         self._compute = compute
-        self._most = most
         self._on_abandoned = on_abandoned
-        self._jobs: Jobs[_Job[Item, Result]] = Jobs()
+        self._jobs = self._new_jobs()
         self._open: set[_Job[Item, Result]] = set()  # threads, too, add to it and take from it
-        self._running = 0
-        self._all_ended = asyncio.Event()
-        self._all_ended.set()
+        self._ended = asyncio.Event()
+        self._ended.set()
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -99,20 +98,28 @@ class Workers(Generic[Item, Result]):
         """How many items wait."""
         return len(self._jobs)
 
+    def most(self) -> int:
+        """How many items are computed together."""
+        return 1
+
+    def rank(self, waiting: int, oldest_s: float) -> Rank:
+        """Of so many items that wait, the oldest for so many seconds."""
+        del waiting, oldest_s
+        return Rank.FULL_BATCH
+
     def start(self) -> None:
-        """Make new threads; old ones that hang are left to themselves. Needs a running event loop."""
+        """Have threads, new ones for those that died or hang. Needs a running event loop."""
         self._loop = asyncio.get_running_loop()
-        self._jobs = Jobs()
+        self._jobs = self._new_jobs()
         self.failure = None
-        self._running = self._count
-        self._all_ended.clear()
-        for number in range(self._count):
-            Thread(target=self._work, args=(self._jobs,), name=f"{self.name}-{number}", daemon=True).start()
+        self._ended.clear()
+        self._crew.serve(self._jobs)
 
     async def stop(self) -> None:
-        """Refuse new items, finish those that wait, and let the threads end."""
-        self._jobs.close()
-        await self._all_ended.wait()
+        """Refuse new items, finish those that wait, and let the threads go."""
+        self._crew.close(self._jobs)
+        await self._ended.wait()
+        self._crew.leave(self._jobs)
 
     def check(self) -> None:
         """Raises: StageError when the stage has failed."""
@@ -149,25 +156,27 @@ class Workers(Generic[Item, Result]):
         """
         job = _Job(item, caller, answer, hand_on, perf_counter())
         self._open.add(job)
-        if not self._jobs.put(job):
+        if not self._crew.put(self._jobs, job):
             self._open.discard(job)
             raise StageError(self.failure or f"{self.name}: the service is stopping")
         if self._timer is None and self.limit_s < math.inf:
             self._tell(self._watch, self.limit_s)
 
-    def _work(self, jobs: Jobs[_Job[Item, Result]]) -> None:
-        try:
-            while self._work_once(jobs):
-                pass
-            self._tell(self._leave, jobs)
-        except BaseException as error:  # it ends the thread all the same
-            self._tell(self._fail, f"{self.name}: a thread died of {type(error).__name__}", jobs)
+    def _new_jobs(self) -> Jobs[_Job[Item, Result]]:
+        jobs: Jobs[_Job[Item, Result]] = Jobs(
+            self._work,
+            at_once=self._count,
+            most=self.most,
+            is_wanted=self._begin,
+            rank=lambda jobs: self.rank(len(jobs), perf_counter() - jobs.waiting[0].queued_at),
+            on_death=lambda error: self._tell(
+                self._fail, f"{self.name}: a thread died of {type(error).__name__}", jobs
+            ),
+            on_end=lambda: self._tell(self._end, jobs),
+        )
+        return jobs
 
-    def _work_once(self, jobs: Jobs[_Job[Item, Result]]) -> bool:
-        """Compute what waits; false when it is over. As this returns, no idle thread keeps a result."""
-        batch = jobs.take(self._most(), self._begin)
-        if not batch:
-            return False
+    def _work(self, batch: list[_Job[Item, Result]]) -> None:
         results: Sequence[Result | Exception]
         try:
             results = self._compute([job.item for job in batch])
@@ -175,7 +184,6 @@ class Workers(Generic[Item, Result]):
             results = [error] * len(batch)
         self._give(batch, results)
         del batch, results  # as in `_Job.told`
-        return True
 
     def _give(self, batch: Sequence[_Job[Item, Result]], results: Sequence[Result | Exception]) -> None:
         """Hand the results on; what no other stage has taken is told to the event loop."""
@@ -205,11 +213,9 @@ class Workers(Generic[Item, Result]):
         with suppress(RuntimeError):  # the loop is closed: nobody listens any more
             self._loop.call_soon_threadsafe(callback, *arguments)
 
-    def _leave(self, jobs: Jobs[_Job[Item, Result]]) -> None:
+    def _end(self, jobs: Jobs[_Job[Item, Result]]) -> None:
         if jobs is self._jobs:
-            self._running -= 1
-            if not self._running:
-                self._all_ended.set()
+            self._ended.set()
 
     def _watch(self, after_s: float) -> None:
         if self._timer is None and self._open and after_s < math.inf:
@@ -228,18 +234,31 @@ class Workers(Generic[Item, Result]):
         if jobs is not self._jobs or self.failure is not None:
             return  # of threads that were given up before
         self.failure = reason
-        jobs.close()
+        self._crew.leave(jobs)
         _settle({job.answer: StageError(reason) for job in list(self._open)})
         self._open.clear()
-        self._all_ended.set()
+        self._ended.set()
         self.on_failure(reason)
 
 
 class CallWorkers(Workers[Callable[[], Any], Any]):
-    """Workers whose items are calls, made one by one."""
+    """Workers whose items are calls, made one by one; they all are of one rank."""
 
-    def __init__(self, name: str, count: int, limit_s: float = math.inf) -> None:
-        super().__init__(name, count, lambda calls: [call() for call in calls], limit_s=limit_s)
+    def __init__(
+        self,
+        name: str,
+        count: int,
+        limit_s: float = math.inf,
+        crew: Crew | None = None,
+        rank: Rank = Rank.DECODE,
+    ) -> None:
+        super().__init__(name, count, lambda calls: [call() for call in calls], crew=crew, limit_s=limit_s)
+        self._of_rank = rank
+
+    def rank(self, waiting: int, oldest_s: float) -> Rank:
+        """The one it was made with."""
+        del waiting, oldest_s
+        return self._of_rank
 
     async def run(self, call: Callable[[], Result]) -> Result:
         """Call in one of the threads. Raises: as `submit`, and whatever the call raises."""

@@ -42,9 +42,8 @@ class ZeroShotDetector:
         with model_problems():
             async with model.lane.turn(trace.caller) as waited_s:
                 clock = [perf_counter()]
-                host = self._detector.host
                 open_it = partial(self._detector.open, model.bundle, data, parameters, trace.caller)
-                opened = await host.run(open_it)
+                opened = await model.lane.decoding.run(open_it)
                 self._check_maps(opened.size, len(names), parameters)
                 clock.append(perf_counter())
                 texts = await self._texts(model, names)
@@ -52,7 +51,7 @@ class ZeroShotDetector:
                 question = Question(opened.pixels, texts, parameters.is_medical, parameters.maps == "all")
                 batched, judged = await relay(
                     Step(model.batcher, lambda: question, trace.caller),
-                    Step(host, calling(partial(judge_all, opened))),
+                    Step(model.lane.encoding, calling(partial(judge_all, opened))),
                 )
         verdicts, maps = judged.result
         clock.append(batched.ended)

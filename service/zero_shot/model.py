@@ -30,8 +30,8 @@ class ZeroShotModel:
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """Whatever computes for it."""
-        return Stage(self.lane.batcher, self.lane.probe), Stage(self.names, self.engine.tower.warm_up)
+        """Whatever works for it."""
+        return *self.lane.stages, Stage(self.names, self.engine.tower.warm_up)
 
     async def retire(self) -> None:
         """Stop computing once every picture that came here has its answer."""

@@ -8,7 +8,8 @@ import pytest
 
 from service.backends.base import GraphError
 from service.batcher import Batcher
-from service.workers import Batched, StageError
+from service.crew import Crew
+from service.workers import Batched, CallWorkers, StageError
 
 
 class Doubler:
@@ -160,5 +161,38 @@ def test_stop_finishes_what_waits_and_refuses_the_rest() -> None:
         doubler.gate.set()
         await stopping
         assert [(await task).result for task in (first, *waiting)] == [2, 4, 6]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("waiting", "patience_s", "is_first"), [(2, 60, False), (3, 60, True), (1, 60, False), (1, 0, True)]
+)
+def test_a_full_batch_or_one_that_has_waited_goes_before_others_work(
+    monkeypatch: pytest.MonkeyPatch, waiting: int, patience_s: float, is_first: bool
+) -> None:
+    monkeypatch.setattr("service.batcher.PATIENCE_S", patience_s)
+
+    async def scenario() -> None:
+        crew, order, gate = Crew("crew", 1), list[str](), threading.Event()
+
+        def run(numbers: list[int]) -> list[int]:
+            order.append("batch")
+            return numbers
+
+        batcher = Batcher(run, max_batch=3, crew=crew)
+        calls = CallWorkers("calls", 1, crew=crew)
+        batcher.start()
+        calls.start()
+        busy = asyncio.create_task(calls.run(lambda: gate.wait(5)))
+        await asyncio.sleep(0)
+        tasks = submit_all(batcher, range(waiting))
+        call = asyncio.create_task(calls.run(lambda: order.append("call")))
+        await asyncio.sleep(0)
+        gate.set()
+        await asyncio.gather(busy, call, *tasks)
+        assert order == (["batch", "call"] if is_first else ["call", "batch"])
+        for stage in (batcher, calls):
+            await stage.stop()
 
     asyncio.run(scenario())

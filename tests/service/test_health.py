@@ -101,7 +101,7 @@ def test_a_hung_engine_is_unready_and_answers_all_that_wait(
     assert ask(service) == 200
 
 
-def test_a_dead_host_thread_is_made_anew(
+def test_a_thread_that_dies_decoding_is_made_anew(
     start_service: ServiceFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def die(*_: object, **__: object) -> None:
@@ -110,7 +110,9 @@ def test_a_dead_host_thread_is_made_anew(
     service = start_service()
     with monkeypatch.context() as patch:
         patch.setattr("service.detect.open_picture", die)
-        check_problem(service.post("/detect", content=NORMAL, headers=PNG), 503, "unavailable", "host")
+        check_problem(
+            service.post("/detect", content=NORMAL, headers=PNG), 503, "unavailable", "decode: a thread died"
+        )
     wait_until_ready(service)
     assert ask(service) == 200
 

@@ -1,9 +1,14 @@
 """A model's way to the device: several batches at once give what single pictures give."""
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread, current_thread
+from typing import Any
 
 import numpy as np
+import pytest
 from structlog.testing import capture_logs
 
 from export.contract.bundle import Bundle
@@ -13,12 +18,55 @@ from service.curve import Curve
 from service.engine import Engine, Outcome, Picture
 from service.lane import Lane, watchdog_limit
 from service.metrics import Metrics
+from service.relay import Step, calling, relay
 from service.tuned import Tuned
 from service.tuning import Plan
 from tests.service.conftest import settings_for
 from tests.tiny_bundle import plain_picture, spotted_picture
 
 PLAN = Plan(batch=3, parallel=2, curve=Curve(0.01, 0), alone_s=0.01, pace_s=0.01, cost_s=0.01)
+
+
+def start(lane: "Lane[Any, Any]") -> None:
+    for workers, _ in lane.stages:
+        workers.start()
+
+
+@dataclass
+class Threads:
+    """An engine on a device that gives the threads it is run by."""
+
+    device: str
+
+    def run(self, pictures: Sequence[object]) -> list[Thread]:
+        return [current_thread() for _ in pictures]
+
+    def samples(self, count: int) -> list[object]:
+        return [object()] * count
+
+    def warm_up(self, batch: int = 1) -> None:
+        """It is warm."""
+
+
+@pytest.mark.parametrize(("device", "is_one_thread"), [("cpu", True), ("cuda", False)])
+def test_one_thread_takes_a_picture_all_the_way_unless_it_would_keep_a_gpu_waiting(
+    device: str, is_one_thread: bool
+) -> None:
+    lane: Lane[object, Thread] = Lane(Tuned(Threads(device), PLAN), settings_for("-"), Metrics())
+
+    async def scenario() -> list[Thread]:
+        start(lane)
+        async with lane.turn(ANYONE):
+            given = await relay(
+                Step(lane.decoding, calling(current_thread)),
+                Step(lane.batcher, lambda thread: thread),
+                Step(lane.encoding, calling(lambda *_: current_thread())),
+            )
+        await lane.retire()
+        return [batched.result for batched in given]
+
+    decoded, computed, _ = asyncio.run(scenario())
+    assert (decoded is computed) == is_one_thread
 
 
 def test_batches_at_once_give_the_results_of_single_pictures(bundle_folder: Path) -> None:
@@ -33,7 +81,7 @@ def test_batches_at_once_give_the_results_of_single_pictures(bundle_folder: Path
             return (await lane.batcher.submit(picture)).result
 
     async def scenario() -> list[Outcome]:
-        lane.batcher.start()
+        start(lane)
         results = await asyncio.gather(*map(one, pictures))
         await lane.retire()
         return results
@@ -51,7 +99,7 @@ def test_a_lane_retires_after_its_last_picture(bundle_folder: Path) -> None:
     lane = Lane(Tuned(engine, PLAN), settings, Metrics())
 
     async def scenario() -> None:
-        lane.batcher.start()
+        start(lane)
         async with lane.turn(ANYONE):
             retiring = asyncio.create_task(lane.retire())
             await asyncio.sleep(0)

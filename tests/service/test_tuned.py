@@ -96,7 +96,7 @@ def test_no_pair_where_weights_are_not_to_be_held_twice(
     assert len(machine.opened) == {"none": 1, "one": 2}[search]
 
 
-@pytest.mark.parametrize(("fewer_s", "has_pair"), [(1.62, True), (1.64, False)])
+@pytest.mark.parametrize(("fewer_s", "has_pair"), [(1.66, True), (1.7, False)])
 def test_a_pair_where_several_at_once_are_hardly_slower(
     monkeypatch: pytest.MonkeyPatch, fewer_s: float, has_pair: bool
 ) -> None:

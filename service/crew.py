@@ -1,0 +1,121 @@
+"""Threads that work for one stage or for several, each on what is most pressing."""
+
+from contextlib import suppress
+from itertools import count
+from threading import Lock, Thread, current_thread
+from typing import Any, TypeVar
+
+from service.jobs import Jobs
+
+Job = TypeVar("Job")
+
+
+class Crew:
+    """`size` threads, which live as long as there are jobs to serve; they never keep the process from ending.
+
+    Whoever worked last is woken first, and a thread that leaves jobs for its own crew takes of them itself
+    before it wakes another: a single client is served by one thread all the way, whose memory is in the
+    caches. Nothing polls: an idle crew costs nothing.
+    """
+
+    def __init__(self, name: str, size: int) -> None:
+        self._name, self._size = name, size
+        self._lock = Lock()
+        self._served: list[Jobs[Any]] = []
+        self._members: set[Thread] = set()
+        self._asking = 0
+        self._bells: list[Lock] = []  # of threads that sleep
+        self._numbers = count()
+
+    def serve(self, jobs: Jobs[Any]) -> None:
+        """Work on these jobs, too; makes the threads that are missing."""
+        with self._lock:
+            self._served.append(jobs)
+            names = [f"{self._name}-{next(self._numbers)}" for _ in range(self._size - len(self._members))]
+            new = [Thread(target=self._work, name=name, daemon=True) for name in names]
+            self._members.update(new)
+        for thread in new:
+            thread.start()
+
+    def put(self, jobs: Jobs[Job], job: Job) -> bool:
+        """Leave a job, and see that a thread comes for it; false when the jobs are closed."""
+        with self._lock:
+            if not jobs.is_closed:
+                jobs.waiting.append(job)
+                if current_thread() not in self._members:
+                    self._ring()
+            return not jobs.is_closed
+
+    def close(self, jobs: Jobs[Any]) -> None:
+        """Take no more of these jobs; those that wait are done."""
+        with self._lock:
+            jobs.is_closed = True
+            jobs.end_if_over()
+
+    def leave(self, jobs: Jobs[Any]) -> None:
+        """Serve them no longer; threads that still work on them are left to themselves."""
+        with self._lock:
+            jobs.is_closed = True
+            with suppress(ValueError):  # left before
+                self._served.remove(jobs)
+            self._members -= jobs.running
+            if not self._served:
+                while self._bells:
+                    self._ring()
+
+    def _work(self) -> None:
+        while self._work_once(current_thread()):
+            pass
+
+    def _work_once(self, thread: Thread) -> bool:
+        """Do what is most pressing; false when it is over. As this returns, no idle thread keeps a job."""
+        taken = self._take(thread)
+        if taken is None:
+            return False
+        jobs, batch = taken
+        del taken
+        try:
+            jobs.work(batch)
+        except BaseException as error:  # it ends the thread all the same
+            with self._lock:
+                self._members.discard(thread)
+            jobs.on_death(error)
+            return False
+        finally:
+            del batch  # an error's traceback holds this frame: without it, nobody the error
+        with self._lock:
+            jobs.running.discard(thread)
+            jobs.end_if_over()
+        return True
+
+    def _take(self, thread: Thread) -> tuple[Jobs[Any], list[Any]] | None:
+        """Jobs to work on, waits for some; None when there is nothing to serve or the thread was left."""
+        with self._lock:
+            self._asking += 1
+        while True:
+            with self._lock:
+                is_over = not self._served or thread not in self._members
+                taken = None if is_over else self._most_pressing(thread)
+                if is_over or taken:
+                    self._asking -= 1
+                    if is_over:
+                        self._members.discard(thread)
+                    elif self._bells and any(jobs.is_open_to_work for jobs in self._served):
+                        self._ring()
+                    return taken
+                bell = Lock()
+                bell.acquire()
+                self._bells.append(bell)
+            bell.acquire()
+
+    def _most_pressing(self, thread: Thread) -> tuple[Jobs[Any], list[Any]] | None:
+        while ready := [jobs for jobs in self._served if jobs.is_open_to_work]:
+            jobs = min(ready, key=lambda one: one.rank)
+            if batch := jobs.take(thread, self._asking):
+                return jobs, batch
+            jobs.end_if_over()
+        return None
+
+    def _ring(self) -> None:
+        if self._bells:
+            self._bells.pop().release()
