@@ -39,7 +39,10 @@ class Settings(BaseSettings):
         description="seconds to measure the best batch at the start, 0 takes max_batch",
     )
     host_threads: int = Field(
-        default=0, ge=0, le=MOST_THREADS, description="threads to decode and encode, 0 one a core"
+        default=0,
+        ge=0,
+        le=MOST_THREADS,
+        description="threads to decode and encode, on the CPU to compute, too; 0 one a core",
     )
     queue_size: int = Field(default=64, ge=1, description="most requests admitted at once, others get 429")
     max_in_flight_bytes: int = Field(
