@@ -1,5 +1,7 @@
 """Before the body of a request for work is read: is the service ready, and is there room?"""
 
+from collections.abc import Mapping
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.body import announced_bytes, check_announced
@@ -7,8 +9,7 @@ from service.bunching import Bunching
 from service.caller import caller_of
 from service.detect import Detector
 from service.errors import Kind, Problem
-
-WORK = frozenset({"/detect", "/detect/batch", "/zero-shot"})
+from service.work import Endpoint, is_work
 
 
 class Admission:
@@ -17,10 +18,11 @@ class Admission:
     The state of the request gets `caller`. Refusals are Problems, which `RequestContext` answers.
     """
 
-    def __init__(self, app: ASGIApp, detector: Detector) -> None:
+    def __init__(self, app: ASGIApp, detector: Detector, endpoints: Mapping[str, Endpoint]) -> None:
         self.app = app
         self.detector = detector
         self.settings = detector.settings
+        self._endpoints = endpoints
         self._bunching = Bunching()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -28,7 +30,7 @@ class Admission:
 
         Raises: Problem (413 announced too large, 422 wrong deadline, 429, 503).
         """
-        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in WORK:
+        if not is_work(scope, self._endpoints):
             await self.app(scope, receive, send)
             return
         state = scope["state"]

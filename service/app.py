@@ -31,8 +31,9 @@ from service.routes import router, work
 from service.security import KeyRing
 from service.server import Server
 from service.settings import Settings
+from service.work import Work, endpoints_of
 from service.zero_shot.detector import ZeroShotDetector
-from service.zero_shot.routes import router as zero_shot_router
+from service.zero_shot.routes import work as zero_shot_work
 
 log = structlog.stdlib.get_logger("anomoe.app")
 
@@ -68,12 +69,13 @@ def create_app(settings: Settings, models: Models, metrics: Metrics) -> FastAPI:
         app.openapi = lambda: with_keys(describe(), open_paths(settings.metrics_need_key))
     app.state.detector = detector
     app.state.zero_shot = ZeroShotDetector(detector)
-    app.include_router(work)
-    app.include_router(router)
-    app.include_router(zero_shot_router)
+    for one in (work, zero_shot_work, router):
+        app.include_router(one)
+    endpoints = endpoints_of(work, zero_shot_work)
     # From the inside to the outside: what is added last sees a request first.
+    app.add_middleware(Work, endpoints=endpoints)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
-    app.add_middleware(Admission, detector=detector)
+    app.add_middleware(Admission, detector=detector, endpoints=endpoints)
     app.add_middleware(Authentication, keys=keys, metrics_need_key=settings.metrics_need_key)
     app.add_middleware(RequestContext, metrics=metrics)
     if origins := settings.allowed_origins():

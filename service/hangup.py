@@ -9,22 +9,26 @@ from starlette.requests import ClientDisconnect, Request
 
 Result = TypeVar("Result")
 
+Hangup = asyncio.Future[None]
+"""Done once a connection is over; `ImpatientProtocol` leaves it in the state of its requests."""
+
 
 async def until_hangup(request: Request, work: Awaitable[Result]) -> Result:
-    """Await the work; the body of the request must have been read.
+    """Await the work. Without a `Hangup` in the state of the request, nobody tells.
 
     Raises: ClientDisconnect when the caller hangs up first; whatever the work raises.
     """
+    hangup: Hangup | None = getattr(request.state, "hangup", None)
+    if hangup is None:
+        return await work
     with CancelScope() as scope:
-        hangup = asyncio.create_task(_hangup(request))
-        hangup.add_done_callback(lambda _: scope.cancel())
+
+        def cancel(_: Hangup) -> None:
+            scope.cancel()
+
+        hangup.add_done_callback(cancel)
         try:
             return await work
         finally:
-            hangup.cancel()
+            hangup.remove_done_callback(cancel)
     raise ClientDisconnect
-
-
-async def _hangup(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -9,6 +9,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.corked import Corked
 from service.errors import Kind, Problem, problem_response
+from service.hangup import Hangup
 
 MOST_HEAD_BYTES = 2**16  # of a request line and headers
 
@@ -31,6 +32,8 @@ class ImpatientProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected."""
         self._corked = Corked(transport, self.loop)
+        self._hangup: Hangup = self.loop.create_future()
+        self.app_state = {**self.app_state, "hangup": self._hangup}  # as the state of its requests begins
         super().connection_made(cast("asyncio.Transport", self._corked))
         self._wait()
 
@@ -86,6 +89,7 @@ class ImpatientProtocol(HttpToolsProtocol):
         """The client has gone."""
         self._stop_waiting()
         self._stop_watching()
+        self._hangup.set_result(None)
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:

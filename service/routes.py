@@ -27,10 +27,9 @@ from service.schemas import (
     ZeroShotInfo,
 )
 from service.upload import read_form, read_upload
-from service.work_route import WorkRoute
 from service.zero_shot.model import ZeroShotModel
 
-work = APIRouter(responses=PROBLEMS, route_class=WorkRoute)
+work = APIRouter(responses=PROBLEMS)
 router = APIRouter(responses=PROBLEMS)
 
 

@@ -6,14 +6,13 @@ from service.hangup import until_hangup
 from service.openapi import PROBLEMS, picture_body
 from service.routes import trace_of
 from service.upload import read_upload
-from service.work_route import WorkRoute
 from service.zero_shot.detector import ZeroShotDetector
 from service.zero_shot.schemas import ZeroShotAnswer, ZeroShotParameters
 
-router = APIRouter(responses=PROBLEMS, route_class=WorkRoute)
+work = APIRouter(responses=PROBLEMS)
 
 
-@router.post("/zero-shot", openapi_extra=picture_body(ZeroShotParameters))
+@work.post("/zero-shot", openapi_extra=picture_body(ZeroShotParameters))
 async def zero_shot(request: Request) -> ZeroShotAnswer:
     """Judge one picture of something the model was not trained on, by its class name or several."""
     detector = request.app.state.zero_shot
