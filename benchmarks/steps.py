@@ -44,7 +44,7 @@ class Steps:
         return {
             "score": decision.score,
             "is_anomalous": decision.is_anomalous,
-            "regions": [region.model_dump() for region in regions],
+            "regions": [vars(region) for region in regions],
             "map": anomaly_map.data,
         }
 

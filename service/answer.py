@@ -11,22 +11,20 @@ from export.contract.manifest import InputSpec
 from service.caller import ANYONE, Caller
 from service.decide import Decision
 from service.engine import Outcome
+from service.findings import Region
 from service.image import Opened
 from service.maps import encode_map, find_regions, place
 from service.models import Model
 from service.schemas import (
     DetectAnswer,
     DetectParameters,
-    ExpertAnswer,
-    LevelAnswer,
     MapAnswer,
     MapParameters,
     ModelRef,
-    RegionAnswer,
 )
 from service.workers import Batched
 
-Drawn = tuple[MapAnswer | None, list[RegionAnswer]]
+Drawn = tuple[MapAnswer | None, list[Region]]
 
 
 @dataclass(frozen=True)
@@ -43,10 +41,9 @@ def draw(
 ) -> Drawn:
     """The anomaly map and the regions, as far as they are asked for."""
     threshold = decision.pixel_threshold
-    regions: list[RegionAnswer] = []
+    regions: list[Region] = []
     if parameters.regions:
-        found = find_regions(outcome.map, outcome.level_maps, threshold, opened.size, spec)
-        regions = [RegionAnswer.model_validate(region, from_attributes=True) for region in found]
+        regions = find_regions(outcome.map, outcome.level_maps, threshold, opened.size, spec)
     return draw_map(opened, outcome.map, threshold, parameters, spec), regions
 
 
@@ -107,13 +104,8 @@ def answer_of(
         alpha=decision.alpha,
         is_anomalous=decision.is_anomalous,
         reason=decision.reason,
-        levels={
-            level: LevelAnswer.model_validate(share, from_attributes=True)
-            for level, share in decision.levels.items()
-        },
-        experts=[
-            ExpertAnswer.model_validate(expert, from_attributes=True) for expert in batched.result.experts
-        ],
+        levels=decision.levels,
+        experts=list(batched.result.experts),
         regions=regions,
         anomaly_map=anomaly_map,
         timings_ms=timings_ms,

@@ -6,16 +6,9 @@ from typing import Literal
 from export.contract.decision import conformal_threshold, display_score, effective_alpha, p_value
 from export.contract.manifest import LEVELS, Level
 from service.engine import CategorySource, Outcome
+from service.findings import LevelShare
 
 Reason = Literal["score", "unknown_product"]
-
-
-@dataclass(frozen=True)
-class LevelShare:
-    """One level alone: its display score 0..1 and the gate weight of its chosen experts."""
-
-    score: float
-    weight: float
 
 
 @dataclass(frozen=True)

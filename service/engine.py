@@ -15,12 +15,13 @@ import numpy.typing as npt
 from export.contract.bundle import Bundle
 from export.contract.category import Category, FloatArray
 from export.contract.decision import calibrate, nearest_category
-from export.contract.manifest import LEVELS, ExpertSpec, Level
+from export.contract.manifest import LEVELS, ExpertSpec
 from export.contract.preprocess import Pixels
 from service.backends.base import Array, Device, DeviceTensor, GraphError
 from service.backends.opening import open_graphs
 from service.backends.timed import curves_of
 from service.curve import Curve
+from service.findings import Selected
 from service.resting import Rest, no_rest
 
 CategorySource = Literal["request", "recognised", "unknown"]
@@ -37,15 +38,6 @@ class Picture:
 
     pixels: Pixels
     category: str | None = None
-
-
-@dataclass(frozen=True)
-class Selected:
-    """A chosen expert and its gate weight."""
-
-    level: Level
-    index: int
-    weight: float
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,6 @@ Sizes are (width, height), as Pillow's; arrays are (height, width), as numpy's.
 
 import io
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -15,9 +14,10 @@ from PIL import Image
 
 from export.contract.category import FloatArray
 from export.contract.decision import display_score
-from export.contract.manifest import LEVELS, InputSpec, Level
+from export.contract.manifest import LEVELS, InputSpec
 from export.contract.preprocess import visible_box
 from service.components import Mask, Numbers, label
+from service.findings import Region
 
 Box = tuple[float, float, float, float]
 Shares = npt.NDArray[np.float64]
@@ -29,22 +29,6 @@ MAX_REGIONS = 100
 _RAMP = ((13, 8, 60), (120, 28, 109), (213, 62, 60), (250, 158, 40), (252, 255, 164))
 _OUTLINE = (255, 255, 255)
 _HIGHEST_OPACITY = 0.7
-
-
-@dataclass(frozen=True)
-class Region:
-    """A connected part of the map above the pixel threshold, in pixels of the uploaded picture.
-
-    area: pixels. peak: highest display score, 0.5..1. level: the one that contributes most at the peak.
-    """
-
-    x: int
-    y: int
-    width: int
-    height: int
-    area: int
-    peak: float
-    level: Level
 
 
 def place(raw_map: FloatArray, size: tuple[int, int], spec: InputSpec) -> FloatArray:

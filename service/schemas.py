@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from export.contract.manifest import Level
 from export.contract.provenance import Format, LeftOut, Precision
 from service.errors import ProblemAnswer
+from service.findings import LevelShare, Region, Selected
 
 MapEncoding = Literal["png", "png16", "overlay", "npy"]
 CategorySource = Literal["request", "recognised", "unknown"]
@@ -41,33 +42,6 @@ class ModelRef(BaseModel):
     digest: str
 
 
-class LevelAnswer(BaseModel):
-    """One level's own display score and the gate weight of its experts."""
-
-    score: float
-    weight: float
-
-
-class ExpertAnswer(BaseModel):
-    """A chosen expert and its gate weight."""
-
-    level: Level
-    index: int
-    weight: float
-
-
-class RegionAnswer(BaseModel):
-    """A connected part of the map above the pixel threshold, in pixels of the uploaded picture."""
-
-    x: int
-    y: int
-    width: int
-    height: int
-    area: int
-    peak: float
-    level: Level
-
-
 class MapAnswer(BaseModel):
     """The anomaly map; data is base64."""
 
@@ -91,9 +65,9 @@ class DetectAnswer(BaseModel):
     alpha: float
     is_anomalous: bool
     reason: Reason | None
-    levels: dict[Level, LevelAnswer]
-    experts: list[ExpertAnswer]
-    regions: list[RegionAnswer]
+    levels: dict[Level, LevelShare]
+    experts: list[Selected]
+    regions: list[Region]
     anomaly_map: MapAnswer | None
     timings_ms: dict[str, float]
     batch_size: int

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from service.decide import decide
-from service.engine import CategorySource, Outcome, Selected
+from service.engine import CategorySource, Outcome
+from service.findings import Selected
 from tests.tiny_bundle import tiny_category
 
 CATEGORY = replace(
