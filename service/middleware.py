@@ -50,10 +50,8 @@ class RequestContext:
         scope.setdefault("state", {}).update(
             request_id=request_id, started=exchange.started, timings_ms=exchange.timings_ms
         )
-        with (
-            structlog.contextvars.bound_contextvars(request_id=request_id),
-            self.metrics.in_flight.track_inprogress(),
-        ):
+        structlog.contextvars.bind_contextvars(request_id=request_id)  # of this request's own task
+        with self.metrics.in_flight.track_inprogress():
             try:
                 await self._answer(scope, exchange)
             finally:
