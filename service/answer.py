@@ -1,9 +1,10 @@
 """From an outcome and a decision to the answer of the API: map, regions, timings."""
 
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 from export.contract.bundle import Bundle
 from export.contract.category import FloatArray
@@ -60,19 +61,24 @@ def draw_map(
 
 
 def timings(
-    clock: Sequence[float], queue_s: float, computed_ms: Mapping[str, float], started: float
+    waited_s: float,
+    decoded: Batched[Any],
+    computed: Batched[Any],
+    encoded: Batched[Any],
+    computed_ms: Mapping[str, float],
+    started: float,
 ) -> dict[str, float]:
-    """Milliseconds of each stage and of the request so far.
+    """Milliseconds of each stage, of all waiting for them, and of the request so far.
 
-    clock: decode's begin and end, encode's begin (`perf_counter`). queue_s: all waiting, before decoding too.
+    waited_s: for the first of them. computed_ms: what `computed` tells of its own parts.
     """
-    now = perf_counter()
+    queue_s = waited_s + decoded.queue_s + computed.queue_s + encoded.queue_s
     stages = {
-        "decode": (clock[1] - clock[0]) * 1000,
+        "decode": decoded.took_s * 1000,
         "queue": queue_s * 1000,
         **computed_ms,
-        "encode": (now - clock[2]) * 1000,
-        "total": (now - started) * 1000,
+        "encode": encoded.took_s * 1000,
+        "total": (perf_counter() - started) * 1000,
     }
     return {name: round(ms, 3) for name, ms in stages.items()}
 

@@ -39,7 +39,7 @@ log = structlog.stdlib.get_logger("anomoe.app")
 
 # How long a thread may keep the interpreter from others. Python's own 5 ms are longer than most of what any
 # does there; one that only wants to start a graph leaves a core idle while it waits.
-SWITCH_INTERVAL_S = 0.00002
+SWITCH_INTERVAL_S = 0.0001
 
 RECEIVED_BYTES = 2**19  # that the system keeps for a connection; it would begin with much less
 

@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from threading import Event
-from time import perf_counter
 
 import structlog
 
@@ -74,15 +73,14 @@ class Detector:
         with model_problems():
             async with model.lane.turn(trace.caller) as waited_s:
                 open_it = partial(self.open, model.bundle, data, parameters, trace.caller)
-                begun = perf_counter()
                 opened, computed, judged = await relay(
                     Step(model.lane.decoding, calling(open_it)),
                     Step(model.lane.batcher, picture_of, trace.caller),
                     Step(model.lane.encoding, calling(judge)),
                 )
         decision, drawn = judged.result
-        clock = (begun, opened.ended, computed.ended)
-        timings_ms = timings(clock, waited_s + computed.queue_s, computed.result.timings_ms, trace.started)
+        computed_ms = computed.result.timings_ms
+        timings_ms = timings(waited_s, opened, computed, judged, computed_ms, trace.started)
         self.metrics.count_picture(decision, computed.result, timings_ms)
         return answer_of(model, trace, decision, computed, drawn, timings_ms)
 

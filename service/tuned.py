@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from service.backends.onnx import usable_cores
+from service.backends.onnx import giving_back_memory, usable_cores
 from service.resting import Rest, no_rest
 from service.settings import Settings
 from service.tuning import Plan, Timer, Took, make_plan, rematch, time_batches
@@ -39,6 +39,11 @@ class Tuned(Generic[AnyEngine]):
     engine: AnyEngine
     plan: Plan
     shared: AnyEngine | None = None
+
+    @property
+    def engines(self) -> tuple[AnyEngine, ...]:
+        """The one or both."""
+        return (self.engine, self.shared) if self.shared else (self.engine,)
 
 
 def tune(
@@ -80,13 +85,18 @@ def tune(
                 best = Tuned(best.engine, present.shared_by(plan), other)
             break
         best, timer = Tuned(other, plan), other_timer
-    return _warm(best) if best.plan.batch > 1 else best
+    was_measured = best.plan.alone_s < settings.tune_s
+    if was_measured and best.engine.device == "cpu":
+        with giving_back_memory():  # of the largest batches, which may not be those of the plan
+            for one in best.engines:
+                one.warm_up()
+    return _warm(best) if was_measured or best.plan.batch > 1 else best
 
 
 def _warm(tuned: Tuned[AnyEngine], rest: Rest = no_rest) -> Tuned[AnyEngine]:
     """Warm for every size of a batch: a GPU is slow the first time that it meets one."""
     most = tuned.plan.batch
-    for engine in filter(None, (tuned.engine, tuned.shared)):
+    for engine in tuned.engines:
         for size in [most] if engine.device == "cpu" else range(1, most + 1):
             engine.warm_up(size)
             rest()

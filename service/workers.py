@@ -24,13 +24,13 @@ class StageError(RuntimeError):
 class Batched(Generic[Result]):
     """One item's result, and how many items were computed with it.
 
-    queue_s: how long it waited, in seconds. ended: when it was computed, by `perf_counter`.
+    queue_s, took_s: how long it waited, and then how long it was computed, in seconds.
     """
 
     result: Result
     queue_s: float
     batch_size: int
-    ended: float
+    took_s: float
 
 
 def _as_it_is(batched: Batched[Any]) -> object:
@@ -51,8 +51,9 @@ class _Job(Generic[Item, Result]):
         if isinstance(result, Exception):
             return result
         ended = perf_counter()
+        started = self.started or ended
         try:
-            return self.hand_on(Batched(result, (self.started or ended) - self.queued_at, batch_size, ended))
+            return self.hand_on(Batched(result, started - self.queued_at, batch_size, ended - started))
         except Exception as error:  # belongs to the caller
             return error
         finally:

@@ -41,22 +41,21 @@ class ZeroShotDetector:
 
         with model_problems():
             async with model.lane.turn(trace.caller) as waited_s:
-                clock = [perf_counter()]
                 open_it = partial(self._detector.open, model.bundle, data, parameters, trace.caller)
-                opened = await model.lane.decoding.run(open_it)
+                decoded = await model.lane.decoding.submit(open_it)
+                opened: Opened = decoded.result
                 self._check_maps(opened.size, len(names), parameters)
-                clock.append(perf_counter())
+                began = perf_counter()
                 texts = await self._texts(model, names)
-                text_ms = (perf_counter() - clock[1]) * 1000
+                text_ms = (perf_counter() - began) * 1000
                 question = Question(opened.pixels, texts, parameters.is_medical, parameters.maps == "all")
                 batched, judged = await relay(
                     Step(model.batcher, lambda: question, trace.caller),
                     Step(model.lane.encoding, calling(partial(judge_all, opened))),
                 )
         verdicts, maps = judged.result
-        clock.append(batched.ended)
         computed_ms = {"text": text_ms, **batched.result.timings_ms}
-        timings_ms = timings(clock, waited_s + batched.queue_s, computed_ms, trace.started)
+        timings_ms = timings(waited_s, decoded, batched, judged, computed_ms, trace.started)
         self._detector.metrics.count_zero_shot(verdicts[batched.result.best], timings_ms)
         return answer_of(model.bundle, trace, verdicts, batched, maps, timings_ms)
 

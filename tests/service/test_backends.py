@@ -1,3 +1,7 @@
+import resource
+import sys
+from pathlib import Path
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -5,7 +9,7 @@ from onnx import helper, parser
 
 from service.backends import onnx as backend
 from service.backends.base import GraphError
-from service.backends.onnx import OnnxGraph, usable_cores
+from service.backends.onnx import OnnxGraph, giving_back_memory, usable_cores
 
 
 def graph_bytes(text: str) -> bytes:
@@ -15,6 +19,7 @@ def graph_bytes(text: str) -> bytes:
 
 
 ADD = graph_bytes("add (float[N] a, float[N] b) => (float[N] sum) { sum = Add(a, b) }")
+ADD_TWICE = "add (float[N] a) => (float[N] sum) { b = Add(a, a) c = Add(b, a) d = Mul(b, c) sum = Sub(d, a) }"
 ones = np.ones(3, np.float32)
 
 
@@ -34,6 +39,22 @@ def test_device_tensors_feed_the_next_graph():
     first = graph.run_on_device({"a": ones, "b": ones})["sum"]
     assert not isinstance(first, np.ndarray)
     np.testing.assert_array_equal(graph.run({"a": first, "b": first})["sum"], 4 * ones)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="resident memory is read from /proc")
+def test_memory_of_large_batches_is_given_back():
+    graph = OnnxGraph(graph_bytes(ADD_TWICE), "cpu", threads=1)
+    large, small = (np.ones(size, np.float32) for size in (2**24, 1))
+    graph.run({"a": large})
+    kept = resident_bytes()
+    with giving_back_memory():
+        np.testing.assert_array_equal(graph.run({"a": small})["sum"], [5])
+    assert resident_bytes() < kept - large.nbytes
+    np.testing.assert_array_equal(graph.run({"a": small})["sum"], [5])
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def test_unreadable_model_is_a_graph_error_with_its_name():

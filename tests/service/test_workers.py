@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
 
@@ -42,6 +43,18 @@ def test_as_many_calls_at_once_as_there_are_threads() -> None:
         started(workers)
         barrier = threading.Barrier(3)
         await asyncio.gather(*(workers.run(lambda: barrier.wait(5)) for _ in range(3)))
+        await workers.stop()
+
+    asyncio.run(scenario())
+
+
+def test_waiting_and_computing_are_told_apart() -> None:
+    async def scenario() -> None:
+        workers = CallWorkers("stage", 1)
+        started(workers)
+        first, second = await asyncio.gather(workers.submit(lambda: time.sleep(0.05)), workers.submit(int))
+        assert first.took_s >= 0.05
+        assert second.took_s < first.took_s <= second.queue_s
         await workers.stop()
 
     asyncio.run(scenario())
