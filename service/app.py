@@ -41,6 +41,8 @@ log = structlog.stdlib.get_logger("anomoe.app")
 # does there; one that only wants to start a graph leaves a core idle while it waits.
 SWITCH_INTERVAL_S = 0.0001
 
+GARBAGE_OBJECTS = 10_000  # new ones are looked through for cycles, of which requests leave few, at so many
+
 RECEIVED_BYTES = 2**19  # that the system keeps for a connection; it would begin with much less
 
 DESCRIPTION = """Visual anomaly detection with a mixture of experts.
@@ -97,6 +99,7 @@ def run(settings: Settings) -> int:
     """
     configure_logging(settings.log_level)
     gc.freeze()  # what was imported stays: looking through it now and then would stop every thread for 20 ms
+    gc.set_threshold(GARBAGE_OBJECTS)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     give_back_large_blocks()
     signal.signal(signal.SIGTERM, _leave)
