@@ -59,6 +59,7 @@ class Crew:
             with suppress(ValueError):  # left before
                 self._served.remove(jobs)
             self._members -= jobs.running
+            self._ring_for_more()  # which threads that are left may have put for themselves
             if not self._served:
                 while self._bells:
                     self._ring()
@@ -100,8 +101,8 @@ class Crew:
                     self._asking -= 1
                     if is_over:
                         self._members.discard(thread)
-                    elif self._bells and any(jobs.is_open_to_work for jobs in self._served):
-                        self._ring()
+                    else:
+                        self._ring_for_more()
                     return taken
                 bell = Lock()
                 bell.acquire()
@@ -115,6 +116,10 @@ class Crew:
                 return jobs, batch
             jobs.end_if_over()
         return None
+
+    def _ring_for_more(self) -> None:
+        if any(jobs.is_open_to_work for jobs in self._served):
+            self._ring()
 
     def _ring(self) -> None:
         if self._bells:

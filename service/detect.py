@@ -45,15 +45,13 @@ class Detector:
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None, None]:
-        """Compute while the context lasts; at its end, finish what was admitted."""
+        """Compute while the context lasts; at its end, unless it is cut off, finish what was admitted."""
         self._begin(self.models.all)
         self.models.publish(self.metrics)
         self.health.enter(None)
-        try:
-            yield
-        finally:
-            self.health.enter("stopping")
-            await self._end(self.models.all)
+        yield
+        self.health.enter("stopping")
+        await self._end(self.models.all)
 
     async def detect(self, data: bytes, parameters: DetectParameters, trace: Trace) -> DetectAnswer:
         """The verdict on one encoded picture.

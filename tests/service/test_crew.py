@@ -235,3 +235,19 @@ def test_a_thread_that_hangs_in_jobs_that_are_left_is_replaced_and_ends(log: Log
         hung.threads[0].join(10)
         assert not hung.threads[0].is_alive()
         crew.leave(crew._served[-1])
+
+
+def test_what_a_thread_put_for_itself_is_done_by_another_when_it_is_left() -> None:
+    crew, log = Crew("crew", 2), Log()
+
+    def put_and_be_left(_: list[int]) -> None:
+        crew.put(later, 1)
+        crew.leave(sooner)
+
+    sooner, later = Jobs(put_and_be_left), Jobs(log)
+    crew.serve(sooner)
+    crew.serve(later)
+    wait_for(lambda: len(crew._bells) == 2)
+    crew.put(sooner, 0)
+    wait_until(log, 1, crew)
+    crew.leave(later)
