@@ -1,6 +1,6 @@
 """Before the body of a request for work is read: is the service ready, and is there room?"""
 
-from collections.abc import Mapping
+from collections.abc import Container
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -9,20 +9,20 @@ from service.bunching import Bunching
 from service.caller import caller_of
 from service.detect import Detector
 from service.errors import Kind, Problem
-from service.work import Endpoint, is_work
+from service.work import is_work
 
 
 class Admission:
-    """Lets requests for work in with a permit, and refuses the others without reading them.
+    """Lets requests for work, at `paths`, in with a permit, and refuses the others without reading them.
 
     The state of the request gets `caller`. Refusals are Problems, which `RequestContext` answers.
     """
 
-    def __init__(self, app: ASGIApp, detector: Detector, endpoints: Mapping[str, Endpoint]) -> None:
+    def __init__(self, app: ASGIApp, detector: Detector, paths: Container[str]) -> None:
         self.app = app
         self.detector = detector
         self.settings = detector.settings
-        self._endpoints = endpoints
+        self._paths = paths
         self._bunching = Bunching()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -30,7 +30,7 @@ class Admission:
 
         Raises: Problem (413 announced too large, 422 wrong deadline, 429, 503).
         """
-        if not is_work(scope, self._endpoints):
+        if not is_work(scope, self._paths):
             await self.app(scope, receive, send)
             return
         state = scope["state"]

@@ -77,7 +77,7 @@ def create_app(settings: Settings, models: Models, metrics: Metrics) -> FastAPI:
     # From the inside to the outside: what is added last sees a request first.
     app.add_middleware(Work, endpoints=endpoints)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
-    app.add_middleware(Admission, detector=detector, endpoints=endpoints)
+    app.add_middleware(Admission, detector=detector, paths=endpoints.keys())
     app.add_middleware(Authentication, keys=keys, metrics_need_key=settings.metrics_need_key)
     app.add_middleware(RequestContext, metrics=metrics)
     if origins := settings.allowed_origins():

@@ -37,7 +37,7 @@ class Metrics:
         self.requests = counter("requests_total", "Answered requests", "endpoint", "status")
         self.request_seconds = histogram("request_seconds", "Whole request", SECONDS, "endpoint")
         self.stage_seconds = histogram("stage_seconds", "One stage of one picture", SECONDS, "stage")
-        self.queue_seconds = histogram("queue_seconds", "Wait for the device", SECONDS)
+        self.queue_seconds = histogram("queue_seconds", "Wait for a turn, threads and the device", SECONDS)
         self.queue_depth = gauge("queue_depth", "Pictures that wait for the device")
         self.in_flight = gauge("in_flight", "Requests being answered")
         self.batch_size = histogram("batch_size", "Pictures computed together", BATCHES)

@@ -1,6 +1,6 @@
 """Requests for work, past the framework's layers: they would cost a busy service one picture in a hundred."""
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Container, Coroutine, Mapping
 from typing import Any
 
 from fastapi import APIRouter
@@ -45,6 +45,6 @@ class Work:
         await Response(answer.model_dump_json(), media_type="application/json")(scope, receive, send)
 
 
-def is_work(scope: Scope, endpoints: Mapping[str, Endpoint]) -> bool:
-    """Whether a connection asks for work."""
-    return scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in endpoints
+def is_work(scope: Scope, paths: Container[str]) -> bool:
+    """Whether a connection asks for work, which is at these paths."""
+    return scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in paths

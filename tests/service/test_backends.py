@@ -1,4 +1,4 @@
-import resource
+import os
 import sys
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def test_memory_of_large_batches_is_given_back():
 
 
 def resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_unreadable_model_is_a_graph_error_with_its_name():

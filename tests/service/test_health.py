@@ -1,13 +1,18 @@
 """A stage that dies or hangs: unready at once, callers answered, then made anew or given up."""
 
+import asyncio
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
+from service.detect import Detector
 from service.engine import Engine, Outcome, Picture
-from tests.service.conftest import ServiceFactory, encoded
+from service.metrics import Metrics
+from service.models import load_models
+from tests.service.conftest import ServiceFactory, encoded, settings_for
 from tests.service.test_app import check_problem, detector_in
 from tests.tiny_bundle import plain_picture
 
@@ -158,3 +163,22 @@ def test_a_reload_brings_new_threads(start_service: ServiceFactory, engine: Brok
     portal.call(detector.reload)
     assert service.get("/readyz").status_code == 200
     assert ask(service) == 200
+
+
+def test_a_service_that_is_cut_off_waits_for_no_stage(bundle_folder: Path) -> None:
+    settings, metrics, gate = settings_for(bundle_folder), Metrics(), threading.Event()
+    detector = Detector(settings, load_models(settings, metrics), metrics)
+
+    async def serve() -> None:
+        async with detector.running():
+            await detector.models.choose(None).lane.decoding.run(lambda: gate.wait(30))
+
+    async def scenario() -> None:
+        serving = asyncio.create_task(serve())
+        await asyncio.sleep(0.1)
+        serving.cancel()
+        await asyncio.wait([serving], timeout=5)
+        gate.set()
+        assert serving.cancelled()
+
+    asyncio.run(scenario())

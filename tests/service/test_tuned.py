@@ -79,6 +79,8 @@ def test_both_are_kept_where_one_picture_is_slower_and_many_are_faster(
     assert (tuned.plan.threads, tuned.plan.threads_shared) == (4, 2)
     assert (tuned.plan.alone_s, tuned.plan.pace_s) == pytest.approx((1, 0.65))
     assert [one.threads for one in machine.opened] == [4, 2]  # still fewer are slower still
+    # Before it is measured, to give back what that took, and for the batches of the plan.
+    assert [one.warmed for one in machine.opened] == [[1, 1, tuned.plan.batch]] * 2
     again = tune(machine.open, SETTINGS, tuned.plan, "pair")
     assert again.shared is not None
     assert (again.engine.threads, again.shared.threads) == (4, 2)
