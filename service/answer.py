@@ -14,7 +14,7 @@ from service.decide import Decision
 from service.engine import Outcome
 from service.findings import Region
 from service.image import Opened
-from service.maps import encode_map, find_regions, place
+from service.maps import encode_map, find_regions, place_alone, place_in_picture
 from service.models import Model
 from service.schemas import (
     DetectAnswer,
@@ -54,9 +54,10 @@ def draw_map(
     """One anomaly map (Hm, Wm) as the parameters want it, 0.5 at the threshold."""
     if parameters.map == "none":
         return None
-    placed = place(raw_map, opened.size, spec) if parameters.map_size == "input" else raw_map
-    height, width = placed.shape
-    data = b64encode(encode_map(placed, threshold, parameters.map, opened.image)).decode()
+    is_input = parameters.map_size == "input"
+    place = place_in_picture(opened.size, spec) if is_input else place_alone(raw_map)
+    width, height = place.size
+    data = b64encode(encode_map(raw_map, threshold, parameters.map, place, opened.image)).decode()
     return MapAnswer(encoding=parameters.map, width=width, height=height, data=data)
 
 

@@ -6,7 +6,11 @@ Sizes are (width, height), as Pillow's; arrays are (height, width), as numpy's.
 
 import io
 import math
-from typing import Literal
+import struct
+import zlib
+from collections.abc import Callable, Generator
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,47 +25,70 @@ from service.findings import Region
 
 Box = tuple[float, float, float, float]
 Shares = npt.NDArray[np.float64]
+Drawn = npt.NDArray[Any]
 MapEncoding = Literal["png", "png16", "overlay", "npy"]
 
 MAX_REGIONS = 100
+
+BAND_PIXELS = 2**15  # that are drawn at once
 
 # Dark violet, purple, red, orange, pale yellow: brightness rises evenly, so the ramp also reads in grey.
 _RAMP = ((13, 8, 60), (120, 28, 109), (213, 62, 60), (250, 158, 40), (252, 255, 164))
 _OUTLINE = (255, 255, 255)
 _HIGHEST_OPACITY = 0.7
 
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_UP = 2  # the filter of a row
 
-def place(raw_map: FloatArray, size: tuple[int, int], spec: InputSpec) -> FloatArray:
-    """Resize the raw map bilinearly into a picture of `size`: (height, width), 0 where nobody looked."""
+
+class Place(NamedTuple):
+    """Where a raw map lies: in a picture of `size`, from `left`, `top` on, `width` and `height` pixels."""
+
+    size: tuple[int, int]
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+def place_in_picture(size: tuple[int, int], spec: InputSpec) -> Place:
+    """Over the part of a picture of `size` that the model saw."""
     left, top, right, bottom = visible_box(size, spec)
     x, y = math.floor(left), math.floor(top)
-    resized = _resize(raw_map, (math.ceil(right) - x, math.ceil(bottom) - y))
-    placed = np.zeros((size[1], size[0]), np.float32)
-    placed[y : y + resized.shape[0], x : x + resized.shape[1]] = resized
-    return placed
+    return Place(size, x, y, math.ceil(right) - x, math.ceil(bottom) - y)
+
+
+def place_alone(raw_map: FloatArray) -> Place:
+    """As it is."""
+    height, width = raw_map.shape
+    return Place((width, height), 0, 0, width, height)
 
 
 def encode_map(
-    raw_map: FloatArray, threshold: float, encoding: MapEncoding, picture: Image.Image | None = None
+    raw_map: FloatArray,
+    threshold: float,
+    encoding: MapEncoding,
+    place: Place,
+    picture: Image.Image | None = None,
 ) -> bytes:
-    """Write a raw map (height, width) as a file.
+    """Write a raw map (Hm, Wm), resized bilinearly to its place, as a file.
 
-    npy: display scores as float32. png, png16: 8 or 16 bit grey, above 127 or 32767 exactly where the raw
-    map is above the threshold. overlay: an RGB png, the picture resized to the map under the coloured map.
+    npy: display scores as float32. png, png16: 8 or 16 bit grey, above 127 or 32767 exactly where the resized
+    map is above the threshold. overlay: an RGB png, the picture under the coloured map.
     Raises ValueError when an overlay has no picture.
     """
     if encoding == "npy":
+        scores = partial(display_score, threshold=threshold)
         file = io.BytesIO()
-        np.save(file, display_score(raw_map, threshold))
+        np.save(file, _drawn(raw_map, place, scores, np.float32))
         return file.getvalue()
-    if encoding == "png16":
-        return _png(Image.fromarray(_quantised(raw_map, threshold, 65535).astype(np.uint16)))
-    grey = Image.fromarray(_quantised(raw_map, threshold, 255).astype(np.uint8))
-    if encoding == "png":
-        return _png(grey)
+    dtype = np.uint16 if encoding == "png16" else np.uint8
+    grey = _drawn(raw_map, place, partial(_quantised, threshold=threshold, dtype=dtype), dtype)
+    if encoding != "overlay":
+        return _grey_png(grey)
     if picture is None:
         raise ValueError("picture: an overlay needs one, got None")
-    return _png(_overlay(picture, grey, _edge(raw_map > threshold)))
+    return _png(_overlay(picture, grey))
 
 
 def find_regions(
@@ -115,25 +142,61 @@ def _stretch(start: int, stop: int, offset: float, scale: float) -> tuple[int, i
     return math.floor(offset + start * scale + 1e-6), math.ceil(offset + stop * scale - 1e-6)
 
 
-def _resize(values: FloatArray, size: tuple[int, int]) -> FloatArray:
-    """Bilinear resize of one map to `size`, antialiased when it shrinks."""
-    return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR), np.float32)
+def _drawn(
+    raw_map: FloatArray, place: Place, told: Callable[[FloatArray], Drawn], dtype: npt.DTypeLike
+) -> Drawn:
+    """What is told of each value of a map in its place (height, width), 0 around it."""
+    width, height = place.size
+    drawn = np.zeros((height, width), dtype)
+    seen = drawn[place.top : place.top + place.height, place.left : place.left + place.width]
+    for rows, values in _stretched(raw_map, place.width, place.height):
+        seen[rows] = told(values)
+    return drawn
 
 
-def _quantised(raw_map: FloatArray, threshold: float, highest: int) -> FloatArray:
-    """Display scores as integers 0..highest; which half a pixel is in is decided by the raw threshold."""
-    half = highest // 2
-    rounded = np.rint(display_score(raw_map, threshold) * highest)
-    return np.where(raw_map > threshold, np.maximum(rounded, half + 1), np.minimum(rounded, half))
+def _stretched(
+    values: FloatArray, width: int, height: int
+) -> Generator[tuple[slice, FloatArray], None, None]:
+    """Bilinear resize of one map, antialiased where it shrinks, in bands of rows that stay in a core's cache.
+
+    Pillow changes the width, which costs little, and the height if it shrinks; rows are mixed here.
+    """
+    rows = min(height, len(values))
+    if values.shape != (rows, width):
+        image = Image.fromarray(values).resize((width, rows), Image.Resampling.BILINEAR)
+        values = np.asarray(image, np.float32)
+    at = ((np.arange(height) + 0.5) * (rows / height) - 0.5).clip(0, rows - 1)
+    above = at.astype(np.intp)
+    below = np.minimum(above + 1, rows - 1)
+    share: FloatArray = (at - above).astype(np.float32)[:, None]
+    step = max(1, BAND_PIXELS // width)
+    for band in (slice(start, start + step) for start in range(0, height, step)):
+        if rows == height:
+            yield band, values[band]
+        else:
+            first: FloatArray = values[above[band]]
+            second: FloatArray = values[below[band]]
+            yield band, first + np.multiply(share[band], second - first)
 
 
-def _overlay(picture: Image.Image, grey: Image.Image, edge: Mask) -> Image.Image:
+def _quantised(values: FloatArray, threshold: float, dtype: type[np.unsignedinteger[Any]]) -> Drawn:
+    """Display scores as integers; which half a pixel is in is decided by the raw threshold."""
+    highest = np.iinfo(dtype).max
+    quantised = np.rint(display_score(values, threshold) * np.float32(highest)).astype(dtype)
+    # Rounding takes a value next to the threshold at most one step beyond the middle.
+    quantised -= quantised > highest // 2
+    quantised += values > threshold
+    return quantised
+
+
+def _overlay(picture: Image.Image, levels: Drawn) -> Image.Image:
+    grey = Image.fromarray(levels)
     base = picture.convert("RGB").resize(grey.size)
     heat = grey.copy()
     heat.putpalette(_palette())
     opacity = grey.point([round(value * _HIGHEST_OPACITY) for value in range(256)])
     blended = Image.composite(heat.convert("RGB"), base, opacity)
-    blended.paste(_OUTLINE, mask=Image.fromarray(edge))
+    blended.paste(_OUTLINE, mask=Image.fromarray(_edge(levels > 127)))
     return blended
 
 
@@ -155,3 +218,26 @@ def _png(image: Image.Image) -> bytes:
     file = io.BytesIO()
     image.save(file, "png", compress_level=1)
     return file.getvalue()
+
+
+def _grey_png(levels: Drawn) -> bytes:
+    """A PNG of 8 or 16 bit grey (PNG specification, sections 5 and 9).
+
+    Every row is told as its difference to the one above: in a map, which is smooth, mostly runs of one value.
+    Pillow tries five ways on each row, which takes three times as long and more bytes.
+    """
+    height, width = levels.shape
+    size = levels.itemsize
+    rows = np.ndarray((height, size * width), np.uint8, np.asarray(levels, f">u{size}").data)
+    filtered = np.empty((height, 1 + size * width), np.uint8)
+    filtered[:, 0] = _UP
+    filtered[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    packer = zlib.compressobj(1, strategy=zlib.Z_RLE)
+    data = packer.compress(filtered.data) + packer.flush()
+    header = struct.pack(">IIBBBBB", width, height, 8 * size, 0, 0, 0, 0)  # grey, no interlacing
+    return _PNG_SIGNATURE + b"".join(map(_chunk, (b"IHDR", b"IDAT", b"IEND"), (header, data, b"")))
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

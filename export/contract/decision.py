@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from export.contract.category import Category, FloatArray
 
+_SMALLEST = np.float32(np.finfo(np.float32).tiny)
+
 Number = TypeVar("Number", float, FloatArray)
 
 
@@ -46,8 +48,7 @@ def p_value(scores: npt.NDArray[np.floating], raw: float) -> float:
 def display_score(raw: Number, threshold: float) -> Number:
     """Map raw scores >= 0 to 0..1 with 0.5 at the threshold: raw / (raw + threshold), 0 / 0 = 0."""
     if isinstance(raw, np.ndarray):
-        total = raw + np.float32(threshold)
-        return np.divide(raw, total, out=np.zeros_like(total), where=total > 0)
+        return np.divide(raw, np.maximum(raw + np.float32(threshold), _SMALLEST))
     return raw / (raw + threshold) if raw + threshold > 0 else 0.0
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 from export.contract.decision import display_score
 from export.contract.manifest import LEVELS as LEVEL_NAMES
 from export.contract.manifest import InputSpec
-from service.maps import MAX_REGIONS, encode_map, find_regions, place
+from service.maps import MAX_REGIONS, MapEncoding, encode_map, find_regions, place_alone, place_in_picture
 
 SPEC = InputSpec(height=28, width=28)
 CROPPED = InputSpec(height=28, width=28, crop=0.5)
@@ -21,6 +21,17 @@ def decoded(data: bytes) -> np.ndarray:
     return np.asarray(image)
 
 
+def encoded(raw_map: np.ndarray, threshold: float, encoding: MapEncoding, picture=None) -> bytes:
+    """A map as it is."""
+    return encode_map(raw_map, threshold, encoding, place_alone(raw_map), picture)
+
+
+def in_picture(raw_map: np.ndarray, size: tuple[int, int], spec: InputSpec) -> np.ndarray:
+    """Display scores in a picture of a size."""
+    data = encode_map(raw_map, THRESHOLD, "npy", place_in_picture(size, spec))
+    return np.load(io.BytesIO(data), allow_pickle=False)
+
+
 @pytest.fixture
 def raw_map() -> np.ndarray:
     """Values far from and as near as possible to the threshold."""
@@ -32,7 +43,7 @@ def raw_map() -> np.ndarray:
 @pytest.mark.parametrize(("encoding", "half", "dtype"), [("png", 127, np.uint8), ("png16", 32767, np.uint16)])
 def test_grey_is_above_the_middle_exactly_above_the_threshold(raw_map, encoding, half, dtype):
     threshold = float(np.float32(THRESHOLD))
-    grey = decoded(encode_map(raw_map, threshold, encoding))
+    grey = decoded(encoded(raw_map, threshold, encoding))
     assert grey.dtype == dtype
     np.testing.assert_array_equal(grey > half, raw_map > threshold)
     highest = 2 * half + 1
@@ -45,17 +56,17 @@ def test_the_next_value_after_any_threshold_is_above_the_middle(encoding, half):
     for threshold in np.random.default_rng(0).random(200, np.float32):
         around = np.array([[threshold, np.nextafter(threshold, np.float32(2))]])
         np.testing.assert_array_equal(
-            decoded(encode_map(around, float(threshold), encoding)) > half, [[False, True]]
+            decoded(encoded(around, float(threshold), encoding)) > half, [[False, True]]
         )
 
 
 def test_threshold_zero_shows_every_error():
-    grey = decoded(encode_map(np.array([[0, 1e-6, 5]], np.float32), 0.0, "png"))
+    grey = decoded(encoded(np.array([[0, 1e-6, 5]], np.float32), 0.0, "png"))
     np.testing.assert_array_equal(grey, [[0, 255, 255]])
 
 
 def test_npy_holds_display_scores(raw_map):
-    scores = np.load(io.BytesIO(encode_map(raw_map, THRESHOLD, "npy")), allow_pickle=False)
+    scores = np.load(io.BytesIO(encoded(raw_map, THRESHOLD, "npy")), allow_pickle=False)
     assert scores.dtype == np.float32
     np.testing.assert_allclose(scores, raw_map / (raw_map + np.float32(THRESHOLD)), rtol=1e-6)
 
@@ -64,7 +75,7 @@ def test_overlay_keeps_the_picture_where_nothing_is_found_and_outlines_the_rest(
     picture = Image.new("RGB", (80, 60), (10, 120, 30))
     raw_map = np.zeros((30, 40), np.float32)
     raw_map[5:15, 10:30] = 1.0
-    overlay = decoded(encode_map(raw_map, THRESHOLD, "overlay", picture))
+    overlay = decoded(encoded(raw_map, THRESHOLD, "overlay", picture))
     assert overlay.shape == (30, 40, 3)
     assert (overlay[20:] == (10, 120, 30)).all()
     assert (overlay[5, 10:30] == 255).all()
@@ -74,21 +85,41 @@ def test_overlay_keeps_the_picture_where_nothing_is_found_and_outlines_the_rest(
 
 def test_overlay_needs_a_picture():
     with pytest.raises(ValueError, match="picture"):
-        encode_map(np.zeros((2, 2), np.float32), THRESHOLD, "overlay")
+        encoded(np.zeros((2, 2), np.float32), THRESHOLD, "overlay")
 
 
-@pytest.mark.parametrize("size", [(640, 480), (28, 28), (5, 3), (1, 1)])
-def test_placed_map_has_the_size_of_the_picture(size):
+SIZES = [(640, 480), (28, 28), (5, 3), (1, 1), (3, 300), (300, 3), (40_000, 2), (2, 40_000)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_map_has_the_size_of_the_picture(size):
     for spec in (SPEC, CROPPED):
-        placed = place(np.ones((28, 28), np.float32), size, spec)
-        assert placed.shape == (size[1], size[0])
-    np.testing.assert_array_equal(place(np.ones((28, 28), np.float32), size, SPEC), 1)
+        assert in_picture(np.ones((28, 28), np.float32), size, spec).shape == (size[1], size[0])
+    flat = in_picture(np.full((28, 28), THRESHOLD, np.float32), size, SPEC)
+    np.testing.assert_array_equal(flat, 0.5)
 
 
-def test_placed_map_of_a_crop_is_zero_outside_it():
-    placed = place(np.ones((28, 28), np.float32), (80, 40), CROPPED)
+@pytest.mark.parametrize("size", SIZES)
+def test_a_map_is_resized_bilinearly_and_antialiased_where_it_shrinks(size):
+    raw_map = np.random.default_rng(0).random((28, 28), np.float32)
+    resized = np.asarray(Image.fromarray(raw_map).resize(size, Image.Resampling.BILINEAR))
+    np.testing.assert_allclose(in_picture(raw_map, size, SPEC), display_score(resized, THRESHOLD), atol=1e-6)
+
+
+@pytest.mark.parametrize(("encoding", "half"), [("png", 127), ("png16", 32767)])
+def test_a_large_map_is_above_the_middle_exactly_where_it_is_above_the_threshold(encoding, half):
+    raw_map = np.random.default_rng(0).random((28, 28), np.float32)
+    place = place_in_picture((640, 480), SPEC)
+    scores = np.load(io.BytesIO(encode_map(raw_map, THRESHOLD, "npy", place)))
+    levels = decoded(encode_map(raw_map, THRESHOLD, encoding, place))
+    clear = np.abs(scores - 0.5) > 1e-6
+    np.testing.assert_array_equal((levels > half)[clear], (scores > 0.5)[clear])
+
+
+def test_a_map_of_a_crop_is_zero_outside_it():
+    placed = in_picture(np.full((28, 28), THRESHOLD, np.float32), (80, 40), CROPPED)
     expected = np.zeros((40, 80))
-    expected[10:30, 20:60] = 1
+    expected[10:30, 20:60] = 0.5
     np.testing.assert_array_equal(placed, expected)
 
 
