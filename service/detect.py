@@ -17,6 +17,7 @@ from service.engine import Outcome, Picture
 from service.errors import Kind, Problem, ProblemAnswer, problem_answer
 from service.health import Health
 from service.image import Opened, open_picture
+from service.lane import Way
 from service.metrics import Metrics
 from service.models import AnyModel, Models, load_models
 from service.pace import Pace
@@ -68,19 +69,21 @@ class Detector:
             decision = decide(outcome, parameters.alpha or manifest.calibration.alpha)
             return decision, draw(opened, outcome, decision, parameters, manifest.input)
 
+        async def work(way: Way, waited_s: float) -> DetectAnswer:
+            open_it = partial(self.open, model.bundle, data, parameters, trace.caller, way.most_pixels)
+            opened, computed, judged = await relay(
+                Step(way.decoding, calling(open_it)),
+                Step(model.lane.batcher, picture_of, trace.caller),
+                Step(way.encoding, calling(judge)),
+            )
+            decision, drawn = judged.result
+            computed_ms = computed.result.timings_ms
+            timings_ms = timings(waited_s, opened, computed, judged, computed_ms, trace.started)
+            self.metrics.count_picture(decision, computed.result, timings_ms)
+            return answer_of(model, trace, decision, computed, drawn, timings_ms)
+
         with model_problems():
-            async with model.lane.turn(trace.caller) as waited_s:
-                open_it = partial(self.open, model.bundle, data, parameters, trace.caller)
-                opened, computed, judged = await relay(
-                    Step(model.lane.decoding, calling(open_it)),
-                    Step(model.lane.batcher, picture_of, trace.caller),
-                    Step(model.lane.encoding, calling(judge)),
-                )
-        decision, drawn = judged.result
-        computed_ms = computed.result.timings_ms
-        timings_ms = timings(waited_s, opened, computed, judged, computed_ms, trace.started)
-        self.metrics.count_picture(decision, computed.result, timings_ms)
-        return answer_of(model, trace, decision, computed, drawn, timings_ms)
+            return await model.lane.through(trace.caller, work)
 
     async def detect_all(
         self, pictures: Sequence[bytes], parameters: DetectParameters, trace: Trace
@@ -102,14 +105,17 @@ class Detector:
 
         return await asyncio.gather(*map(one, pictures))
 
-    def open(self, bundle: Bundle, data: bytes, parameters: MapParameters, caller: Caller) -> Opened:
+    def open(
+        self, bundle: Bundle, data: bytes, parameters: MapParameters, caller: Caller, expected_pixels: float
+    ) -> Opened:
         """Decode a picture for a bundle, in a thread of its lane; an overlay needs the whole of it later.
 
-        Raises: Problem as `open_picture`, and 504.
+        Raises: as `open_picture`, and Problem (504).
         """
         caller.check("the picture was decoded")
         keep_image = parameters.map == "overlay"
-        return open_picture(data, bundle.manifest.input, self.settings.max_pixels, keep_image)
+        spec, max_pixels = bundle.manifest.input, self.settings.max_pixels
+        return open_picture(data, spec, max_pixels, keep_image, expected_pixels)
 
     async def reload(self) -> None:
         """Load the bundles anew, and once they are warm let them answer instead of the present ones.

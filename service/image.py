@@ -1,5 +1,6 @@
 """Uploaded bytes to an RGB picture, refusing what is too large before any pixel is decoded."""
 
+import math
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -42,13 +43,19 @@ class Opened:
     image: Image.Image | None
 
 
-def open_picture(data: bytes, spec: InputSpec, max_pixels: int, keep_image: bool) -> Opened:
+class LargePictureError(Exception):
+    """A picture has more pixels than were expected."""
+
+
+def open_picture(
+    data: bytes, spec: InputSpec, max_pixels: int, keep_image: bool, expected_pixels: float = math.inf
+) -> Opened:
     """Decode a picture and fit it to the model; a whole picture that is kept takes memory until the answer.
 
-    Raises: Problem as `decode`.
+    Raises: Problem as `decode`; LargePictureError, before any pixel is decoded.
     """
     enough = (MARGIN * round(spec.width / spec.crop), MARGIN * round(spec.height / spec.crop))
-    size, image = _decode(data, max_pixels, None if keep_image else enough)
+    size, image = _decode(data, max_pixels, None if keep_image else enough, expected_pixels)
     return Opened(size, fit(image, spec), image if keep_image else None)
 
 
@@ -57,10 +64,12 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
 
     Raises: Problem (400 empty, 413 too many pixels, 415 not a picture type, 422 cannot be decoded).
     """
-    return _decode(data, max_pixels, None)[1]
+    return _decode(data, max_pixels, None, math.inf)[1]
 
 
-def _decode(data: bytes, max_pixels: int, enough: Size | None) -> tuple[Size, Image.Image]:
+def _decode(
+    data: bytes, max_pixels: int, enough: Size | None, expected_pixels: float
+) -> tuple[Size, Image.Image]:
     """The upright size of a picture, and the picture; a JPEG of more than `enough` pixels is reduced."""
     if not data:
         raise Problem(Kind.MALFORMED, "the picture is empty: 0 bytes")
@@ -71,12 +80,14 @@ def _decode(data: bytes, max_pixels: int, enough: Size | None) -> tuple[Size, Im
         if isinstance(image, TiffImageFile):  # a tile is decoded whole, however little of it is shown
             tags = image.tag_v2
             check_pixels((tags.get(TILEWIDTH, 0), tags.get(TILELENGTH, 0)), max_pixels)
+        if size[0] * size[1] > expected_pixels:
+            raise LargePictureError
         if enough is not None:
             image.draft(None, enough)
         image.load()
         is_turned = image.getexif().get(ExifTags.Base.Orientation) in QUARTER_TURNS
         return ((size[1], size[0]) if is_turned else size), to_rgb(image)
-    except (Problem, MemoryError):
+    except (Problem, LargePictureError, MemoryError):
         raise
     except UnidentifiedImageError as error:
         raise _unidentified(data) from error

@@ -1,8 +1,12 @@
-"""Where one model's pictures are worked on: a turnstile, then three stages of the same threads."""
+"""Where one model's pictures are worked on: a turnstile, then three stages of the same threads.
+
+Large pictures have a turnstile and threads of their own to be decoded and drawn: no other waits for them.
+"""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from time import perf_counter
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import structlog
@@ -11,6 +15,7 @@ from service.backends.onnx import usable_cores
 from service.batcher import Batcher
 from service.caller import Caller
 from service.crew import Crew
+from service.image import LargePictureError
 from service.jobs import Rank
 from service.metrics import Metrics
 from service.pair import Computes, Pair
@@ -23,6 +28,9 @@ log = structlog.stdlib.get_logger("anomoe.lane")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Answer = TypeVar("Answer")
+
+LARGE_PIXELS = 2**20  # a picture of more takes longer to decode and draw than the demo's model to compute
 
 SHORTEST_WATCHDOG_S = 10.0
 HOST_WATCHDOG_S = 60.0
@@ -34,6 +42,15 @@ class Stage(NamedTuple):
 
     workers: Workers[Any, Any]
     probe: Callable[[], object]
+
+
+class Way(NamedTuple):
+    """What pictures of at most so many pixels pass: a turnstile, then threads that decode and draw."""
+
+    turnstile: Turnstile
+    decoding: CallWorkers
+    encoding: CallWorkers
+    most_pixels: float
 
 
 class Lane(Generic[Item, Result]):
@@ -58,8 +75,18 @@ class Lane(Generic[Item, Result]):
         else:
             host, device = Crew("host", hosts), Crew("device", plan.parallel)
         host_limit_s = settings.watchdog_s or HOST_WATCHDOG_S
+
+        def way(crew: Crew, width: int, most_pixels: float, of: str = "") -> Way:
+            return Way(
+                Turnstile(width, metrics.abandoned.inc),
+                CallWorkers(f"decode{of}", hosts, host_limit_s, crew, Rank.DECODE),
+                CallWorkers(f"encode{of}", hosts, host_limit_s, crew, Rank.ENCODE),
+                most_pixels,
+            )
+
         self.plan = plan
-        self.decoding = CallWorkers("decode", hosts, host_limit_s, host, Rank.DECODE)
+        self.small = way(host, hosts + 2 * plan.batch * plan.parallel, LARGE_PIXELS)
+        self.large = way(Crew("large", hosts), 2 * hosts, math.inf, "-large")
         self.batcher = Batcher(
             compute,
             plan.batch,
@@ -68,10 +95,7 @@ class Lane(Generic[Item, Result]):
             crew=device,
             on_abandoned=metrics.abandoned.inc,
         )
-        self.encoding = CallWorkers("encode", hosts, host_limit_s, host, Rank.ENCODE)
         self.probe: Callable[[], object] = tuned.engine.warm_up
-        width = hosts + 2 * plan.batch * plan.parallel
-        self._turnstile = Turnstile(width, metrics.abandoned.inc)
         self._users = 0
         self._unused = asyncio.Event()
         self._unused.set()
@@ -79,26 +103,36 @@ class Lane(Generic[Item, Result]):
     @property
     def stages(self) -> tuple[Stage, ...]:
         """Whatever works for it."""
-        host = [Stage(workers, lambda: None) for workers in (self.decoding, self.encoding)]
-        return (Stage(self.batcher, self.probe), *host)
+        host = [workers for way in (self.small, self.large) for workers in (way.decoding, way.encoding)]
+        return (Stage(self.batcher, self.probe), *(Stage(workers, lambda: None) for workers in host))
 
     @property
     def depth(self) -> int:
         """How many pictures wait, for their turn or for the device."""
-        return self._turnstile.depth + self.batcher.depth
+        return self.small.turnstile.depth + self.large.turnstile.depth + self.batcher.depth
 
-    @asynccontextmanager
-    async def turn(self, caller: Caller) -> AsyncGenerator[float, None]:
-        """The right to decode and compute one picture; gives the seconds waited for it.
+    async def through(self, caller: Caller, work: Callable[[Way, float], Awaitable[Answer]]) -> Answer:
+        """Let one picture be worked on once it has its turn; gives what `work` gives.
 
-        Raises: Problem (504) when the deadline passes first; StageError when the model has failed.
+        work: is told which way to go and the seconds waited for it; once more, for the way of large pictures,
+        if it raises LargePictureError. Raises: what it raises; Problem (504) when the deadline passes first;
+        StageError when the model has failed.
         """
+        began = perf_counter()
         self._users += 1
         self._unused.clear()
-        try:
-            async with self._turnstile.turn(caller) as waited_s:
+
+        async def go(way: Way) -> Answer:
+            async with way.turnstile.turn(caller):
                 self.batcher.check()
-                yield waited_s
+                return await work(way, perf_counter() - began)
+
+        try:
+            try:
+                return await go(self.small)
+            except LargePictureError:
+                pass
+            return await go(self.large)
         finally:
             self._users -= 1
             if not self._users:

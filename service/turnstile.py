@@ -4,7 +4,6 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from time import perf_counter
 
 from service.caller import Caller, deadline_problem
 
@@ -31,18 +30,17 @@ class Turnstile:
         return sum(map(len, self._lines.values()))  # in one step, as other threads need it
 
     @asynccontextmanager
-    async def turn(self, caller: Caller) -> AsyncGenerator[float, None]:
-        """Wait for a turn, and hold it while the context lasts; gives the seconds waited.
+    async def turn(self, caller: Caller) -> AsyncGenerator[None, None]:
+        """Wait for a turn, and hold it while the context lasts.
 
         Raises: Problem (504) when the caller's deadline passes first.
         """
-        began = perf_counter()
         if self._free:
             self._free -= 1
         else:
             await self._wait(caller)
         try:
-            yield perf_counter() - began
+            yield
         finally:
             self._next()
 

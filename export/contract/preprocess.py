@@ -35,6 +35,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, _WHITE), rgba).convert("RGB")
+    if image.mode == "RGB":  # of which `convert` would make a copy
+        image.load()
+        return image
     return image.convert("RGB")
 
 

@@ -8,6 +8,7 @@ from service.answer import Trace, timings
 from service.detect import Detector, model_problems
 from service.errors import Kind, Problem
 from service.image import Opened
+from service.lane import Way
 from service.relay import Step, calling, relay
 from service.zero_shot.answer import Maps, answer_of, draw_maps
 from service.zero_shot.class_names import clean_names
@@ -39,25 +40,29 @@ class ZeroShotDetector:
             verdicts = judge(model.bundle, names, finding, parameters)
             return verdicts, draw_maps(opened, finding, verdicts, parameters, model.bundle.manifest.input)
 
+        async def work(way: Way, waited_s: float) -> ZeroShotAnswer:
+            open_it = partial(
+                self._detector.open, model.bundle, data, parameters, trace.caller, way.most_pixels
+            )
+            decoded = await way.decoding.submit(open_it)
+            opened: Opened = decoded.result
+            self._check_maps(opened.size, len(names), parameters)
+            began = perf_counter()
+            texts = await self._texts(model, names)
+            text_ms = (perf_counter() - began) * 1000
+            question = Question(opened.pixels, texts, parameters.is_medical, parameters.maps == "all")
+            batched, judged = await relay(
+                Step(model.batcher, lambda: question, trace.caller),
+                Step(way.encoding, calling(partial(judge_all, opened))),
+            )
+            verdicts, maps = judged.result
+            computed_ms = {"text": text_ms, **batched.result.timings_ms}
+            timings_ms = timings(waited_s, decoded, batched, judged, computed_ms, trace.started)
+            self._detector.metrics.count_zero_shot(verdicts[batched.result.best], timings_ms)
+            return answer_of(model.bundle, trace, verdicts, batched, maps, timings_ms)
+
         with model_problems():
-            async with model.lane.turn(trace.caller) as waited_s:
-                open_it = partial(self._detector.open, model.bundle, data, parameters, trace.caller)
-                decoded = await model.lane.decoding.submit(open_it)
-                opened: Opened = decoded.result
-                self._check_maps(opened.size, len(names), parameters)
-                began = perf_counter()
-                texts = await self._texts(model, names)
-                text_ms = (perf_counter() - began) * 1000
-                question = Question(opened.pixels, texts, parameters.is_medical, parameters.maps == "all")
-                batched, judged = await relay(
-                    Step(model.batcher, lambda: question, trace.caller),
-                    Step(model.lane.encoding, calling(partial(judge_all, opened))),
-                )
-        verdicts, maps = judged.result
-        computed_ms = {"text": text_ms, **batched.result.timings_ms}
-        timings_ms = timings(waited_s, decoded, batched, judged, computed_ms, trace.started)
-        self._detector.metrics.count_zero_shot(verdicts[batched.result.best], timings_ms)
-        return answer_of(model.bundle, trace, verdicts, batched, maps, timings_ms)
+            return await model.lane.through(trace.caller, work)
 
     def _names(self, parameters: ZeroShotParameters) -> list[str]:
         settings = self._settings

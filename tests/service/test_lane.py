@@ -16,11 +16,12 @@ from export.contract.preprocess import fit
 from service.caller import ANYONE
 from service.curve import Curve
 from service.engine import Engine, Outcome, Picture
-from service.lane import Lane, watchdog_limit
+from service.lane import Lane, Way, watchdog_limit
 from service.metrics import Metrics
 from service.relay import Step, calling, relay
 from service.tuned import Tuned
 from service.tuning import Plan
+from service.workers import Batched
 from tests.service.conftest import settings_for
 from tests.tiny_bundle import plain_picture, spotted_picture
 
@@ -54,14 +55,16 @@ def test_one_thread_takes_a_picture_all_the_way_unless_it_would_keep_a_gpu_waiti
 ) -> None:
     lane: Lane[object, Thread] = Lane(Tuned(Threads(device), PLAN), settings_for("-"), Metrics())
 
+    async def work(way: Way, _: float) -> Sequence[Batched[Any]]:
+        return await relay(
+            Step(way.decoding, calling(current_thread)),
+            Step(lane.batcher, lambda thread: thread),
+            Step(way.encoding, calling(lambda *_: current_thread())),
+        )
+
     async def scenario() -> list[Thread]:
         start(lane)
-        async with lane.turn(ANYONE):
-            given = await relay(
-                Step(lane.decoding, calling(current_thread)),
-                Step(lane.batcher, lambda thread: thread),
-                Step(lane.encoding, calling(lambda *_: current_thread())),
-            )
+        given = await lane.through(ANYONE, work)
         await lane.retire()
         return [batched.result for batched in given]
 
@@ -77,8 +80,7 @@ def test_batches_at_once_give_the_results_of_single_pictures(bundle_folder: Path
     lane = Lane(Tuned(engine, PLAN), settings_for(bundle_folder), Metrics())
 
     async def one(picture: Picture) -> Outcome:
-        async with lane.turn(ANYONE):
-            return (await lane.batcher.submit(picture)).result
+        return (await lane.through(ANYONE, lambda *_: lane.batcher.submit(picture))).result
 
     async def scenario() -> list[Outcome]:
         start(lane)
@@ -98,14 +100,16 @@ def test_a_lane_retires_after_its_last_picture(bundle_folder: Path) -> None:
     picture = Picture(fit(plain_picture("brick"), engine.manifest.input))
     lane = Lane(Tuned(engine, PLAN), settings, Metrics())
 
+    async def work(*_: object) -> asyncio.Task[None]:
+        retiring = asyncio.create_task(lane.retire())
+        await asyncio.sleep(0)
+        assert (await lane.batcher.submit(picture)).batch_size == 1
+        assert not retiring.done()
+        return retiring
+
     async def scenario() -> None:
         start(lane)
-        async with lane.turn(ANYONE):
-            retiring = asyncio.create_task(lane.retire())
-            await asyncio.sleep(0)
-            assert (await lane.batcher.submit(picture)).batch_size == 1
-            assert not retiring.done()
-        await asyncio.wait_for(retiring, 30)
+        await asyncio.wait_for(await lane.through(ANYONE, work), 30)
 
     asyncio.run(scenario())
 
