@@ -14,6 +14,7 @@ from service.errors import SHOWN_CHARACTERS, Kind, Problem, shown
 
 SHOWN_COMPLAINTS = 10
 MOST_PARAMETERS = 100  # each unknown one costs an error
+MOST_VALUES = 100_000  # of a JSON body; while they are read no other thread goes on
 
 Parameters = TypeVar("Parameters", bound=BaseModel)
 
@@ -104,6 +105,9 @@ def _merged(
 
 
 def _from_json(body: bytes, query: Mapping[str, object], wanted: type[Parameters]) -> Upload[Parameters]:
+    if body.count(b",") > MOST_VALUES:
+        detail = f"the body has more than {MOST_VALUES} values; an image and a few parameters are expected"
+        raise Problem(Kind.INVALID_PARAMETER, detail)
     try:
         fields = _JSON_OBJECT.validate_json(body)
     except ValidationError as error:

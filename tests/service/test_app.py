@@ -202,6 +202,8 @@ def test_wrong_bodies_are_problems(service: TestClient) -> None:
     check_problem(post("/detect", content=b"{", headers=as_json), 400, "malformed")
     check_problem(post("/detect", content=b"[1]", headers=as_json), 400, "malformed", "object")
     check_problem(post("/detect", content=b"[" * 100_000, headers=as_json), 400, "malformed")
+    many = b'{"image": "", "a": [' + b"1," * 100_000 + b"1]}"
+    check_problem(post("/detect", content=many, headers=as_json), 422, "invalid-parameter", "100000 values")
     check_problem(post("/detect", json={"map": "none"}), 422, "invalid-parameter", "image")
     check_problem(post("/detect", json={"image": "%%%"}), 422, "invalid-parameter", "image")
     form = {"Content-Type": "multipart/form-data"}

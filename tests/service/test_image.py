@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from export.contract.manifest import InputSpec
 from service.errors import Kind, Problem
-from service.image import FORMATS, decode
+from service.image import FORMATS, LargePictureError, decode, open_picture
 from tests.service.conftest import encoded
 
 LIMIT = 100_000_000
@@ -46,6 +47,15 @@ def test_other_formats_are_not_pictures() -> None:
     assert problem_of(encoded(gradient(), "PPM")) is Kind.NOT_A_PICTURE
     assert problem_of(b"just some text") is Kind.NOT_A_PICTURE
     assert problem_of(b"RIFF\x04\0\0\0WAVE") is Kind.NOT_A_PICTURE
+
+
+def test_more_pixels_than_expected_are_told_before_any_is_decoded() -> None:
+    spec = InputSpec(height=28, width=28)
+    with pytest.raises(LargePictureError):
+        open_picture(png_header(200, 100), spec, LIMIT, False, 19_999)
+    assert open_picture(encoded(gradient()), spec, LIMIT, False, 64 * 48).size == (64, 48)
+    with pytest.raises(Problem):
+        open_picture(png_header(200, 100), spec, 19_999, False, 100)
 
 
 def test_empty_upload_is_malformed() -> None:

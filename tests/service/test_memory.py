@@ -5,8 +5,9 @@ import gc
 import sys
 import time
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -14,20 +15,43 @@ import pytest
 
 from service.batcher import Batcher
 from service.caller import Caller
+from service.curve import Curve
 from service.errors import Problem
+from service.image import LargePictureError
+from service.lane import Lane, Way
+from service.metrics import Metrics
 from service.relay import Step, calling, relay
+from service.tuned import Tuned
+from service.tuning import Plan
 from service.turnstile import Turnstile
 from service.workers import CallWorkers
-from tests.service.conftest import encoded
+from tests.service.conftest import encoded, settings_for
 from tests.service.fuzz import png_bomb
 from tests.service.running import ServiceProcess, service_process
 from tests.tiny_bundle import spotted_picture
 
 PNG = {"Content-Type": "image/png"}
+PLAN = Plan(batch=1, parallel=1, curve=Curve(0.01, 0), alone_s=0.01, pace_s=0.01, cost_s=0.01)
 
 
 class Held:
     """Something large that a caller's frame holds."""
+
+
+@dataclass
+class Idle:
+    """An engine that is not asked."""
+
+    device: str = "cpu"
+
+    def run(self, pictures: Sequence[object]) -> list[object]:
+        return list(pictures)
+
+    def samples(self, count: int) -> list[object]:
+        return [object()] * count
+
+    def warm_up(self, batch: int = 1) -> None:
+        """It is warm."""
 
 
 async def of_workers() -> None:
@@ -63,7 +87,27 @@ async def of_a_turnstile() -> None:
         pytest.fail("there is one turn only")
 
 
-@pytest.mark.parametrize("error", [of_workers, of_a_batcher, of_a_relay, of_a_turnstile])
+async def of_a_large_picture() -> None:
+    """Its first error is no error of its caller; what it held must be gone all the same."""
+    lane = Lane(Tuned(Idle(), PLAN), settings_for("-"), Metrics())
+    for workers, _ in lane.stages:
+        workers.start()
+
+    def decode() -> None:
+        raise LargePictureError
+
+    async def work(way: Way, _: float) -> None:
+        if way is lane.large:
+            raise ZeroDivisionError
+        await relay(Step(way.decoding, calling(decode)))
+
+    try:
+        await lane.through(Caller(), work)
+    finally:
+        await lane.retire()
+
+
+@pytest.mark.parametrize("error", [of_workers, of_a_batcher, of_a_relay, of_a_turnstile, of_a_large_picture])
 def test_an_error_keeps_nothing_of_its_caller(error: Callable[[], Awaitable[None]]) -> None:
     async def scenario() -> None:
         references: list[weakref.ref[Held]] = []

@@ -146,6 +146,12 @@ def test_every_form_of_the_map(
     assert (shown.mode, shown.size, answer["anomaly_map"]["encoding"]) == (mode, size, encoding)
 
 
+def test_a_large_picture_gets_its_map(zero_shot_service: TestClient) -> None:
+    large = encoded(picture("brick").resize((1040, 1020)))
+    anomaly_map = answered(zero_shot_service, "brick", of=large)["anomaly_map"]
+    assert (anomaly_map["width"], anomaly_map["height"]) == (1040, 1020)
+
+
 def test_thresholds_are_given_or_fitted_or_the_default(zero_shot_service: TestClient) -> None:
     fitted = tiny_normal_scores("slate")
     default = answered(zero_shot_service, "slate", "brick")

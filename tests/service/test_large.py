@@ -1,0 +1,97 @@
+"""Large pictures take long to decode and to draw: nobody else waits for them, their clients take turns."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic, sleep
+
+import pytest
+from starlette.testclient import TestClient
+
+from service import detect
+from service.image import Opened
+from service.lane import LARGE_PIXELS
+from tests.service.conftest import ServiceFactory, encoded
+from tests.service.test_app import detector_in
+from tests.tiny_bundle import plain_picture
+
+SIZE = (1030, LARGE_PIXELS // 1024)
+LARGE = encoded(plain_picture("brick").resize(SIZE))
+NORMAL = encoded(plain_picture("brick"))
+
+Function = Callable[..., object]
+
+
+class Gate:
+    """Holds up whoever works on a large picture, in one function of the service, until it is opened."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self._is_open = threading.Event()
+
+    def open(self) -> None:
+        self._is_open.set()
+
+    def around(self, function: Function) -> Function:
+        def held(*arguments: object) -> object:
+            result = function(*arguments)
+            pictures = [one for one in (result, *arguments) if isinstance(one, Opened)]
+            if any(picture.size == SIZE for picture in pictures):
+                self.entered.set()
+                assert self._is_open.wait(5)
+            return result
+
+        return held
+
+
+def ask(service: TestClient, data: bytes, client: str = "") -> int:
+    headers = {"Content-Type": "image/png", "X-Client-ID": client}
+    return service.post("/detect", content=data, headers=headers).status_code
+
+
+@pytest.mark.parametrize("stage", ["open_picture", "draw"])
+def test_nobody_waits_for_large_pictures(
+    start_service: ServiceFactory, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    gate = Gate()
+    monkeypatch.setattr(detect, stage, gate.around(getattr(detect, stage)))
+    service = start_service(host_threads=1)
+    with ThreadPoolExecutor(8) as pool:
+        large = [pool.submit(ask, service, LARGE, "mad") for _ in range(8)]
+        assert gate.entered.wait(10)
+        assert [ask(service, NORMAL, client) for client in ("mad", "other")] == [200, 200]
+        assert not any(one.done() for one in large)
+        gate.open()
+        assert {one.result() for one in large} == {200}
+
+
+def test_clients_take_turns_with_large_pictures(
+    start_service: ServiceFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate()
+    monkeypatch.setattr(detect, "open_picture", gate.around(detect.open_picture))
+    service = start_service(host_threads=1)
+    order: list[str] = []
+
+    def answered(client: str) -> None:
+        assert ask(service, LARGE, client) == 200
+        order.append(client)
+
+    with ThreadPoolExecutor(9) as pool:
+        waiting = [pool.submit(answered, "mad") for _ in range(8)]
+        assert gate.entered.wait(10)
+        waiting.append(pool.submit(answered, "other"))
+        lane = detector_in(service).models.choose(None).lane
+        stop = monotonic() + 4
+        while lane.depth < 9 - 2 and monotonic() < stop:  # two are let through at once, with one thread
+            sleep(0.005)
+        gate.open()
+        for one in waiting:
+            one.result()
+    assert order.index("other") <= 3
+
+
+def test_a_large_picture_gets_its_map(service: TestClient) -> None:
+    response = service.post("/detect", content=LARGE, headers={"Content-Type": "image/png"})
+    anomaly_map = response.json()["anomaly_map"]
+    assert (anomaly_map["width"], anomaly_map["height"]) == SIZE
