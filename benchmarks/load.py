@@ -46,13 +46,13 @@ class Load:
 class Asker:
     """Posts one body again and again, over connections that are kept."""
 
-    def __init__(self, url: str, body: bytes, content_type: str, key: str) -> None:
+    def __init__(self, url: str, body: bytes, content_type: str, key: str, client: str) -> None:
         parts = urlsplit(url)
         self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
         path = f"{parts.path}?{parts.query}" if parts.query else parts.path
         head = (
             f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Type: {content_type}\r\n"
-            f"X-API-Key: {key}\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"X-API-Key: {key}\r\nX-Client-ID: {client}\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         self._request = head.encode() + body
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
@@ -112,7 +112,7 @@ async def at_a_rate(asker: Asker, rate: float, seconds: float) -> Load:
 
 async def run(options: argparse.Namespace) -> Load:
     """The load that the options describe; its seconds are those until the last answer."""
-    asker = Asker(options.url, options.picture.read_bytes(), options.type, options.key)
+    asker = Asker(options.url, options.picture.read_bytes(), options.type, options.key, options.client)
     start = perf_counter()
     if options.rate:
         load = await at_a_rate(asker, options.rate, options.seconds)
@@ -135,6 +135,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=1)
     parser.add_argument("--rate", type=float, default=0.0, help="requests a second, instead of clients")
     parser.add_argument("--key", default="none", help="API key")
+    parser.add_argument("--client", default="bench", help="client id, for a service without keys")
     print(json.dumps(asdict(asyncio.run(run(parser.parse_args())))))
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 from time import sleep
 
+from benchmarks.large import large_figures
 from benchmarks.life import reload_figures, stop_figures
 from benchmarks.load import LOST
 from benchmarks.peers.overload import peer_figures
@@ -165,6 +166,7 @@ def main() -> None:
         "one client": one_client,
         "saturation": saturation,
         "overload": overload,
+        "large pictures": lambda budget, folder: large_figures(budget.rounds, budget.seconds, folder),
         "peers": lambda budget, folder: peer_figures(budget.peers_s, PICTURE, folder),
         "reload": lambda budget, folder: reload_figures(budget.reloads, folder),
         "stop": lambda budget, folder: stop_figures(budget.stops, folder),

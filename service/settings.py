@@ -42,7 +42,7 @@ class Settings(BaseSettings):
         default=0,
         ge=0,
         le=MOST_THREADS,
-        description="threads to decode and encode, on the CPU to compute, too; 0 one a core",
+        description="threads to decode, encode, on CPU compute; as many for large pictures; 0 one a core",
     )
     queue_size: int = Field(default=64, ge=1, description="most requests admitted at once, others get 429")
     max_in_flight_bytes: int = Field(
