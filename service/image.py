@@ -1,8 +1,10 @@
 """Uploaded bytes to an RGB picture, refusing what is too large before any pixel is decoded."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
+from typing import Any
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
@@ -76,12 +78,12 @@ def _decode(
     try:
         image = Image.open(BytesIO(data), formats=FORMATS)
         size = image.size
-        check_pixels(size, max_pixels)
-        if isinstance(image, TiffImageFile):  # a tile is decoded whole, however little of it is shown
-            tags = image.tag_v2
-            check_pixels((tags.get(TILEWIDTH, 0), tags.get(TILELENGTH, 0)), max_pixels)
-        if size[0] * size[1] > expected_pixels:
-            raise LargePictureError
+        tags: Mapping[int, Any] = image.tag_v2 if isinstance(image, TiffImageFile) else {}
+        # A tile is decoded whole, however little of it is shown.
+        for width, height in (size, (tags.get(TILEWIDTH, 0), tags.get(TILELENGTH, 0))):
+            check_pixels((width, height), max_pixels)
+            if width * height > expected_pixels:
+                raise LargePictureError
         if enough is not None:
             image.draft(None, enough)
         image.load()

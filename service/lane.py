@@ -6,6 +6,7 @@ Large pictures have a turnstile and threads of their own to be decoded and drawn
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from time import perf_counter
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -128,10 +129,8 @@ class Lane(Generic[Item, Result]):
                 return await work(way, perf_counter() - began)
 
         try:
-            try:
+            with suppress(LargePictureError):
                 return await go(self.small)
-            except LargePictureError:
-                pass
             return await go(self.large)
         finally:
             self._users -= 1

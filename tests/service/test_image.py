@@ -129,3 +129,5 @@ def test_a_small_picture_in_a_large_tile_is_too_large() -> None:
     tiff = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + data
     assert decode(tiff, LIMIT).size == (10, 10)
     assert problem_of(tiff, max_pixels=2048 * 2047) is Kind.TOO_LARGE
+    with pytest.raises(LargePictureError):
+        open_picture(tiff, InputSpec(height=28, width=28), LIMIT, False, 2048 * 2047)
