@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from schemathesis import Case
 from schemathesis.checks import not_a_server_error
 from schemathesis.core.result import Ok
@@ -60,6 +60,13 @@ def described(service_url: str) -> dict[str, APIOperation]:
     return operations
 
 
+def is_same_without(case: Case) -> bool:
+    """Whether a field of a form, wrong as it is, is written like none or like a right one: lists of 0 or 1."""
+    fields = case.body if case.media_type == "multipart/form-data" and isinstance(case.body, dict) else {}
+    lists = [value for name, value in fields.items() if isinstance(value, list) and name != "file"]
+    return any(len(values) < 2 for values in lists)
+
+
 def test_every_operation_is_tried(described: dict[str, object]) -> None:
     assert set(described) == set(OPERATIONS)
 
@@ -77,6 +84,7 @@ def test_answers_are_those_described(
     )
     @given(case=described[name].as_strategy(mode))
     def answered_as_described(case: Case) -> None:
+        assume(not is_same_without(case))
         case.call_and_validate(checks=CHECKS, timeout=60)
 
     answered_as_described()
