@@ -12,6 +12,7 @@ from export.contract.manifest import InputSpec
 from service.caller import ANYONE, Caller
 from service.decide import Decision
 from service.engine import Outcome
+from service.errors import Kind, Problem
 from service.findings import Region
 from service.image import Opened
 from service.maps import encode_map, find_regions, place_alone, place_in_picture
@@ -24,6 +25,8 @@ from service.schemas import (
     ModelRef,
 )
 from service.workers import Batched
+
+MOST_MAP_BYTES = 2**27  # in an answer, which is held in memory and written by the event loop
 
 Drawn = tuple[MapAnswer | None, list[Region]]
 
@@ -40,7 +43,7 @@ class Trace:
 def draw(
     opened: Opened, outcome: Outcome, decision: Decision, parameters: DetectParameters, spec: InputSpec
 ) -> Drawn:
-    """The anomaly map and the regions, as far as they are asked for."""
+    """The anomaly map and the regions, as far as they are asked for. Raises: as `draw_map`."""
     threshold = decision.pixel_threshold
     regions: list[Region] = []
     if parameters.regions:
@@ -51,14 +54,25 @@ def draw(
 def draw_map(
     opened: Opened, raw_map: FloatArray, threshold: float, parameters: MapParameters, spec: InputSpec
 ) -> MapAnswer | None:
-    """One anomaly map (Hm, Wm) as the parameters want it, 0.5 at the threshold."""
+    """One anomaly map (Hm, Wm) as the parameters want it, 0.5 at the threshold.
+
+    Raises: Problem (413) when it has too many bytes.
+    """
     if parameters.map == "none":
         return None
     is_input = parameters.map_size == "input"
     place = place_in_picture(opened.size, spec) if is_input else place_alone(raw_map)
     width, height = place.size
-    data = b64encode(encode_map(raw_map, threshold, parameters.map, place, opened.image)).decode()
-    return MapAnswer(encoding=parameters.map, width=width, height=height, data=data)
+    data = encode_map(raw_map, threshold, parameters.map, place, opened.image)
+    if len(data) > MOST_MAP_BYTES:
+        raise too_large_maps(f"one of {width} x {height} pixels as {parameters.map} has {len(data)} bytes")
+    return MapAnswer(encoding=parameters.map, width=width, height=height, data=b64encode(data).decode())
+
+
+def too_large_maps(what: str) -> Problem:
+    """The answer to who asks for larger maps than an answer may hold."""
+    detail = f"map: {what}, the limit is {MOST_MAP_BYTES} in an answer; ask for map_size=model or map=png"
+    return Problem(Kind.TOO_LARGE, detail)
 
 
 def timings(

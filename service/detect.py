@@ -9,7 +9,7 @@ from threading import Event
 import structlog
 
 from export.contract.bundle import Bundle, BundleError
-from service.answer import Drawn, Trace, answer_of, draw, timings
+from service.answer import MOST_MAP_BYTES, Drawn, Trace, answer_of, draw, timings, too_large_maps
 from service.backends.base import GraphError
 from service.caller import Caller
 from service.decide import Decision, decide
@@ -70,7 +70,7 @@ class Detector:
             return decision, draw(opened, outcome, decision, parameters, manifest.input)
 
         async def work(way: Way, waited_s: float) -> DetectAnswer:
-            open_it = partial(self.open, model.bundle, data, parameters, trace.caller, way.most_pixels)
+            open_it = partial(self.open, model.bundle, data, parameters, trace.caller, way.most)
             opened, computed, judged = await relay(
                 Step(way.decoding, calling(open_it)),
                 Step(model.lane.batcher, picture_of, trace.caller),
@@ -90,15 +90,23 @@ class Detector:
     ) -> list[DetectAnswer | ProblemAnswer]:
         """Each picture's verdict or problem, in order; one request works on `max_batch` pictures at once.
 
-        Raises: Problem (404) for an unknown category, which would fail every picture.
+        Those whose maps would make the answer too large get a problem (413). Raises: Problem (404) for an
+        unknown category, which would fail every picture.
         """
         self.models.choose(parameters.category)
         slots = asyncio.Semaphore(self.settings.max_batch)
+        map_bytes = 0
 
         async def one(data: bytes) -> DetectAnswer | ProblemAnswer:
+            nonlocal map_bytes
             async with slots:
                 try:
-                    return await self.detect(data, parameters, trace)
+                    answer = await self.detect(data, parameters, trace)
+                    own = len(answer.anomaly_map.data) * 3 // 4 if answer.anomaly_map else 0
+                    if map_bytes + own > MOST_MAP_BYTES:
+                        raise too_large_maps(f"this one of {own} bytes follows {map_bytes} of others")
+                    map_bytes += own
+                    return answer
                 except Problem as problem:
                     self.metrics.count_problem(problem)
                     return problem_answer(problem, trace.request_id)
@@ -106,7 +114,7 @@ class Detector:
         return await asyncio.gather(*map(one, pictures))
 
     def open(
-        self, bundle: Bundle, data: bytes, parameters: MapParameters, caller: Caller, expected_pixels: float
+        self, bundle: Bundle, data: bytes, parameters: MapParameters, caller: Caller, expected: float
     ) -> Opened:
         """Decode a picture for a bundle, in a thread of its lane; an overlay needs the whole of it later.
 
@@ -115,7 +123,7 @@ class Detector:
         caller.check("the picture was decoded")
         keep_image = parameters.map == "overlay"
         spec, max_pixels = bundle.manifest.input, self.settings.max_pixels
-        return open_picture(data, spec, max_pixels, keep_image, expected_pixels)
+        return open_picture(data, spec, max_pixels, keep_image, expected)
 
     async def reload(self) -> None:
         """Load the bundles anew, and once they are warm let them answer instead of the present ones.

@@ -1,12 +1,11 @@
 """Uploaded bytes to an RGB picture, refusing what is too large before any pixel is decoded."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
 
 from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 
 from export.contract.manifest import InputSpec
@@ -27,6 +26,9 @@ MAX_SIDE = 65_535  # as JPEG; a resize takes memory by the side, gigabytes for o
 
 MARGIN = 4  # a JPEG is decoded with at least so many times the model's pixels, in each direction
 
+START_OF_SCAN = b"\xff\xda"  # each goes over all pixels again; pixels themselves never look like that
+SCANS = 10  # of a progressive JPEG
+
 QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 
 Size = tuple[int, int]
@@ -46,18 +48,19 @@ class Opened:
 
 
 class LargePictureError(Exception):
-    """A picture has more pixels than were expected."""
+    """A picture takes more effort than was expected."""
 
 
 def open_picture(
-    data: bytes, spec: InputSpec, max_pixels: int, keep_image: bool, expected_pixels: float = math.inf
+    data: bytes, spec: InputSpec, max_pixels: int, keep_image: bool, expected: float = math.inf
 ) -> Opened:
     """Decode a picture and fit it to the model; a whole picture that is kept takes memory until the answer.
 
-    Raises: Problem as `decode`; LargePictureError, before any pixel is decoded.
+    expected: the most bytes, and pixels to decode. Raises: Problem as `decode`; LargePictureError when there
+    are more, before any is decoded.
     """
     enough = (MARGIN * round(spec.width / spec.crop), MARGIN * round(spec.height / spec.crop))
-    size, image = _decode(data, max_pixels, None if keep_image else enough, expected_pixels)
+    size, image = _decode(data, max_pixels, None if keep_image else enough, expected)
     return Opened(size, fit(image, spec), image if keep_image else None)
 
 
@@ -69,21 +72,17 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
     return _decode(data, max_pixels, None, math.inf)[1]
 
 
-def _decode(
-    data: bytes, max_pixels: int, enough: Size | None, expected_pixels: float
-) -> tuple[Size, Image.Image]:
+def _decode(data: bytes, max_pixels: int, enough: Size | None, expected: float) -> tuple[Size, Image.Image]:
     """The upright size of a picture, and the picture; a JPEG of more than `enough` pixels is reduced."""
     if not data:
         raise Problem(Kind.MALFORMED, "the picture is empty: 0 bytes")
+    if len(data) > expected:  # a file may have a hundred thousand empty parts, which take long to go through
+        raise LargePictureError
     try:
         image = Image.open(BytesIO(data), formats=FORMATS)
         size = image.size
-        tags: Mapping[int, Any] = image.tag_v2 if isinstance(image, TiffImageFile) else {}
-        # A tile is decoded whole, however little of it is shown.
-        for width, height in (size, (tags.get(TILEWIDTH, 0), tags.get(TILELENGTH, 0))):
-            check_pixels((width, height), max_pixels)
-            if width * height > expected_pixels:
-                raise LargePictureError
+        if _pixels_to_decode(image, data, max_pixels) > expected:
+            raise LargePictureError
         if enough is not None:
             image.draft(None, enough)
         image.load()
@@ -95,6 +94,27 @@ def _decode(
         raise _unidentified(data) from error
     except Exception as error:  # a decoder raises whatever a broken file makes it stumble over
         raise Problem(Kind.UNDECODABLE_PICTURE, f"the picture cannot be decoded: {error}") from error
+
+
+def _pixels_to_decode(image: ImageFile, data: bytes, max_pixels: int) -> float:
+    """How many pixels a picture takes as long to decode as, whatever of them is shown.
+
+    Raises: Problem (413) when it has more than `max_pixels`, or takes as long as one of ten times as many.
+    """
+    check_pixels(image.size, max_pixels)
+    pixels = image.width * image.height
+    is_jpeg = image.format in ("JPEG", "MPO")
+    if isinstance(image, TiffImageFile):  # a tile is decoded whole, however little of it is shown
+        width, height = image.tag_v2.get(TILEWIDTH, 0), image.tag_v2.get(TILELENGTH, 0)
+        check_pixels((width, height), max_pixels)
+        pixels = max(pixels, width * height)
+        is_jpeg = image.info.get("compression") == "jpeg"
+    if is_jpeg and (scans := data.count(START_OF_SCAN)) > SCANS:
+        pixels *= scans / SCANS
+        if pixels > 10 * max_pixels:
+            detail = f"the picture is told in {scans} scans of {image.width} x {image.height} pixels"
+            raise Problem(Kind.TOO_LARGE, f"{detail}; progressive ones have {SCANS}")
+    return pixels
 
 
 def check_pixels(size: tuple[int, int], max_pixels: int) -> None:

@@ -31,7 +31,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Answer = TypeVar("Answer")
 
-LARGE_PIXELS = 2**20  # a picture of more takes longer to decode and draw than the demo's model to compute
+LARGE = 2**20  # pixels or bytes; more take longer to decode and draw than the demo's model to compute
 
 SHORTEST_WATCHDOG_S = 10.0
 HOST_WATCHDOG_S = 60.0
@@ -46,12 +46,12 @@ class Stage(NamedTuple):
 
 
 class Way(NamedTuple):
-    """What pictures of at most so many pixels pass: a turnstile, then threads that decode and draw."""
+    """What pictures of at most so many bytes and pixels pass: a turnstile, threads that decode and draw."""
 
     turnstile: Turnstile
     decoding: CallWorkers
     encoding: CallWorkers
-    most_pixels: float
+    most: float
 
 
 class Lane(Generic[Item, Result]):
@@ -77,16 +77,16 @@ class Lane(Generic[Item, Result]):
             host, device = Crew("host", hosts), Crew("device", plan.parallel)
         host_limit_s = settings.watchdog_s or HOST_WATCHDOG_S
 
-        def way(crew: Crew, width: int, most_pixels: float, of: str = "") -> Way:
+        def way(crew: Crew, width: int, most: float, of: str = "") -> Way:
             return Way(
                 Turnstile(width, metrics.abandoned.inc),
                 CallWorkers(f"decode{of}", hosts, host_limit_s, crew, Rank.DECODE),
                 CallWorkers(f"encode{of}", hosts, host_limit_s, crew, Rank.ENCODE),
-                most_pixels,
+                most,
             )
 
         self.plan = plan
-        self.small = way(host, hosts + 2 * plan.batch * plan.parallel, LARGE_PIXELS)
+        self.small = way(host, hosts + 2 * plan.batch * plan.parallel, LARGE)
         self.large = way(Crew("large", hosts), 2 * hosts, math.inf, "-large")
         self.batcher = Batcher(
             compute,

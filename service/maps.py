@@ -191,7 +191,7 @@ def _quantised(values: FloatArray, threshold: float, dtype: type[np.unsignedinte
 
 def _overlay(picture: Image.Image, levels: Drawn) -> Image.Image:
     grey = Image.fromarray(levels)
-    base = picture.convert("RGB").resize(grey.size)
+    base = picture if picture.size == grey.size else picture.resize(grey.size)
     heat = grey.copy()
     heat.putpalette(_palette())
     opacity = grey.point([round(value * _HIGHEST_OPACITY) for value in range(256)])

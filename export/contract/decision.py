@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from export.contract.category import Category, FloatArray
 
-_SMALLEST = np.float32(np.finfo(np.float32).tiny)
+_SMALLEST = np.finfo(np.float32).smallest_subnormal
 
 Number = TypeVar("Number", float, FloatArray)
 

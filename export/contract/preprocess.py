@@ -21,6 +21,8 @@ _TURNS = {
 }
 _WHITE = (255, 255, 255, 255)
 
+BAND_PIXELS = 2**18
+
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """The first frame, turned as its EXIF orientation says, as 8-bit RGB.
@@ -33,12 +35,20 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in _DEEP_GREY:
         return _from_deep_grey(image)
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, _WHITE), rgba).convert("RGB")
+        return _on_white(image.convert("RGBA")).convert("RGB")
     if image.mode == "RGB":  # of which `convert` would make a copy
         image.load()
         return image
     return image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """In bands of rows: no other thread goes on while Pillow composes one."""
+    canvas = Image.new("RGBA", image.size, _WHITE)
+    step = max(1, BAND_PIXELS // image.width)
+    for top in range(0, image.height, step):
+        canvas.alpha_composite(image, (0, top), (0, top, image.width, min(top + step, image.height)))
+    return canvas
 
 
 def _upright(image: Image.Image) -> Image.Image:

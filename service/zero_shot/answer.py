@@ -22,7 +22,7 @@ def draw_maps(
     parameters: ZeroShotParameters,
     spec: InputSpec,
 ) -> Maps:
-    """The maps that are asked for, by the place of their class name."""
+    """The maps that are asked for, by the place of their class name. Raises: as `draw_map`."""
     return {
         place: draw_map(opened, raw_map, verdicts[place].pixel_threshold, parameters, spec)
         for place, raw_map in finding.maps.items()

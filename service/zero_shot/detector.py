@@ -41,9 +41,7 @@ class ZeroShotDetector:
             return verdicts, draw_maps(opened, finding, verdicts, parameters, model.bundle.manifest.input)
 
         async def work(way: Way, waited_s: float) -> ZeroShotAnswer:
-            open_it = partial(
-                self._detector.open, model.bundle, data, parameters, trace.caller, way.most_pixels
-            )
+            open_it = partial(self._detector.open, model.bundle, data, parameters, trace.caller, way.most)
             decoded = await way.decoding.submit(open_it)
             opened: Opened = decoded.result
             self._check_maps(opened.size, len(names), parameters)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from export.contract.manifest import InputSpec
-from export.contract.preprocess import fit, to_rgb, visible_box
+from export.contract.preprocess import BAND_PIXELS, fit, to_rgb, visible_box
 
 DESCRIPTION, ORIENTATION, PAGE_NUMBER = 0x010E, 0x0112, 0x0129
 RED, WHITE = (255, 0, 0), (255, 255, 255)
@@ -105,3 +105,11 @@ def test_crop_sees_the_visible_box_only():
 @pytest.mark.parametrize("size", [(1, 1), (641, 479), (3, 4000)])
 def test_everything_is_visible_without_a_crop(size: tuple[int, int]):
     assert visible_box(size, InputSpec(height=392, width=378)) == (0, 0, *size)
+
+
+@pytest.mark.parametrize("size", [(3, 2), (1, BAND_PIXELS + 1), (BAND_PIXELS + 1, 1), (700, 900)])
+def test_a_large_transparent_picture_is_laid_on_white_as_a_small_one(size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 4), np.uint8)
+    rgba = Image.fromarray(pixels)
+    white = Image.new("RGBA", size, (255, 255, 255, 255))
+    np.testing.assert_array_equal(to_rgb(rgba), Image.alpha_composite(white, rgba).convert("RGB"))

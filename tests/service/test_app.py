@@ -213,6 +213,20 @@ def test_wrong_bodies_are_problems(service: TestClient) -> None:
     check_problem(post("/detect/batch", content=NORMAL, headers=PNG), 415, "not-a-picture")
 
 
+def test_maps_that_make_an_answer_too_large_are_refused(
+    service: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = len(b64decode(service.post("/detect", content=NORMAL, headers=PNG).json()["anomaly_map"]["data"]))
+    monkeypatch.setattr("service.answer.MOST_MAP_BYTES", size - 1)
+    check_problem(service.post("/detect", content=NORMAL, headers=PNG), 413, "too-large", "map", str(size))
+    monkeypatch.setattr("service.answer.MOST_MAP_BYTES", 2 * size + 4)
+    monkeypatch.setattr("service.detect.MOST_MAP_BYTES", 2 * size + 4)
+    response = service.post("/detect/batch", files=[("file", ("a", NORMAL))] * 3)
+    results = response.json()["results"]
+    assert sorted(result.get("status", 200) for result in results) == [200, 200, 413]
+    assert service.post("/detect/batch?map=none", files=[("file", ("a", NORMAL))] * 3).status_code == 200
+
+
 def test_too_many_bytes_or_pixels_are_refused(start_service: ServiceFactory) -> None:
     service = start_service(max_body_bytes=500, max_pixels=56 * 42 - 1)
     announced = service.post("/detect", content=b"\0" * 501, headers=PNG)

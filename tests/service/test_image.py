@@ -3,6 +3,7 @@
 import struct
 import warnings
 import zlib
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 
 from export.contract.manifest import InputSpec
 from service.errors import Kind, Problem
-from service.image import FORMATS, LargePictureError, decode, open_picture
+from service.image import FORMATS, SCANS, START_OF_SCAN, LargePictureError, decode, open_picture
 from tests.service.conftest import encoded
 
 LIMIT = 100_000_000
@@ -47,6 +48,32 @@ def test_other_formats_are_not_pictures() -> None:
     assert problem_of(encoded(gradient(), "PPM")) is Kind.NOT_A_PICTURE
     assert problem_of(b"just some text") is Kind.NOT_A_PICTURE
     assert problem_of(b"RIFF\x04\0\0\0WAVE") is Kind.NOT_A_PICTURE
+
+
+def with_scans(count: int) -> bytes:
+    """A progressive JPEG of 64 x 48 pixels, whose last scan is repeated."""
+    file = BytesIO()
+    Image.new("RGB", (64, 48), (90, 60, 30)).save(file, "JPEG", progressive=True)
+    data = file.getvalue()
+    begin = data.rindex(START_OF_SCAN)
+    return data[:-2] + data[begin:-2] * count + data[-2:]
+
+
+def test_a_jpeg_that_is_told_in_very_many_scans_is_larger_than_it_looks() -> None:
+    spec = InputSpec(height=28, width=28)
+    normal, slow = with_scans(0), with_scans(1000)
+    assert normal.count(START_OF_SCAN) == SCANS
+    assert open_picture(normal, spec, LIMIT, False, 64 * 48).size == (64, 48)
+    assert open_picture(slow, spec, LIMIT, False).size == (64, 48)
+    with pytest.raises(LargePictureError):
+        open_picture(slow, spec, LIMIT, False, 100 * 64 * 48)
+    with pytest.raises(Problem, match="1010 scans"):
+        open_picture(slow, spec, 10 * 64 * 48, False)
+
+
+def test_a_file_of_more_bytes_than_expected_is_not_even_opened() -> None:
+    with pytest.raises(LargePictureError):
+        open_picture(b"no picture", InputSpec(height=28, width=28), LIMIT, False, 9)
 
 
 def test_more_pixels_than_expected_are_told_before_any_is_decoded() -> None:

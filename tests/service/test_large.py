@@ -8,14 +8,13 @@ from time import monotonic, sleep
 import pytest
 from starlette.testclient import TestClient
 
-from service import detect
+from service import detect, lane
 from service.image import Opened
-from service.lane import LARGE_PIXELS
 from tests.service.conftest import ServiceFactory, encoded
 from tests.service.test_app import detector_in
 from tests.tiny_bundle import plain_picture
 
-SIZE = (1030, LARGE_PIXELS // 1024)
+SIZE = (1030, lane.LARGE // 1024)
 LARGE = encoded(plain_picture("brick").resize(SIZE))
 NORMAL = encoded(plain_picture("brick"))
 
@@ -81,9 +80,9 @@ def test_clients_take_turns_with_large_pictures(
         waiting = [pool.submit(answered, "mad") for _ in range(8)]
         assert gate.entered.wait(10)
         waiting.append(pool.submit(answered, "other"))
-        lane = detector_in(service).models.choose(None).lane
+        models = detector_in(service).models
         stop = monotonic() + 4
-        while lane.depth < 9 - 2 and monotonic() < stop:  # two are let through at once, with one thread
+        while models.queue_depth() < 9 - 2 and monotonic() < stop:  # one thread: two are let through
             sleep(0.005)
         gate.open()
         for one in waiting:

@@ -61,7 +61,7 @@ def described(service_url: str) -> dict[str, APIOperation]:
 
 
 def is_same_without(case: Case) -> bool:
-    """Whether a field of a form, wrong as it is, is written like none or like a right one: lists of 0 or 1."""
+    """Whether a wrong field of a form is written like none or like a right one: a list of 0 or 1."""
     fields = case.body if case.media_type == "multipart/form-data" and isinstance(case.body, dict) else {}
     lists = [value for name, value in fields.items() if isinstance(value, list) and name != "file"]
     return any(len(values) < 2 for values in lists)
