@@ -86,7 +86,8 @@ class Lane(Generic[Item, Result]):
             )
 
         self.plan = plan
-        self.small = way(host, hosts + 2 * plan.batch * plan.parallel, LARGE)
+        under_way = plan.batch * plan.parallel
+        self.small = way(host, hosts + under_way + math.ceil(under_way / 2), LARGE)
         self.large = way(Crew("large", hosts), 2 * hosts, math.inf, "-large")
         self.batcher = Batcher(
             compute,
