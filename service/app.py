@@ -103,6 +103,8 @@ def run(settings: Settings) -> int:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     give_back_large_blocks()
     signal.signal(signal.SIGTERM, _leave)
+    if hasattr(signal, "SIGHUP"):  # asks for a reload, of what is only being loaded
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     metrics = Metrics()
     app = create_app(settings, load_models(settings, metrics), metrics)
     server = Server(app, app.state.detector)

@@ -71,8 +71,8 @@ class ImpatientProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             self._declined = self._head_without_upgrade()
         else:
-            self._is_in_head = False
             super().on_headers_complete()
+            self._is_in_head = False
 
     def on_body(self, body: bytes) -> None:
         """Some of a body."""

@@ -73,7 +73,7 @@ class KeyRing:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._state = self._stat()
+        self._read = self._broken = self._stat()
         self._keys = read_keys(path)
 
     def find(self, key: str) -> ApiKey | None:
@@ -87,14 +87,16 @@ class KeyRing:
 
     def _refresh(self) -> None:
         state = self._stat()
-        if state == self._state:
+        if state == self._read:
             return
-        self._state = state
         try:
             self._keys = read_keys(self._path)
-        except KeyFileError as error:
-            log.error("keys not read, the earlier ones stay", reason=str(error))
+        except KeyFileError as error:  # tried again by the next request: a key may have been withdrawn
+            if state != self._broken:
+                log.error("keys not read, the earlier ones stay", reason=str(error))
+            self._broken = state
         else:
+            self._read = state
             log.info("keys read", keys=len(self._keys))
 
     def _stat(self) -> tuple[int, ...]:
@@ -102,7 +104,7 @@ class KeyRing:
             stat = self._path.stat()
         except OSError:
             return ()
-        return stat.st_mtime_ns, stat.st_size, stat.st_ino
+        return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino
 
 
 def read_keys(path: Path) -> tuple[ApiKey, ...]:
@@ -111,7 +113,7 @@ def read_keys(path: Path) -> tuple[ApiKey, ...]:
     Two lines may have one name, while its key is replaced. Raises: KeyFileError.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise KeyFileError(f"api_keys_file: {str(path)!r} cannot be read: {error}") from error
     keys = [

@@ -264,6 +264,14 @@ def test_what_was_asked_before_nonsense_is_answered(service: ServiceProcess, mor
         assert until_closed(connection) == b""
 
 
+@pytest.mark.parametrize("line", [b"GET http://[/ HTTP/1.1", b"NONE / HTTP/1.1"])
+def test_a_bad_request_line_does_not_take_the_answer_before_it(service: ServiceProcess, line: bytes) -> None:
+    with connect(service) as connection:
+        connection.sendall(post() + line + b"\r\nHost: x\r\n\r\n")
+        assert answers(connection, 1)[0][0] == 200
+        assert b"HTTP/1.1 200" not in until_closed(connection)
+
+
 def test_a_broken_body_does_not_cost_the_answer_before_it(service: ServiceProcess) -> None:
     broken = b"POST /detect HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nno number\r\n"
     with connect(service) as connection:
@@ -298,6 +306,7 @@ def test_a_broken_chunk_is_400_and_gives_its_place_back(service: ServiceProcess)
         b"CONNECT x:80 HTTP/1.1",
         "GET /\u00e9 HTTP/1.1".encode(),
         b"GET / HTTP/9.9.9",
+        b"GET http://[/ HTTP/1.1",
         b"\x16\x03\x01\x02\x00\x01",
     ],
 )

@@ -4,7 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from service import security
 from service.security import ApiKey, KeyFileError, KeyRing, add_key, hash_of, make_key, read_keys
 
 
@@ -87,3 +89,26 @@ def test_keys_are_replaced_while_it_runs_and_a_broken_file_changes_nothing(path:
     os.utime(path, (1, 1))
     assert ring.find(old) == old_entry
     assert ring.find(new) is None
+
+
+def test_a_withdrawn_key_is_gone_though_the_changed_file_could_not_be_read_at_first(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (old, old_entry), (_, new_entry) = make_key("old", "infer"), make_key("new", "infer")
+    add_key(path, old_entry)
+    ring = KeyRing(path)
+    path.write_text(f"{new_entry.line()}\n")
+
+    def fail(_: Path) -> tuple[ApiKey, ...]:
+        raise KeyFileError("too many open files")
+
+    with monkeypatch.context() as patch, capture_logs() as logs:
+        patch.setattr(security, "read_keys", fail)
+        assert [ring.find(old), ring.find(old)] == [old_entry, old_entry]
+    assert len(logs) == 1
+    assert ring.find(old) is None
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(path: Path) -> None:
+    path.write_text(f"cam infer {hash_of('a')}\r\n", encoding="utf-8-sig")
+    assert [key.name for key in read_keys(path)] == ["cam"]
