@@ -69,6 +69,11 @@ def draw_map(
     return MapAnswer(encoding=parameters.map, width=width, height=height, data=b64encode(data).decode())
 
 
+def size_of_map(answer: MapAnswer | None) -> int:
+    """About how many bytes a map has without base64."""
+    return len(answer.data) * 3 // 4 if answer else 0
+
+
 def too_large_maps(what: str) -> Problem:
     """The answer to who asks for larger maps than an answer may hold."""
     detail = f"map: {what}, the limit is {MOST_MAP_BYTES} in an answer; ask for map_size=model or map=png"

@@ -9,7 +9,16 @@ from threading import Event
 import structlog
 
 from export.contract.bundle import Bundle, BundleError
-from service.answer import MOST_MAP_BYTES, Drawn, Trace, answer_of, draw, timings, too_large_maps
+from service.answer import (
+    MOST_MAP_BYTES,
+    Drawn,
+    Trace,
+    answer_of,
+    draw,
+    size_of_map,
+    timings,
+    too_large_maps,
+)
 from service.backends.base import GraphError
 from service.caller import Caller
 from service.decide import Decision, decide
@@ -102,7 +111,7 @@ class Detector:
             async with slots:
                 try:
                     answer = await self.detect(data, parameters, trace)
-                    own = len(answer.anomaly_map.data) * 3 // 4 if answer.anomaly_map else 0
+                    own = size_of_map(answer.anomaly_map)
                     if map_bytes + own > MOST_MAP_BYTES:
                         raise too_large_maps(f"this one of {own} bytes follows {map_bytes} of others")
                     map_bytes += own

@@ -21,7 +21,7 @@ _TURNS = {
 }
 _WHITE = (255, 255, 255, 255)
 
-BAND_PIXELS = 2**18
+BAND_PIXELS = 2**18  # that are laid on white at once
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

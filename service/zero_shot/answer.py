@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from export.contract.bundle import Bundle
 from export.contract.manifest import InputSpec
-from service.answer import Trace, draw_map, model_ref
+from service.answer import MOST_MAP_BYTES, Trace, draw_map, model_ref, size_of_map, too_large_maps
 from service.image import Opened
 from service.schemas import MapAnswer
 from service.workers import Batched
@@ -22,11 +22,18 @@ def draw_maps(
     parameters: ZeroShotParameters,
     spec: InputSpec,
 ) -> Maps:
-    """The maps that are asked for, by the place of their class name. Raises: as `draw_map`."""
-    return {
-        place: draw_map(opened, raw_map, verdicts[place].pixel_threshold, parameters, spec)
-        for place, raw_map in finding.maps.items()
-    }
+    """The maps that are asked for, by the place of their class name.
+
+    Raises: Problem (413) when they have too many bytes, one or all together.
+    """
+    maps: dict[int, MapAnswer | None] = {}
+    size = 0
+    for place, raw_map in finding.maps.items():
+        maps[place] = draw_map(opened, raw_map, verdicts[place].pixel_threshold, parameters, spec)
+        size += size_of_map(maps[place])
+        if size > MOST_MAP_BYTES:
+            raise too_large_maps(f"{len(maps)} of {len(finding.maps)} maps have {size} bytes")
+    return maps
 
 
 def answer_of(

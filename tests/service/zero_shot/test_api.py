@@ -333,6 +333,18 @@ def test_maps_together_are_bounded_as_a_picture_is(
     assert answered(service, *names)["best"] == "brick"
 
 
+def test_maps_together_have_as_many_bytes_as_an_answer_may_hold(
+    zero_shot_service: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("brick", "slate", "window")
+    npy: dict[str, Any] = {"map": "npy", "map_size": "model"}
+    size = len(b64decode(answered(zero_shot_service, "brick", **npy)["anomaly_map"]["data"]))
+    monkeypatch.setattr("service.zero_shot.answer.MOST_MAP_BYTES", 3 * size - 1)
+    assert answered(zero_shot_service, *names[:2], maps="all", **npy)["best"] == "brick"
+    response = post(zero_shot_service, *names, maps="all", **npy)
+    check_problem(response, 413, "too-large", "3 of 3 maps", "map=png")
+
+
 def test_full_service_says_when_to_come_back(zero_shot_service: TestClient) -> None:
     permits = detector_in(zero_shot_service).permits
     permits.limit = 0
