@@ -15,10 +15,9 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
 
-from service.admission import Admission
 from service.authentication import Authentication, open_paths
-from service.body import BodyLimit
 from service.detect import Detector
 from service.errors import from_http_exception, problem_response
 from service.logging import configure_logging
@@ -71,15 +70,15 @@ def create_app(settings: Settings, models: Models, metrics: Metrics) -> FastAPI:
         app.openapi = lambda: with_keys(describe(), open_paths(settings.metrics_need_key))
     app.state.detector = detector
     app.state.zero_shot = ZeroShotDetector(detector)
-    for one in (work, zero_shot_work, router):
+    routers = (work, zero_shot_work, router)
+    for one in routers:
         app.include_router(one)
-    endpoints = endpoints_of(work, zero_shot_work)
+    routes = [route for group in (app, *routers) for route in group.routes]
+    paths = frozenset(route.path for route in routes if isinstance(route, Route))
     # From the inside to the outside: what is added last sees a request first.
-    app.add_middleware(Work, endpoints=endpoints)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
-    app.add_middleware(Admission, detector=detector, paths=endpoints.keys())
+    app.add_middleware(Work, detector=detector, endpoints=endpoints_of(work, zero_shot_work))
     app.add_middleware(Authentication, keys=keys, metrics_need_key=settings.metrics_need_key)
-    app.add_middleware(RequestContext, metrics=metrics)
+    app.add_middleware(RequestContext, metrics=metrics, paths=paths)
     if origins := settings.allowed_origins():
         app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
 

@@ -1,6 +1,7 @@
 """Around every request: its id, time, log line, metrics and headers, and an answer to every error."""
 
 import re
+from collections.abc import Container
 from time import perf_counter
 from uuid import uuid4
 
@@ -33,12 +34,14 @@ class RequestContext:
     """Give every answer `X-Request-ID`, `Server-Timing` and security headers; log and count it.
 
     A Problem raised anywhere inside becomes its answer, any other error 500. The request's state gets
-    `request_id`, `started` (seconds, `perf_counter`) and `timings_ms`, which handlers fill.
+    `request_id`, `started` (seconds, `perf_counter`) and `timings_ms`, which handlers fill. `paths` are those
+    of the application; metrics count what asks for another as `unmatched`.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, paths: Container[str]) -> None:
         self.app = app
         self.metrics = metrics
+        self._paths = paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection."""
@@ -85,9 +88,7 @@ class RequestContext:
         seconds = perf_counter() - exchange.started
         status = exchange.status or CLIENT_CLOSED_REQUEST
         caller: Caller = scope["state"].get("caller", ANYONE)
-        # Refused before it was routed, a request for work still counts for its path.
-        unrouted = scope["path"] if caller is not ANYONE else "unmatched"
-        endpoint = getattr(scope.get("route"), "path", unrouted)
+        endpoint = scope["path"] if scope["path"] in self._paths else "unmatched"
         self.metrics.requests.labels(endpoint, str(status)).inc()
         self.metrics.request_seconds.labels(endpoint).observe(seconds)
         write = log.debug if endpoint in QUIET_ENDPOINTS else log.info

@@ -1,6 +1,6 @@
-"""Requests for work, past the framework's layers: they would cost a busy service one picture in a hundred."""
+"""Requests for work: let in with a permit before their body is read, answered past the framework's layers."""
 
-from collections.abc import Callable, Container, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from fastapi import APIRouter
@@ -11,7 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import from_http_exception
+from service.body import LimitedBody
+from service.bunching import Bunching
+from service.caller import caller_of
+from service.detect import Detector
+from service.errors import Kind, Problem, from_http_exception
 
 Endpoint = Callable[[Request], Coroutine[Any, Any, BaseModel]]
 
@@ -23,28 +27,44 @@ def endpoints_of(*routers: APIRouter) -> dict[str, Endpoint]:
 
 
 class Work:
-    """Calls the endpoints of work itself, whose models become JSON unchecked; the rest is the framework's."""
+    """Lets a request for work in, or refuses it unread; what its endpoint gives becomes JSON unchecked.
 
-    def __init__(self, app: ASGIApp, endpoints: Mapping[str, Endpoint]) -> None:
+    The framework's layers, which the other requests take, would cost a busy service one picture in a hundred.
+    The state of the request gets `caller`. Refusals are Problems, which `RequestContext` answers.
+    """
+
+    def __init__(self, app: ASGIApp, detector: Detector, endpoints: Mapping[str, Endpoint]) -> None:
         self.app = app
+        self.detector = detector
+        self.settings = detector.settings
         self._endpoints = endpoints
+        self._bunching = Bunching()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection.
 
-        Raises: Problem, also of a form that the framework cannot read, and whatever an endpoint raises.
+        Raises: Problem (413 announced too large, 422 wrong deadline, 429, 503; 400 a form that the framework
+        cannot read), and whatever an endpoint raises.
         """
-        if not is_work(scope, self._endpoints):
+        is_post = scope["type"] == "http" and scope["method"] == "POST"
+        endpoint = self._endpoints.get(scope["path"]) if is_post else None
+        if endpoint is None:
             await self.app(scope, receive, send)
             return
-        request = Request(scope, receive, send)
+        state, settings = scope["state"], self.settings
+        caller = caller_of(scope, state.get("key_name"), state["started"], settings.deadline_ms)
+        state["caller"] = caller
+        self.detector.health.check()
+        body = LimitedBody(scope, receive, settings.max_body_bytes, settings.body_timeout_s, caller)
+        request = Request(scope, body.receive)
         try:
-            answer = await self._endpoints[scope["path"]](request)
+            with self.detector.permits.hold(caller, body.most_bytes) as permit:
+                answer = await endpoint(request)
+                await Response(answer.model_dump_json(), media_type="application/json")(scope, receive, send)
+                permit.is_answered = True
         except HTTPException as error:
             raise from_http_exception(error, request) from error
-        await Response(answer.model_dump_json(), media_type="application/json")(scope, receive, send)
-
-
-def is_work(scope: Scope, paths: Container[str]) -> bool:
-    """Whether a connection asks for work, which is at these paths."""
-    return scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in paths
+        except Problem as problem:
+            if problem.kind is Kind.BUSY:
+                self._bunching.note()
+            raise
