@@ -5,8 +5,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from time import time
 from types import FrameType
@@ -16,20 +17,21 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from service.authentication import Authentication, open_paths
 from service.detect import Detector
 from service.errors import from_http_exception, problem_response
 from service.logging import configure_logging
-from service.memory import give_back_large_blocks
 from service.metrics import Metrics
 from service.middleware import RequestContext
 from service.models import Models, load_models
 from service.openapi import with_keys
+from service.process import allow_many_connections, give_back_large_blocks
 from service.routes import router, work
 from service.security import KeyRing
 from service.server import Server
-from service.settings import Settings
+from service.settings import Settings, unknown_variables
 from service.work import Work, endpoints_of
 from service.zero_shot.detector import ZeroShotDetector
 from service.zero_shot.routes import work as zero_shot_work
@@ -78,9 +80,7 @@ def create_app(settings: Settings, models: Models, metrics: Metrics) -> FastAPI:
     # From the inside to the outside: what is added last sees a request first.
     app.add_middleware(Work, detector=detector, endpoints=endpoints_of(work, zero_shot_work))
     app.add_middleware(Authentication, keys=keys, metrics_need_key=settings.metrics_need_key)
-    app.add_middleware(RequestContext, metrics=metrics, paths=paths)
-    if origins := settings.allowed_origins():
-        app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
+    app.add_middleware(RequestContext, metrics=metrics, paths=paths, around=_allowing(settings))
 
     async def on_http_exception(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -90,6 +90,17 @@ def create_app(settings: Settings, models: Models, metrics: Metrics) -> FastAPI:
     return app
 
 
+def _allowing(settings: Settings) -> Callable[[ASGIApp], ASGIApp]:
+    """What lets pages of the allowed origins have the answers of an application."""
+    origins = settings.allowed_origins()
+    if not origins:
+        return lambda app: app
+    told = ["Retry-After", "Server-Timing", "X-Request-ID"]
+    return partial(
+        CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], expose_headers=told
+    )
+
+
 def run(settings: Settings) -> int:
     """Load the models, then listen until a signal stops the process; gives the exit code.
 
@@ -97,10 +108,13 @@ def run(settings: Settings) -> int:
     a bad file of keys, OSError for a missing bundle or a taken port.
     """
     configure_logging(settings.log_level)
+    if unknown := unknown_variables():
+        log.warning("no such settings", variables=unknown)
     gc.freeze()  # what was imported stays: looking through it now and then would stop every thread for 20 ms
     gc.set_threshold(GARBAGE_OBJECTS)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     give_back_large_blocks()
+    allow_many_connections()
     signal.signal(signal.SIGTERM, _leave)
     if hasattr(signal, "SIGHUP"):  # asks for a reload, of what is only being loaded
         signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -163,9 +163,10 @@ def checked(kind: type[Checked], **values: object) -> Checked:
 
 
 def first_complaint(error: ValidationError) -> str:
-    """The first wrong field, what is wrong and the value."""
+    """The first wrong field, what is wrong and the value; what is wrong with several names them itself."""
     first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r}"
+    field = ".".join(map(str, first["loc"]))
+    return f"{field}: {first['msg']}, got {first['input']!r}" if field else first["msg"]
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from threading import Event
+from time import perf_counter
 
 import structlog
 
@@ -63,8 +64,10 @@ class Detector:
         self.health.enter("stopping")
         await self._end(self.models.all)
 
-    async def detect(self, data: bytes, parameters: DetectParameters, trace: Trace) -> DetectAnswer:
-        """The verdict on one encoded picture.
+    async def detect(
+        self, data: bytes, parameters: DetectParameters, trace: Trace, held_up_s: float = 0
+    ) -> DetectAnswer:
+        """The verdict on one encoded picture; it was held up before, which counts as waiting.
 
         Raises: Problem (400, 404, 413, 415, 422, 500 when the model fails, 503, 504).
         """
@@ -87,7 +90,7 @@ class Detector:
             )
             decision, drawn = judged.result
             computed_ms = computed.result.timings_ms
-            timings_ms = timings(waited_s, opened, computed, judged, computed_ms, trace.started)
+            timings_ms = timings(held_up_s + waited_s, opened, computed, judged, computed_ms, trace.started)
             self.metrics.count_picture(decision, computed.result, timings_ms)
             return answer_of(model, trace, decision, computed, drawn, timings_ms)
 
@@ -105,12 +108,13 @@ class Detector:
         self.models.choose(parameters.category)
         slots = asyncio.Semaphore(self.settings.max_batch)
         map_bytes = 0
+        began = perf_counter()
 
         async def one(data: bytes) -> DetectAnswer | ProblemAnswer:
             nonlocal map_bytes
             async with slots:
                 try:
-                    answer = await self.detect(data, parameters, trace)
+                    answer = await self.detect(data, parameters, trace, perf_counter() - began)
                     own = size_of_map(answer.anomaly_map)
                     if map_bytes + own > MOST_MAP_BYTES:
                         raise too_large_maps(f"this one of {own} bytes follows {map_bytes} of others")
@@ -156,7 +160,7 @@ class Detector:
             self._begin(new)
             self.models.publish(self.metrics)
             self.metrics.reloads.labels("done").inc()
-            log.info("reloaded", new=len(new), left=len(left))
+            log.info("reloaded", new=_names(new), left=_names(left))
             await self._end(left)
 
     def leave(self) -> None:
@@ -174,6 +178,10 @@ class Detector:
             await model.retire()
             for workers, _ in model.stages:
                 self.health.forget(workers)
+
+
+def _names(models: Sequence[AnyModel]) -> list[str]:
+    return [model.bundle.manifest.name for model in models]
 
 
 @contextmanager

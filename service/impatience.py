@@ -5,13 +5,18 @@ from typing import cast
 from uuid import uuid4
 
 import httptools
+import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.corked import Corked
 from service.errors import Kind, Problem, problem_response
 from service.hangup import Hangup
+from service.metrics import UNMATCHED, Metrics
+from service.middleware import SECURITY_HEADERS
 
 MOST_HEAD_BYTES = 2**16  # of a request line and headers
+
+log = structlog.stdlib.get_logger("anomoe.request")
 
 
 class ImpatientProtocol(HttpToolsProtocol):
@@ -22,6 +27,7 @@ class ImpatientProtocol(HttpToolsProtocol):
     """
 
     header_timeout_s: float
+    metrics: Metrics
     parser: httptools.HttpRequestParser  # type: ignore[assignment]  # None only when the client has gone
     _is_in_head = True  # request line and headers are awaited, or have begun
     _unparsed_bytes = 0  # that came since the parser last had something whole to tell
@@ -131,14 +137,19 @@ class ImpatientProtocol(HttpToolsProtocol):
 
     def _send_problem(self, problem: Problem) -> None:
         response = problem_response(problem, request_id := uuid4().hex)
+        client = f"address {self.client[0]}" if self.client else ""
+        status = response.status_code
+        self.metrics.requests.labels(UNMATCHED, str(status)).inc()
+        log.info("request", request_id=request_id, client=client, status=status, reason=problem.detail)
         headers = [
             *self.server_state.default_headers,
             *response.raw_headers,
+            *SECURITY_HEADERS,
             (b"x-request-id", request_id.encode()),
             (b"connection", b"close"),
         ]
         lines = b"".join(b"%b: %b\r\n" % header for header in headers)
-        self.transport.write(STATUS_LINE[response.status_code] + lines + b"\r\n" + bytes(response.body))
+        self.transport.write(STATUS_LINE[status] + lines + b"\r\n" + bytes(response.body))
 
     def _wait(self) -> None:
         self._patience = self.loop.call_later(self.header_timeout_s, self._give_up)
@@ -172,6 +183,7 @@ class ImpatientProtocol(HttpToolsProtocol):
             self._taking = None
 
 
-def impatient(header_timeout_s: float) -> type[ImpatientProtocol]:
+def impatient(header_timeout_s: float, metrics: Metrics) -> type[ImpatientProtocol]:
     """The protocol with a timeout, as uvicorn takes it: a class."""
-    return type("Protocol", (ImpatientProtocol,), {"header_timeout_s": header_timeout_s})
+    given = {"header_timeout_s": header_timeout_s, "metrics": metrics}
+    return type("Protocol", (ImpatientProtocol,), given)

@@ -7,7 +7,7 @@ import sys
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import Processor
@@ -26,8 +26,23 @@ class _Lines(structlog.WriteLogger):
     """Lines on stderr. The standard library's logger in between would treble what a line costs."""
 
     def __init__(self, name: str = "anomoe") -> None:
-        super().__init__(sys.stderr)
+        super().__init__(cast("TextIO", _Unfailing(sys.stderr)))
         self.name = name  # as `add_logger_name` expects it
+
+
+class _Unfailing:
+    """A file whose reader may have gone, or its disk be full: lines are lost then, and nothing else."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError):
+            self._file.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._file.flush()
 
 
 def configure_logging(level: str) -> None:

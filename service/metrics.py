@@ -12,6 +12,7 @@ from service.zero_shot.verdict import Verdict
 
 PREFIX = "anomoe"
 UNKNOWN = "unknown"
+UNMATCHED = "unmatched"  # the endpoint of what asks for none there is
 ZERO_SHOT = "zero-shot"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
@@ -38,7 +39,7 @@ class Metrics:
         self.request_seconds = histogram("request_seconds", "Whole request", SECONDS, "endpoint")
         self.stage_seconds = histogram("stage_seconds", "One stage of one picture", SECONDS, "stage")
         self.queue_seconds = histogram("queue_seconds", "Wait for a turn, threads and the device", SECONDS)
-        self.queue_depth = gauge("queue_depth", "Pictures that wait for the device")
+        self.queue_depth = gauge("queue_depth", "Pictures that wait for their turn or the device")
         self.in_flight = gauge("in_flight", "Requests being answered")
         self.batch_size = histogram("batch_size", "Pictures computed together", BATCHES)
         self.rejected = counter("rejected_total", "Requests and pictures refused", "reason")

@@ -1,7 +1,7 @@
 """Around every request: its id, time, log line, metrics and headers, and an answer to every error."""
 
 import re
-from collections.abc import Container
+from collections.abc import Callable, Container
 from time import perf_counter
 from uuid import uuid4
 
@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.body import announced_bytes
 from service.caller import ANYONE, Caller
 from service.errors import Kind, Problem, problem_response
-from service.metrics import Metrics
+from service.metrics import UNMATCHED, Metrics
 
 TOKEN = re.compile(r"[!-~]{1,128}")
 CLIENT_CLOSED_REQUEST = 499
@@ -35,13 +35,17 @@ class RequestContext:
 
     A Problem raised anywhere inside becomes its answer, any other error 500. The request's state gets
     `request_id`, `started` (seconds, `perf_counter`) and `timings_ms`, which handlers fill. `paths` are those
-    of the application; metrics count what asks for another as `unmatched`.
+    of the application; metrics count what asks for another as `unmatched`. `around` is put around the
+    application and around errors, so that both get the headers of allowed origins.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, paths: Container[str]) -> None:
-        self.app = app
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, paths: Container[str], around: Callable[[ASGIApp], ASGIApp]
+    ) -> None:
+        self.app = around(app)
         self.metrics = metrics
         self._paths = paths
+        self._around = around
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection."""
@@ -81,21 +85,21 @@ class RequestContext:
             unread = float("inf") if "transfer-encoding" in Headers(scope=scope) else 0.0
         if unread > DRAINED_BYTES:
             problem.headers["Connection"] = "close"
-        response = problem_response(problem, exchange.request_id)
+        response = self._around(problem_response(problem, exchange.request_id))
         await response(scope, exchange.receive, exchange.send)
 
     def _record(self, scope: Scope, exchange: "_Exchange") -> None:
         seconds = perf_counter() - exchange.started
         status = exchange.status or CLIENT_CLOSED_REQUEST
         caller: Caller = scope["state"].get("caller", ANYONE)
-        endpoint = scope["path"] if scope["path"] in self._paths else "unmatched"
+        endpoint = scope["path"] if scope["path"] in self._paths else UNMATCHED
         self.metrics.requests.labels(endpoint, str(status)).inc()
         self.metrics.request_seconds.labels(endpoint).observe(seconds)
         write = log.debug if endpoint in QUIET_ENDPOINTS else log.info
         write(
             "request",
             method=scope["method"],
-            path=scope["path"][:LOGGED_CHARACTERS],
+            path=repr(scope["path"][:LOGGED_CHARACTERS])[1:-1],  # which may be meant for a terminal
             client=caller.client,
             status=status,
             ms=round(seconds * 1000, 1),

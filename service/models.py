@@ -103,7 +103,7 @@ class Models:
         """Tell the metrics which models and products there are."""
         metrics.model_info.clear()
         metrics.calibration_size.clear()
-        for model in self.all:
+        for model in reversed(self.all):  # of several that know a product the first answers
             manifest = model.bundle.manifest
             info = (manifest.name, manifest.version, manifest.kind, model.bundle.digest)
             metrics.model_info.labels(*info).set(1)

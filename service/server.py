@@ -1,8 +1,10 @@
 """The HTTP server: a signal lets what was accepted be finished, then the process ends with code 0."""
 
 import asyncio
+import errno
 import math
 import signal
+import socket
 from collections.abc import Coroutine, Generator
 from contextlib import contextmanager, suppress
 from time import perf_counter
@@ -17,6 +19,7 @@ from service.detect import Detector
 from service.errors import Problem
 from service.impatience import impatient
 
+TELL_S = 0.5
 ONE_SIGNAL_S = 1.0  # `timeout` and shells send one twice: to the process and to its group
 
 # A connection that is closed just when a camera asks again is a lost request to it; uvicorn's 5 s are what a
@@ -33,7 +36,7 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, app: ASGIApp, detector: Detector) -> None:
-        protocol = impatient(detector.settings.header_timeout_s)
+        protocol = impatient(detector.settings.header_timeout_s, detector.metrics)
         patience_s = math.ceil(detector.settings.drain_s)
         config = uvicorn.Config(
             app,
@@ -49,7 +52,13 @@ class Server(uvicorn.Server):
         self._detector = detector
         self._tasks: set[asyncio.Task[None]] = set()
         self._left_at: float | None = None
+        self._told_at = -math.inf
         detector.health.on_give_up = self.abandon
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until a signal."""
+        asyncio.get_running_loop().set_exception_handler(self._on_loop_error)
+        await super().serve(sockets)
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -73,6 +82,15 @@ class Server(uvicorn.Server):
         self.config.timeout_graceful_shutdown = 0
         self.should_exit = self.force_exit = True
 
+    def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log; once a second that no connection can be accepted, of which asyncio tells 2048 times."""
+        error = context.get("exception")
+        if not isinstance(error, OSError) or error.errno not in (errno.EMFILE, errno.ENFILE):
+            loop.default_exception_handler(context)
+        elif perf_counter() - self._told_at > TELL_S:
+            self._told_at = perf_counter()
+            log.error("connections have to wait", reason=str(error))
+
     def _on_signal(self, number: int) -> None:
         log.info("signal", name=signal.Signals(number).name)
         if number == getattr(signal, "SIGHUP", None):
@@ -94,8 +112,9 @@ class Server(uvicorn.Server):
         try:
             await asyncio.wait_for(permits.all_returned(), self._detector.settings.drain_s)
         except asyncio.TimeoutError:
-            log.error("not drained in time", dropped=permits.taken)
-            self.abandon()
+            if permits.taken:  # no time at all is over before a look at them
+                log.error("not drained in time", dropped=permits.taken)
+                self.abandon()
         self.should_exit = True
 
     async def _reload(self) -> None:

@@ -1,11 +1,11 @@
 """Settings of the service, read from `ANOMOE_*` environment variables and a `.env` file."""
 
+import os
 from pathlib import Path
 from time import time
 from typing import Literal
 
 from pydantic import Field, model_validator
-from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from export.contract.bundle import MANIFEST
@@ -98,11 +98,12 @@ class Settings(BaseSettings):
     )
 
     def bundle_folders(self) -> list[Path]:
-        """Every bundle folder that `bundles` names, in order; a folder of bundles gives its own by name.
+        """Every bundle folder that `bundles` names, once, in order; of a folder of bundles those in it, by name.
 
-        Raises: FileNotFoundError when an entry is neither a bundle nor holds one.
+        Raises: FileNotFoundError when an entry is neither a bundle nor holds one, or holds half of one.
         """
-        return [folder for entry in self.bundles.split(",") for folder in _bundles_under(Path(entry.strip()))]
+        entries = (Path(entry.strip()) for entry in self.bundles.split(","))
+        return list(dict.fromkeys(folder for entry in entries for folder in _bundles_under(entry)))
 
     def allowed_origins(self) -> list[str]:
         """The entries of `cors_origins`."""
@@ -121,19 +122,29 @@ class Settings(BaseSettings):
 def _bundles_under(entry: Path) -> list[Path]:
     if (entry / MANIFEST).is_file():
         return [entry]
-    found = sorted(path.parent for path in entry.glob(f"*/{MANIFEST}"))
+    found, unfinished = _inside(entry, MANIFEST), _inside(entry, "graphs")
+    if missing := sorted(unfinished - found):
+        raise FileNotFoundError(f"bundles: no {MANIFEST} in {str(missing[0])!r}, which has graphs")
     if not found:
         raise FileNotFoundError(f"bundles: no {MANIFEST} in {str(entry)!r} or in a folder inside it")
-    return found
+    return sorted(found)
+
+
+def _inside(entry: Path, name: str) -> set[Path]:
+    """The folders inside that have something of this name; hidden ones are still being written."""
+    return {path.parent for path in entry.glob(f"*/{name}") if not path.parent.name.startswith(".")}
+
+
+def unknown_variables() -> list[str]:
+    """Variables of the environment that are named like a setting and are none."""
+    names = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    return sorted(name for name in os.environ if name.startswith(PREFIX) and name not in names)
 
 
 def describe_settings() -> str:
     """One line per setting: variable, default, meaning."""
-    defaults = {name: "now" if field.default_factory else field.default for name, field in _fields()}
+    fields = Settings.model_fields.items()
+    defaults = {name: "now" if field.default_factory else field.default for name, field in fields}
     return "\n".join(
-        f"{PREFIX}{name.upper():<21} {defaults[name]!s:<10} {field.description}" for name, field in _fields()
+        f"{PREFIX}{name.upper():<21} {defaults[name]!s:<10} {field.description}" for name, field in fields
     )
-
-
-def _fields() -> list[tuple[str, FieldInfo]]:
-    return list(Settings.model_fields.items())

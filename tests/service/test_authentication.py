@@ -45,6 +45,7 @@ def test_without_a_key_only_probes_metrics_and_the_description_answer(guarded: T
         assert response.headers["www-authenticate"] == 'Bearer realm="anomoe"'
     check_problem(guarded.post("/detect", content=NORMAL, headers=PNG), 401, "unauthorised")
     check_problem(guarded.post("/models/reload"), 401, "unauthorised")
+    assert 'requests_total{endpoint="/detect",status="401"} 1.0' in guarded.get("/metrics").text
 
 
 def test_both_headers_take_a_key_of_either_role(guarded: TestClient, keys: dict[str, str]) -> None:
@@ -124,11 +125,13 @@ def test_pages_of_other_origins_are_not_served_unless_allowed(
     allowed = start_service(cors_origins="https://plant.example, https://other.example")
     answer = allowed.options("/detect", headers=origin)
     assert answer.headers["access-control-allow-origin"] == "https://plant.example"
+    assert {"x-request-id", "server-timing"} <= answer.headers.keys()
     wrong = {**origin, "Origin": "https://evil.example"}
     assert "access-control-allow-origin" not in allowed.get("/models", headers=wrong).headers
     refused = allowed.post("/detect", content=b"text", headers={**PNG, **origin})
     check_problem(refused, 415, "not-a-picture")
     assert refused.headers["access-control-allow-origin"] == "https://plant.example"
+    assert "X-Request-ID" in refused.headers["access-control-expose-headers"]
 
 
 def test_every_answer_has_security_headers(service: TestClient) -> None:

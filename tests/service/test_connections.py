@@ -1,6 +1,8 @@
 """Connections: clients that take their time, and what is hardly HTTP."""
 
 import asyncio
+import json
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.app import listen
 from service.impatience import MOST_HEAD_BYTES, impatient
+from service.metrics import Metrics
 from tests.service.conftest import encoded
 from tests.service.running import ServiceProcess, connect, service_process, until_closed
 from tests.tiny_bundle import plain_picture
@@ -148,7 +151,7 @@ def test_a_request_may_take_longer_than_an_unused_connection_is_kept() -> None:
 
     async def scenario() -> None:
         config = uvicorn.Config(
-            slow, http=impatient(5), timeout_keep_alive=0, lifespan="off", log_config=None
+            slow, http=impatient(5, Metrics()), timeout_keep_alive=0, lifespan="off", log_config=None
         )
         config.timeout_keep_alive = 0.1  # type: ignore[assignment]
         server = uvicorn.Server(config)
@@ -316,3 +319,8 @@ def test_what_is_no_request_is_400(service: ServiceProcess, request_line: bytes)
         answer = until_closed(connection)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"urn:anomoe:malformed" in answer
+    request_id = json.loads(answer.partition(b"\r\n\r\n")[2])["request_id"]
+    logged = next(line for line in service.log.read_text().splitlines() if request_id in line)
+    assert json.loads(logged)["status"] == 400
+    counted = r'anomoe_requests_total\{endpoint="unmatched",status="400"\} [1-9]'
+    assert re.search(counted, httpx.get(f"{service.url}/metrics").text)

@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from io import StringIO
 
 import pytest
 import structlog
@@ -36,6 +37,17 @@ def test_level_is_respected(capsys: pytest.CaptureFixture[str]) -> None:
     structlog.stdlib.get_logger("anomoe.test").info("quiet")
     logging.getLogger("other").info("quiet")
     assert capsys.readouterr().err == ""
+
+
+def test_a_stderr_that_takes_nothing_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stderr", Broken())
+    configure_logging("info")
+    structlog.stdlib.get_logger("anomoe.test").info("lost")
+    structlog.stdlib.get_logger("anomoe.test").error("lost too")
 
 
 @pytest.mark.parametrize("is_terminal", [False, True])

@@ -2,12 +2,13 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -143,6 +144,30 @@ def test_what_is_not_drained_in_time_is_an_error(bundle_folder: Path, tmp_path: 
         running.terminate()
         assert running.popen.wait(WAIT_S) == 1
     assert '"dropped": 1' in (tmp_path / "log").read_text()
+
+
+def test_no_time_to_drain_is_enough_when_nothing_was_accepted(bundle_folder: Path, tmp_path: Path) -> None:
+    with service_process(bundle_folder, tmp_path / "log", drain_s=0) as running:
+        running.terminate()
+        assert running.popen.wait(WAIT_S) == 0
+    assert "not drained" not in running.log.read_text()
+
+
+def test_connections_that_cannot_be_accepted_are_told_once_a_second(
+    bundle_folder: Path, tmp_path: Path
+) -> None:
+    with service_process(bundle_folder, tmp_path / "log") as running:
+        opened = len(list(Path(f"/proc/{running.popen.pid}/fd").iterdir()))
+        resource.prlimit(running.popen.pid, resource.RLIMIT_NOFILE, (opened + 4, opened + 4))
+        with ExitStack() as stack:
+            for _ in range(8):
+                stack.enter_context(connect(running))
+            while "connections have to wait" not in running.log.read_text():
+                time.sleep(0.02)
+            time.sleep(1.2)  # they are tried again every second
+        assert httpx.get(f"{running.url}/readyz", timeout=WAIT_S).status_code == 200
+    assert 2 <= running.log.read_text().count("connections have to wait") <= 5
+    assert "Traceback" not in running.log.read_text()
 
 
 def test_a_stage_that_is_lost_ends_the_process_with_code_1(bundle_folder: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from service.settings import Settings, describe_settings
+from service.settings import Settings, describe_settings, unknown_variables
 
 
 def test_environment_sets_and_options_win(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,6 +33,29 @@ def test_an_entry_is_a_bundle_or_a_folder_of_bundles(tmp_path: Path) -> None:
     entries = f"{tmp_path / 'one'}, {tmp_path / 'many'}"
     folders = Settings.model_validate({"bundles": entries}).bundle_folders()
     assert [str(folder.relative_to(tmp_path)) for folder in folders] == ["one", "many/a", "many/b"]
+
+
+def test_a_folder_named_twice_is_one_and_a_hidden_one_none(tmp_path: Path) -> None:
+    for name in ("a", ".a-being-written"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").touch()
+    folders = Settings.model_validate({"bundles": f"{tmp_path},{tmp_path / 'a'}"}).bundle_folders()
+    assert folders == [tmp_path / "a"]
+
+
+def test_half_a_bundle_beside_a_whole_one_is_named(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "whole" / "manifest.json").touch()
+    (tmp_path / "half" / "graphs").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match="half"):
+        Settings.model_validate({"bundles": str(tmp_path)}).bundle_folders()
+
+
+def test_variables_that_are_no_settings_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANOMOE_PROT", "9001")
+    monkeypatch.setenv("ANOMOE_PORT", "9001")
+    assert "ANOMOE_PROT" in unknown_variables()
+    assert "ANOMOE_PORT" not in unknown_variables()
 
 
 def test_folder_without_a_bundle_is_named(tmp_path: Path) -> None:

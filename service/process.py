@@ -1,6 +1,11 @@
-"""Memory of large pictures, given back to the system as soon as nobody needs it."""
+"""What the process asks of the system."""
 
 import ctypes
+import sys
+from contextlib import suppress
+
+if sys.platform != "win32":
+    import resource
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # as in glibc's malloc.h
 LARGE_BYTES = 4 * 2**20
@@ -20,3 +25,11 @@ def give_back_large_blocks() -> None:
         return
     mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
     mallopt(M_TRIM_THRESHOLD, 2 * LARGE_BYTES)  # twice the other one, as glibc itself has it
+
+
+def allow_many_connections() -> None:
+    """Let as many files and connections be open as the system allows; it begins with a thousand or so."""
+    if sys.platform != "win32":
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with suppress(OSError, ValueError):  # macOS says "unlimited", and takes less
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
