@@ -77,8 +77,9 @@ def create_app(settings: Settings, models: Models, metrics: Metrics) -> FastAPI:
         app.include_router(one)
     routes = [route for group in (app, *routers) for route in group.routes]
     paths = frozenset(route.path for route in routes if isinstance(route, Route))
+    endpoints = {**endpoints_of(work, "anomalymoe"), **endpoints_of(zero_shot_work, "moeclip")}
     # From the inside to the outside: what is added last sees a request first.
-    app.add_middleware(Work, detector=detector, endpoints=endpoints_of(work, zero_shot_work))
+    app.add_middleware(Work, detector=detector, endpoints=endpoints)
     app.add_middleware(Authentication, keys=keys, metrics_need_key=settings.metrics_need_key)
     app.add_middleware(RequestContext, metrics=metrics, paths=paths, around=_allowing(settings))
 

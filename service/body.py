@@ -1,5 +1,6 @@
 """A limit on the bytes of a body, and on the time it takes to come."""
 
+from collections.abc import Callable
 from time import perf_counter
 
 from anyio import move_on_after
@@ -11,23 +12,17 @@ from service.errors import Kind, Problem
 
 
 class LimitedBody:
-    """A body of at most `max_bytes`, refused by its header, else as soon as more has arrived.
+    """A body that is refused as soon as more than `max_bytes` have come, or `cover` refuses what has.
 
     So is one that is not there after `timeout_s` or at the caller's deadline. The Problem is raised where the
-    handler reads; the connection is closed, since the rest of the body is never read. `most_bytes` is what
-    it may take: as announced, else as many as are allowed.
-
-    Raises: Problem (413) when more than `max_bytes` are announced.
+    handler reads; the connection is closed, since the rest of the body is never read.
     """
 
     def __init__(
-        self, scope: Scope, receive: Receive, max_bytes: int, timeout_s: float, caller: Caller
+        self, receive: Receive, max_bytes: int, timeout_s: float, caller: Caller, cover: Callable[[int], None]
     ) -> None:
-        announced = announced_bytes(scope)
-        if announced is not None and announced > max_bytes:
-            raise _too_large(f"{announced:.0f} bytes were announced", max_bytes)
-        self.most_bytes = max_bytes if announced is None else int(announced)
         self._receive = receive
+        self._cover = cover
         self._max_bytes = max_bytes
         self._received = 0
         self._is_whole = False
@@ -38,7 +33,7 @@ class LimitedBody:
     async def receive(self) -> Message:
         """The next message of the body, and after its end whatever comes.
 
-        Raises: Problem (408 too slow, 413 too large, 504).
+        Raises: Problem (408 too slow, 413 too large, 504), and what `cover` raises.
         """
         if self._is_whole:
             return await self._receive()
@@ -47,6 +42,7 @@ class LimitedBody:
         self._is_whole = not message.get("more_body", False)
         if self._received > self._max_bytes:
             raise _too_large(f"at least {self._received} bytes were sent", self._max_bytes)
+        self._cover(self._received)
         return message
 
     async def _in_time(self) -> Message:
@@ -62,6 +58,17 @@ def announced_bytes(scope: Scope) -> float | None:
     """What `Content-Length` says, if anything."""
     announced = Headers(scope=scope).get("content-length", "")
     return float(announced) if announced.isdecimal() else None
+
+
+def expected_bytes(scope: Scope, max_bytes: int) -> int:
+    """The length of the body, 0 when it is not announced.
+
+    Raises: Problem (413) when more than `max_bytes` are announced.
+    """
+    announced = announced_bytes(scope) or 0
+    if announced > max_bytes:
+        raise _too_large(f"{announced:.0f} bytes were announced", max_bytes)
+    return int(announced)
 
 
 def _too_large(what: str, max_bytes: int) -> Problem:

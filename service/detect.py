@@ -30,7 +30,6 @@ from service.image import Opened, open_picture
 from service.lane import Way
 from service.metrics import Metrics
 from service.models import AnyModel, Models, load_models
-from service.pace import Pace
 from service.permits import Permits
 from service.relay import Step, calling, relay
 from service.resting import Resting, StoppedError
@@ -49,7 +48,7 @@ class Detector:
         self.models = models
         self.metrics = metrics
         self.health = Health(metrics)
-        self.permits = Permits(settings.queue_size, settings.max_in_flight_bytes, Pace(models.pace_s()))
+        self.permits = Permits(settings.queue_size, settings.max_in_flight_bytes)
         self._reloading = asyncio.Lock()
         self._leaving = Event()
         metrics.queue_depth.set_function(models.queue_depth)
@@ -86,7 +85,7 @@ class Detector:
             opened, computed, judged = await relay(
                 Step(way.decoding, calling(open_it)),
                 Step(model.lane.batcher, picture_of, trace.caller),
-                Step(way.encoding, calling(judge)),
+                Step(way.encoding, calling(judge), trace.caller),
             )
             decision, drawn = judged.result
             computed_ms = computed.result.timings_ms

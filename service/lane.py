@@ -79,7 +79,7 @@ class Lane(Generic[Item, Result]):
 
         def way(crew: Crew, width: int, most: float, of: str = "") -> Way:
             return Way(
-                Turnstile(width, metrics.abandoned.inc),
+                Turnstile(width, metrics.abandoned.inc, plan.pace_s),
                 CallWorkers(f"decode{of}", hosts, host_limit_s, crew, Rank.DECODE),
                 CallWorkers(f"encode{of}", hosts, host_limit_s, crew, Rank.ENCODE),
                 most,

@@ -8,6 +8,7 @@ from time import perf_counter
 import structlog
 
 from export.contract.bundle import Bundle
+from export.contract.manifest import ModelKind
 from service.batcher import Batcher
 from service.engine import Engine, Outcome, Picture
 from service.errors import Kind, Problem, shown
@@ -88,9 +89,10 @@ class Models:
         """Pictures that wait for their turn or a device."""
         return sum(model.lane.depth for model in self.all)
 
-    def pace_s(self) -> float:
-        """Seconds a picture of the slowest model takes, as measured at the start."""
-        return max(model.lane.plan.pace_s for model in self.all)
+    def wait_s(self, kind: ModelKind, client: str) -> float:
+        """Seconds until the model of this kind that has least to do would begin a client's next picture."""
+        turnstiles = (model.lane.small.turnstile for model in self.all if model.bundle.manifest.kind == kind)
+        return min((turnstile.wait_s(client) for turnstile in turnstiles), default=0.0)
 
     def swap(self, others: "Models") -> tuple[list[AnyModel], list[AnyModel]]:
         """Take the others' models at once; gives those that are new and those that have left."""

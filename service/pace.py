@@ -1,6 +1,5 @@
-"""How fast the service works, measured while it does."""
+"""How fast pictures are answered, measured while they are."""
 
-import math
 from time import perf_counter
 
 WEIGHT = 0.1  # of the latest interval
@@ -16,20 +15,11 @@ class Pace:
         self.seconds = seconds
         self._last = perf_counter()
 
-    def begin(self) -> None:
-        """Work begins after a pause, which does not count."""
-        self._last = perf_counter()
+    def answered(self, since: float) -> None:
+        """One more picture has its answer; it was worked on from `since` on (`perf_counter`).
 
-    def answered(self) -> None:
-        """One more request has its answer."""
+        The time without work before that does not count.
+        """
         now = perf_counter()
-        self.seconds += WEIGHT * (now - self._last - self.seconds)
+        self.seconds += WEIGHT * (now - max(self._last, since) - self.seconds)
         self._last = now
-
-    def wait_s(self, requests: int) -> float:
-        """Seconds until that many requests are answered."""
-        return requests * self.seconds
-
-    def retry_after(self, requests: int) -> str:
-        """When it is worth coming back, as `Retry-After` has it: whole seconds, at least one."""
-        return str(max(1, math.ceil(self.wait_s(requests))))

@@ -1,23 +1,18 @@
 """Admission: a request gets a permit before its body is read, or is told when to come back."""
 
 import asyncio
-from collections.abc import Generator
+import math
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from service.caller import ANYONE, Caller
 from service.errors import Kind, Problem
-from service.pace import Pace
 
 SHARE = 4
 
-
-@dataclass
-class Permit:
-    """What one request holds; `is_answered` tells that it was worked on to the end."""
-
-    size: int
-    is_answered: bool = False
+Cover = Callable[[int], None]
+"""Let a permit cover that many bytes. Raises: Problem (429) when there is no room for those it lacks."""
 
 
 @dataclass
@@ -33,10 +28,9 @@ class Permits:
     it is alone, two of them at SHARE / (2 * SHARE + 1) each; one permit is left for a client that has none.
     """
 
-    def __init__(self, limit: int, byte_limit: int, pace: Pace) -> None:
+    def __init__(self, limit: int, byte_limit: int) -> None:
         self.limit = limit
         self.byte_limit = byte_limit
-        self.pace = pace
         self.taken = 0
         self.taken_bytes = 0
         self._held: dict[str, _Held] = {}
@@ -44,48 +38,53 @@ class Permits:
         self._empty.set()
 
     @contextmanager
-    def hold(self, caller: Caller = ANYONE, size: int = 0) -> Generator[Permit, None, None]:
-        """Hold the permit of a request with a body of `size` bytes.
+    def hold(
+        self, caller: Caller = ANYONE, size: int = 0, wait_s: float = 0.0
+    ) -> Generator[Cover, None, None]:
+        """Hold the permit of a request with a body of `size` bytes; gives what lets it cover more of them.
 
-        Raises: Problem (429 with Retry-After) when the service or the caller's share of it is full, or the
-        answer could not be there before the deadline.
+        wait_s: seconds until its turn, as far as known. Raises: Problem (429 with Retry-After) when the
+        service or the caller's share of it is full, or the turn comes after the deadline.
         """
-        self._check(caller, size)
-        permit = Permit(size)
-        if not self.taken:
-            self.pace.begin()
+        self._check_requests(caller, wait_s)
+        self._check_bytes(caller, size, wait_s)
+        if wait_s > max(0.0, caller.remaining_s):
+            what = f"{self.taken} requests, {wait_s:.3f} s until a turn, past the deadline"
+            raise _busy(what, wait_s)
+        covered = size
         self._count(caller, 1, size)
+
+        def cover(needed: int) -> None:
+            nonlocal covered
+            if needed > covered:
+                self._check_bytes(caller, needed - covered, wait_s)
+                self._count(caller, 0, needed - covered)
+                covered = needed
+
         try:
-            yield permit
+            yield cover
         finally:
-            self._count(caller, -1, -size)
-            if permit.is_answered:
-                self.pace.answered()
+            self._count(caller, -1, -covered)
 
     async def all_returned(self) -> None:
         """Wait until no permit is held."""
         await self._empty.wait()
 
-    def _check(self, caller: Caller, size: int) -> None:
-        held = self._held.get(caller.client, _Held())
-        free, free_bytes = self.limit - self.taken, self.byte_limit - self.taken_bytes
-        if not free or (held.requests and held.requests >= SHARE * (free - 1)):
-            what = f"{held.requests} requests of this client, {self.taken} in all, of {self.limit}"
-            raise self._busy(held, what)
-        if size > free_bytes or (held.size and held.size >= SHARE * free_bytes):
-            what = f"{held.size} bytes of this client, {self.taken_bytes} in all, of {self.byte_limit}"
-            raise self._busy(held, what)
-        wait_s = self.pace.wait_s(self._ahead(held))
-        if wait_s > max(0.0, caller.remaining_s):
-            raise self._busy(held, f"{self.taken} requests, {wait_s:.3f} s until a turn, past the deadline")
+    def _check_requests(self, caller: Caller, wait_s: float) -> None:
+        own = self._held_by(caller).requests
+        free = self.limit - self.taken
+        if not free or (own and own >= SHARE * (free - 1)):
+            raise _busy(f"{own} requests of this client, {self.taken} in all, of {self.limit}", wait_s)
 
-    def _ahead(self, held: _Held) -> int:
-        """Requests answered before the client's next one: all, or what clients taking turns leave of them."""
-        return min(self.taken, (held.requests + 1) * len(self._held))
+    def _check_bytes(self, caller: Caller, size: int, wait_s: float) -> None:
+        own = self._held_by(caller).size
+        free = self.byte_limit - self.taken_bytes
+        if size > free or (own and own >= SHARE * free):
+            what = f"{own} bytes of this client, {self.taken_bytes} in all, of {self.byte_limit}"
+            raise _busy(what, wait_s)
 
-    def _busy(self, held: _Held, what: str) -> Problem:
-        headers = {"Retry-After": self.pace.retry_after(self._ahead(held))}
-        return Problem(Kind.BUSY, f"the service is working on {what}", headers)
+    def _held_by(self, caller: Caller) -> _Held:
+        return self._held.get(caller.client, _Held())
 
     def _count(self, caller: Caller, requests: int, size: int) -> None:
         self.taken += requests
@@ -99,3 +98,9 @@ class Permits:
             self._empty.clear()
         else:
             self._empty.set()
+
+
+def _busy(what: str, wait_s: float) -> Problem:
+    """Retry-After: when it is worth coming back, in whole seconds, at least one."""
+    headers = {"Retry-After": str(max(1, math.ceil(wait_s)))}
+    return Problem(Kind.BUSY, f"the service is working on {what}", headers)

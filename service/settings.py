@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     )
 
     def bundle_folders(self) -> list[Path]:
-        """Every bundle folder that `bundles` names, once, in order; of a folder of bundles those in it, by name.
+        """Every bundle folder that `bundles` names, once, in order; a folder of bundles gives those in it.
 
         Raises: FileNotFoundError when an entry is neither a bundle nor holds one, or holds half of one.
         """

@@ -4,8 +4,10 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from time import perf_counter
 
 from service.caller import Caller, deadline_problem
+from service.pace import Pace
 
 Turn = asyncio.Future[None]
 
@@ -15,12 +17,15 @@ class Turnstile:
 
     A client with many pictures therefore delays another's next picture by one of its own, not by all.
     Whoever hangs up (is cancelled) or passes its deadline leaves the queue and costs nothing;
-    `on_abandoned` is told of the former.
+    `on_abandoned` is told of the former. pace_s: seconds between answers to expect at first.
     """
 
-    def __init__(self, width: int, on_abandoned: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, width: int, on_abandoned: Callable[[], None] = lambda: None, pace_s: float = 0.0
+    ) -> None:
         self.width = width
         self._free = width
+        self._pace = Pace(pace_s)
         self._on_abandoned = on_abandoned
         self._lines: OrderedDict[str, deque[Turn]] = OrderedDict()
 
@@ -29,9 +34,15 @@ class Turnstile:
         """How many wait."""
         return sum(map(len, self._lines.values()))  # in one step, as other threads need it
 
+    def wait_s(self, client: str) -> float:
+        """Seconds until those are answered that go before the client's next picture; 0 without any."""
+        own = len(self._lines.get(client, ()))
+        called_before = min(self.depth, (own + 1) * len(self._lines))
+        return (self.width - self._free + called_before) * self._pace.seconds
+
     @asynccontextmanager
     async def turn(self, caller: Caller) -> AsyncGenerator[None, None]:
-        """Wait for a turn, and hold it while the context lasts.
+        """Wait for a turn, and hold it while the context lasts; without an error it was an answer.
 
         Raises: Problem (504) when the caller's deadline passes first.
         """
@@ -39,8 +50,10 @@ class Turnstile:
             self._free -= 1
         else:
             await self._wait(caller)
+        began = perf_counter()
         try:
             yield
+            self._pace.answered(began)
         finally:
             self._next()
 

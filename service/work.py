@@ -1,7 +1,7 @@
 """Requests for work: let in with a permit before their body is read, answered past the framework's layers."""
 
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
@@ -11,19 +11,25 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.body import LimitedBody
+from export.contract.manifest import ModelKind
+from service.body import LimitedBody, expected_bytes
 from service.bunching import Bunching
 from service.caller import caller_of
 from service.detect import Detector
 from service.errors import Kind, Problem, from_http_exception
 
-Endpoint = Callable[[Request], Coroutine[Any, Any, BaseModel]]
+
+class Endpoint(NamedTuple):
+    """What answers a request for work, and the kind of model that it takes."""
+
+    answer: Callable[[Request], Coroutine[Any, Any, BaseModel]]
+    kind: ModelKind
 
 
-def endpoints_of(*routers: APIRouter) -> dict[str, Endpoint]:
-    """The endpoints of routers by path: each is for POST, takes the request alone and gives the answer."""
-    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
-    return {route.path: route.endpoint for route in routes}
+def endpoints_of(router: APIRouter, kind: ModelKind) -> dict[str, Endpoint]:
+    """The endpoints of a router by path: each is for POST, takes the request alone and gives the answer."""
+    routes = [route for route in router.routes if isinstance(route, APIRoute)]
+    return {route.path: Endpoint(route.endpoint, kind) for route in routes}
 
 
 class Work:
@@ -55,15 +61,15 @@ class Work:
         caller = caller_of(scope, state.get("key_name"), state["started"], settings.deadline_ms)
         state["caller"] = caller
         self.detector.health.check()
-        body = LimitedBody(scope, receive, settings.max_body_bytes, settings.body_timeout_s, caller)
-        request = Request(scope, body.receive)
+        expected = expected_bytes(scope, settings.max_body_bytes)
+        wait_s = self.detector.models.wait_s(endpoint.kind, caller.client)
         try:
-            with self.detector.permits.hold(caller, body.most_bytes) as permit:
-                answer = await endpoint(request)
+            with self.detector.permits.hold(caller, expected, wait_s) as cover:
+                body = LimitedBody(receive, settings.max_body_bytes, settings.body_timeout_s, caller, cover)
+                answer = await endpoint.answer(Request(scope, body.receive))
                 await Response(answer.model_dump_json(), media_type="application/json")(scope, receive, send)
-                permit.is_answered = True
         except HTTPException as error:
-            raise from_http_exception(error, request) from error
+            raise from_http_exception(error, Request(scope)) from error
         except Problem as problem:
             if problem.kind is Kind.BUSY:
                 self._bunching.note()

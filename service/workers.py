@@ -205,7 +205,7 @@ class Workers(Generic[Item, Result]):
             self._open.discard(job)
             return False
         if job.caller.remaining_s <= 0:
-            self._give([job], [deadline_problem("the picture was computed")])
+            self._give([job], [deadline_problem(f"the stage {self.name} began")])
             return False
         job.started = perf_counter()
         return True

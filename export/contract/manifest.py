@@ -9,6 +9,8 @@ from export.contract.provenance import Format, Frozen, LeftOut, Level, Precision
 
 SCHEMA_VERSION = 1
 
+ModelKind = Literal["anomalymoe", "moeclip"]
+
 LEVELS: tuple[Level, ...] = ("patch", "component", "global")
 
 TOKENIZER = "tokenizer.json"  # of a moeclip bundle, at its root
@@ -102,7 +104,7 @@ class Manifest(Frozen):
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
-    kind: Literal["anomalymoe", "moeclip"]
+    kind: ModelKind
     name: str = Field(min_length=1)
     version: str = Field(min_length=1)
     created: datetime

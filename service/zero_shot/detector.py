@@ -51,7 +51,7 @@ class ZeroShotDetector:
             question = Question(opened.pixels, texts, parameters.is_medical, parameters.maps == "all")
             batched, judged = await relay(
                 Step(model.batcher, lambda: question, trace.caller),
-                Step(way.encoding, calling(partial(judge_all, opened))),
+                Step(way.encoding, calling(partial(judge_all, opened)), trace.caller),
             )
             verdicts, maps = judged.result
             computed_ms = {"text": text_ms, **batched.result.timings_ms}

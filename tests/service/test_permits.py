@@ -8,14 +8,11 @@ import pytest
 
 from service.caller import Caller
 from service.errors import Kind, Problem
-from service.pace import Pace
 from service.permits import Permits
-
-SLOW = 0.5
 
 
 def permits_of(limit: int, byte_limit: int = 1000) -> Permits:
-    return Permits(limit, byte_limit, Pace(SLOW))
+    return Permits(limit, byte_limit)
 
 
 def take_all(permits: Permits, stack: ExitStack, client: str, size: int = 0) -> int:
@@ -72,31 +69,46 @@ def test_bytes_are_bounded_and_shared_too() -> None:
     assert permits.taken_bytes == 0
 
 
-def test_retry_after_is_what_the_queue_takes() -> None:
-    permits = permits_of(10)
-    with ExitStack() as stack:
-        held = take_all(permits, stack, "flood")
-        with pytest.raises(Problem) as caught:
-            permits.hold(Caller("flood")).__enter__()
-        assert held == 8
-        assert int(caught.value.headers["Retry-After"]) == held * SLOW
+def test_bytes_that_come_unannounced_count_as_they_come() -> None:
+    permits = permits_of(64, byte_limit=1000)
+    with permits.hold(Caller("flood")) as cover, permits.hold(Caller("other flood")) as cover_other:
+        for received in (100, 50, 500):
+            cover(received)
+        cover_other(100)
+        assert permits.taken_bytes == 600
+        with pytest.raises(Problem, match="500 bytes of this client, 600 in all"):
+            cover(901)
+        cover(850)
+        with pytest.raises(Problem, match="850 bytes of this client, 950 in all"):
+            cover(851)
+        with permits.hold(Caller("camera"), 50):
+            pass
+    assert permits.taken_bytes == 0
+
+
+def test_retry_after_is_when_its_turn_would_come() -> None:
+    permits = permits_of(1)
+    with permits.hold():
+        for wait_s, seconds in ((0.0, 1), (0.9, 1), (4.2, 5)):
+            with pytest.raises(Problem) as caught:
+                permits.hold(Caller("camera"), wait_s=wait_s).__enter__()
+            assert int(caught.value.headers["Retry-After"]) == seconds
 
 
 def test_a_deadline_that_cannot_be_met_is_refused_at_once() -> None:
     permits = permits_of(64)
-    with ExitStack() as stack:
-        for _ in range(8):
-            stack.enter_context(permits.hold(Caller("flood")))
-        with pytest.raises(Problem, match="deadline") as caught:
-            permits.hold(Caller("flood", perf_counter() + 1)).__enter__()
-        assert caught.value.kind is Kind.BUSY
-        # Clients take turns: another one does not wait for all of the flood.
-        stack.enter_context(permits.hold(Caller("camera", perf_counter() + 2)))
+    with pytest.raises(Problem, match="deadline") as caught:
+        permits.hold(Caller("camera", perf_counter() + 1), wait_s=1.1).__enter__()
+    assert caught.value.kind is Kind.BUSY
+    assert permits.taken == 0
+    with permits.hold(Caller("camera", perf_counter() + 1), wait_s=0.9):
+        pass
 
 
 def test_an_idle_service_takes_a_request_whatever_its_deadline() -> None:
-    with permits_of(1).hold(Caller("camera", perf_counter() + 0.001)) as permit:
-        assert permit.size == 0
+    permits = permits_of(1)
+    with permits.hold(Caller("camera", perf_counter() - 1)):
+        assert permits.taken == 1
 
 
 def test_waiting_for_the_last_permit() -> None:
@@ -110,18 +122,3 @@ def test_waiting_for_the_last_permit() -> None:
         await asyncio.wait_for(waiting, 5)
 
     asyncio.run(scenario())
-
-
-def test_pace_follows_what_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-    monkeypatch.setattr("service.pace.perf_counter", lambda: now[0])
-    pace = Pace(10.0)
-    for _ in range(100):
-        now[0] += 50  # a pause does not count
-        pace.begin()
-        for _ in range(3):
-            now[0] += 2
-            pace.answered()
-    assert pace.seconds == pytest.approx(2)
-    assert int(pace.retry_after(7)) in (14, 15)
-    assert pace.retry_after(0) == "1"

@@ -1,6 +1,7 @@
 """Clients take turns; who leaves the queue costs nothing and is not called."""
 
 import asyncio
+from contextlib import suppress
 from time import perf_counter
 
 import pytest
@@ -98,5 +99,40 @@ def test_a_deadline_passes_in_the_queue() -> None:
         visitors.leave.set()
         await first
         assert visitors.called == ["a"]
+
+    asyncio.run(scenario())
+
+
+def test_the_wait_is_for_those_that_go_before_the_next_picture() -> None:
+    async def scenario() -> None:
+        turnstile = Turnstile(2, pace_s=0.5)
+        visitors = Visitors(turnstile)
+        assert turnstile.wait_s("flood") == 0
+        tasks = [visitors.enter(f"flood{number}") for number in range(8)]
+        await asyncio.sleep(0)
+        assert turnstile.wait_s("flood") == (2 + 6) * 0.5
+        assert turnstile.wait_s("camera") == (2 + 1) * 0.5  # clients take turns
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        assert turnstile.wait_s("flood") == 0
+
+    asyncio.run(scenario())
+
+
+def test_only_answers_set_the_pace() -> None:
+    async def scenario() -> None:
+        turnstile = Turnstile(1, pace_s=5.0)
+        for _ in range(50):
+            with suppress(ValueError):
+                async with turnstile.turn(Caller("broken")):
+                    raise ValueError
+        async with turnstile.turn(Caller("camera")):
+            assert turnstile.wait_s("camera") == 5.0
+        for _ in range(100):
+            async with turnstile.turn(Caller("camera")):
+                pass
+        async with turnstile.turn(Caller("camera")):
+            assert turnstile.wait_s("camera") < 0.1
 
     asyncio.run(scenario())
