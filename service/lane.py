@@ -5,8 +5,8 @@ Large pictures have a turnstile and threads of their own to be decoded and drawn
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
 from time import perf_counter
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -121,18 +121,24 @@ class Lane(Generic[Item, Result]):
         StageError when the model has failed.
         """
         began = perf_counter()
-        self._users += 1
-        self._unused.clear()
 
         async def go(way: Way) -> Answer:
             async with way.turnstile.turn(caller):
                 self.batcher.check()
                 return await work(way, perf_counter() - began)
 
-        try:
+        with self.used():
             with suppress(LargePictureError):
                 return await go(self.small)
             return await go(self.large)
+
+    @contextmanager
+    def used(self) -> Generator[None, None, None]:
+        """Keep it from being retired while the context lasts."""
+        self._users += 1
+        self._unused.clear()
+        try:
+            yield
         finally:
             self._users -= 1
             if not self._users:

@@ -39,7 +39,7 @@ class Metrics:
         self.request_seconds = histogram("request_seconds", "Whole request", SECONDS, "endpoint")
         self.stage_seconds = histogram("stage_seconds", "One stage of one picture", SECONDS, "stage")
         self.queue_seconds = histogram("queue_seconds", "Wait for a turn, threads and the device", SECONDS)
-        self.queue_depth = gauge("queue_depth", "Pictures that wait for their turn or the device")
+        self.queue_depth = gauge("queue_depth", "Pictures and new class names that wait")
         self.in_flight = gauge("in_flight", "Requests being answered")
         self.batch_size = histogram("batch_size", "Pictures computed together", BATCHES)
         self.rejected = counter("rejected_total", "Requests and pictures refused", "reason")

@@ -9,7 +9,6 @@ import structlog
 
 from export.contract.bundle import Bundle
 from export.contract.manifest import ModelKind
-from service.batcher import Batcher
 from service.engine import Engine, Outcome, Picture
 from service.errors import Kind, Problem, shown
 from service.lane import Lane, Stage
@@ -18,6 +17,7 @@ from service.resting import Rest, no_rest
 from service.settings import Settings
 from service.tuned import AnyEngine, Tuned, tune
 from service.tuning import Plan
+from service.turnstile import Turnstile
 from service.zero_shot.engine import Finding, Question, ZeroShotEngine
 from service.zero_shot.model import ZeroShotModel, name_batcher
 
@@ -35,9 +35,9 @@ class Model:
     lane: Lane[Picture, Outcome]
 
     @property
-    def batcher(self) -> Batcher[Picture, Outcome]:
-        """What computes its pictures."""
-        return self.lane.batcher
+    def depth(self) -> int:
+        """How many pictures wait, for their turn or for the device."""
+        return self.lane.depth
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -86,8 +86,8 @@ class Models:
         raise Problem(Kind.UNKNOWN_MODEL, "no bundle of kind moeclip is served, only /detect answers")
 
     def queue_depth(self) -> int:
-        """Pictures that wait for their turn or a device."""
-        return sum(model.lane.depth for model in self.all)
+        """Pictures and class names that wait for their turn or a device."""
+        return sum(model.depth for model in self.all)
 
     def wait_s(self, kind: ModelKind, client: str) -> float:
         """Seconds until the model of this kind that has least to do would begin a client's next picture."""
@@ -163,7 +163,8 @@ class _Loading:
             zero_shot = self._tuned(ZeroShotEngine)
             tower = zero_shot.engine.tower
             lane: Lane[Question, Finding] = Lane(zero_shot, settings, metrics)
-            return ZeroShotModel(bundle, zero_shot.engine, lane, name_batcher(tower, settings, metrics))
+            names, turns = name_batcher(tower, settings, metrics), Turnstile(tower.names_at_once)
+            return ZeroShotModel(bundle, zero_shot.engine, lane, names, turns)
         tuned = self._tuned(Engine)
         return Model(bundle, tuned.engine, Lane(tuned, settings, metrics))
 

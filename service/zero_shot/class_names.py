@@ -13,22 +13,26 @@ _INVISIBLE = ("Cf", "Mn", "Mc", "Me", "Zs", "Zl", "Zp")
 _MOST_COMPOSED = 4  # NFC makes one character of at most this many
 
 
-def clean_names(names: Sequence[str], max_names: int, max_characters: int) -> list[str]:
-    """The distinct names in the order given: NFC, stripped, every run of whitespace one space.
+def clean_names(names: Sequence[str], max_names: int, max_characters: int) -> dict[str, int]:
+    """The distinct names and their first places, in order: NFC, stripped, every run of whitespace one space.
 
     Raises: Problem (422) naming the place and the value of the first name at fault.
     """
     if not 1 <= len(names) <= max_names:
         detail = f"class_names: 1 to {max_names} names are expected, got {len(names)}"
         raise Problem(Kind.INVALID_PARAMETER, detail)
-    cleaned: dict[str, None] = {}
+    cleaned: dict[str, int] = {}
     for place, name in enumerate(names):
         try:
-            cleaned[clean_name(name, max_characters)] = None
+            cleaned.setdefault(clean_name(name, max_characters), place)
         except ValueError as error:
-            detail = f"class_names[{place}]: {error}, got {shown(name)}"
-            raise Problem(Kind.INVALID_PARAMETER, detail) from error
-    return list(cleaned)
+            raise wrong_name(place, name, str(error)) from error
+    return cleaned
+
+
+def wrong_name(place: int, name: str, why: str) -> Problem:
+    """The answer to a caller one of whose names is wrong."""
+    return Problem(Kind.INVALID_PARAMETER, f"class_names[{place}]: {why}, got {shown(name)}")
 
 
 def clean_name(name: str, max_characters: int) -> str:

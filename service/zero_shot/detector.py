@@ -1,17 +1,21 @@
-"""One picture's way: turn -> decode -> texts -> batcher -> judge -> encode -> answer."""
+"""One picture's way: texts -> turn -> decode -> batcher -> judge -> encode -> answer."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from functools import partial
 from time import perf_counter
 
+from anyio import move_on_after
+
 from service.answer import Trace, timings
+from service.caller import Caller, deadline_problem
 from service.detect import Detector, model_problems
 from service.errors import Kind, Problem
 from service.image import Opened
 from service.lane import Way
 from service.relay import Step, calling, relay
 from service.zero_shot.answer import Maps, answer_of, draw_maps
-from service.zero_shot.class_names import clean_names
+from service.zero_shot.class_names import clean_names, wrong_name
 from service.zero_shot.engine import Finding, Question
 from service.zero_shot.model import ZeroShotModel
 from service.zero_shot.schemas import ZeroShotAnswer, ZeroShotParameters
@@ -34,37 +38,37 @@ class ZeroShotDetector:
         Raises: Problem (400, 404, 413, 415, 422, 500 when the model fails, 503, 504).
         """
         model = self._detector.models.zero_shot()
-        names = self._names(parameters)
+        settings = self._settings
+        places = clean_names(parameters.class_names, settings.max_class_names, settings.max_class_name_length)
+        names = list(places)
 
         def judge_all(opened: Opened, finding: Finding) -> tuple[Sequence[Verdict], Maps]:
             verdicts = judge(model.bundle, names, finding, parameters)
             return verdicts, draw_maps(opened, finding, verdicts, parameters, model.bundle.manifest.input)
 
-        async def work(way: Way, waited_s: float) -> ZeroShotAnswer:
-            open_it = partial(self._detector.open, model.bundle, data, parameters, trace.caller, way.most)
-            decoded = await way.decoding.submit(open_it)
-            opened: Opened = decoded.result
-            self._check_maps(opened.size, len(names), parameters)
+        with model_problems(), model.lane.used():
             began = perf_counter()
-            texts = await self._texts(model, names)
+            texts = await self._texts(model, places, trace.caller)
             text_ms = (perf_counter() - began) * 1000
-            question = Question(opened.pixels, texts, parameters.is_medical, parameters.maps == "all")
-            batched, judged = await relay(
-                Step(model.batcher, lambda: question, trace.caller),
-                Step(way.encoding, calling(partial(judge_all, opened)), trace.caller),
-            )
-            verdicts, maps = judged.result
-            computed_ms = {"text": text_ms, **batched.result.timings_ms}
-            timings_ms = timings(waited_s, decoded, batched, judged, computed_ms, trace.started)
-            self._detector.metrics.count_zero_shot(verdicts[batched.result.best], timings_ms)
-            return answer_of(model.bundle, trace, verdicts, batched, maps, timings_ms)
 
-        with model_problems():
+            def question_of(opened: Opened) -> Question:
+                self._check_maps(opened.size, len(names), parameters)
+                return Question(opened.pixels, texts, parameters.is_medical, parameters.maps == "all")
+
+            async def work(way: Way, waited_s: float) -> ZeroShotAnswer:
+                open_it = partial(self._detector.open, model.bundle, data, parameters, trace.caller, way.most)
+                opened, computed, judged = await relay(
+                    Step(way.decoding, calling(open_it)),
+                    Step(model.lane.batcher, question_of, trace.caller),
+                    Step(way.encoding, calling(judge_all), trace.caller),
+                )
+                verdicts, maps = judged.result
+                computed_ms = {"text": text_ms, **computed.result.timings_ms}
+                timings_ms = timings(waited_s, opened, computed, judged, computed_ms, trace.started)
+                self._detector.metrics.count_zero_shot(verdicts[computed.result.best], timings_ms)
+                return answer_of(model.bundle, trace, verdicts, computed, maps, timings_ms)
+
             return await model.lane.through(trace.caller, work)
-
-    def _names(self, parameters: ZeroShotParameters) -> list[str]:
-        settings = self._settings
-        return clean_names(parameters.class_names, settings.max_class_names, settings.max_class_name_length)
 
     def _check_maps(self, size: tuple[int, int], names: int, parameters: ZeroShotParameters) -> None:
         """Refuse maps that have more pixels in all than a picture may have; size is (width, height).
@@ -81,11 +85,26 @@ class ZeroShotDetector:
             )
             raise Problem(Kind.TOO_LARGE, detail)
 
-    async def _texts(self, model: ZeroShotModel, names: list[str]) -> tuple[ClassText, ...]:
+    async def _texts(
+        self, model: ZeroShotModel, places: Mapping[str, int], caller: Caller
+    ) -> tuple[ClassText, ...]:
+        """What the text tower says of the names, given with their places in the request.
+
+        Raises: Problem (422 for one that is too long, 504), StageError.
+        """
+        anyone = Caller(caller.client)  # others, too, may wait for a name, and longer
+
         async def encode(name: str) -> ClassText:
-            return (await model.names.submit(name)).result
+            async with model.name_turns.turn(anyone):
+                return (await model.names.submit(name)).result
 
         try:
-            return tuple(await self._cache.texts(model.bundle.digest, names, encode))
+            with move_on_after(caller.remaining_s):
+                return tuple(await self._cache.texts(model.bundle.digest, list(places), encode))
         except NameTooLongError as error:
-            raise Problem(Kind.INVALID_PARAMETER, f"class_names: {error}") from error
+            (name,) = error.args
+            raise wrong_name(places[name], name, "too many tokens for the prompts of the model") from error
+        except asyncio.CancelledError:
+            self._detector.metrics.abandoned.inc()
+            raise
+        raise deadline_problem("the class names were encoded")

@@ -8,6 +8,7 @@ from service.batcher import Batcher
 from service.lane import Lane, Stage, watchdog_limit
 from service.metrics import Metrics
 from service.settings import Settings
+from service.turnstile import Turnstile
 from service.zero_shot.engine import Finding, Question, ZeroShotEngine
 from service.zero_shot.text_tower import ClassText, TextTower
 
@@ -16,17 +17,18 @@ SHORTEST_WATCHDOG_S = 60.0
 
 @dataclass(frozen=True)
 class ZeroShotModel:
-    """A bundle with the lane of its pictures and the queue of class names that are new."""
+    """A bundle with the lane of its pictures and the queue of class names that are new, both with turns."""
 
     bundle: Bundle
     engine: ZeroShotEngine
     lane: Lane[Question, Finding]
     names: Batcher[str, ClassText]
+    name_turns: Turnstile
 
     @property
-    def batcher(self) -> Batcher[Question, Finding]:
-        """What computes its pictures."""
-        return self.lane.batcher
+    def depth(self) -> int:
+        """How many pictures and class names wait, for their turn or for the device."""
+        return self.lane.depth + self.name_turns.depth + self.names.depth
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -51,6 +53,6 @@ def name_batcher(tower: TextTower, settings: Settings, metrics: Metrics) -> Batc
 
     began = perf_counter()
     tower.warm_up()
-    batch_s = settings.max_class_names * (perf_counter() - began)
+    batch_s = tower.names_at_once * (perf_counter() - began)
     limit_s = watchdog_limit(settings, "text", batch_s, SHORTEST_WATCHDOG_S)
-    return Batcher(encode, settings.max_class_names, limit_s=limit_s, name="text")
+    return Batcher(encode, tower.names_at_once, limit_s=limit_s, name="text")

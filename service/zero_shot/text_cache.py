@@ -3,6 +3,7 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from service.metrics import Metrics
 from service.zero_shot.text_tower import ClassText
@@ -15,13 +16,13 @@ class TextCache:
     """The `capacity` names used last, by digest of their model; used from the event loop only.
 
     A name asked for while it is being encoded waits for that and counts as a hit: the text tower runs
-    once for it. A caller who leaves does not stop the work that others may wait for.
+    once for it. Of callers who leave only the last one stops it.
     """
 
     def __init__(self, capacity: int, metrics: Metrics) -> None:
         self._capacity = capacity
         self._known: OrderedDict[Key, ClassText] = OrderedDict()
-        self._under_way: dict[Key, asyncio.Task[ClassText]] = {}
+        self._under_way: dict[Key, _UnderWay] = {}
         self._hits = metrics.text_cache.labels("hit")
         self._misses = metrics.text_cache.labels("miss")
         metrics.text_cache_size.set_function(lambda: len(self._known))
@@ -31,33 +32,60 @@ class TextCache:
 
         Raises: whatever `encode` raises; such a name is not kept.
         """
-        return await asyncio.gather(*(self._text((digest, name), encode) for name in names))
+        texts = [asyncio.ensure_future(self._text((digest, name), encode)) for name in names]
+        try:
+            return await asyncio.gather(*texts)
+        finally:
+            for text in texts:  # those that are left after an error
+                text.cancel()
 
     async def _text(self, key: Key, encode: Encode) -> ClassText:
         if key in self._known:
             self._hits.inc()
             self._known.move_to_end(key)
             return self._known[key]
-        if key in self._under_way:
+        under_way = self._under_way.get(key)
+        if under_way:
             self._hits.inc()
         else:
             self._misses.inc()
-            self._begin(key, encode)
-        return await asyncio.shield(self._under_way[key])
+            under_way = self._begin(key, encode)
+        under_way.waiting += 1
+        try:
+            return await asyncio.shield(under_way.task)
+        finally:
+            under_way.waiting -= 1
+            if not under_way.waiting:
+                self._end(key, under_way)
+                under_way.task.cancel()
 
-    def _begin(self, key: Key, encode: Encode) -> None:
+    def _begin(self, key: Key, encode: Encode) -> "_UnderWay":
         async def work() -> ClassText:
             return await encode(key[1])
 
         def done(task: asyncio.Task[ClassText]) -> None:
-            del self._under_way[key]
+            self._end(key, under_way)
             if not task.cancelled() and task.exception() is None:
                 self._keep(key, task.result())
 
-        task = self._under_way[key] = asyncio.create_task(work())
-        task.add_done_callback(done)
+        under_way = self._under_way[key] = _UnderWay(asyncio.create_task(work()))
+        under_way.task.add_done_callback(done)
+        return under_way
+
+    def _end(self, key: Key, under_way: "_UnderWay") -> None:
+        """From now on the name is known, or new again."""
+        if self._under_way.get(key) is under_way:
+            del self._under_way[key]
 
     def _keep(self, key: Key, text: ClassText) -> None:
         self._known[key] = text
         if len(self._known) > self._capacity:
             self._known.popitem(last=False)
+
+
+@dataclass(eq=False)
+class _UnderWay:
+    """A name that is being encoded, and how many wait for it."""
+
+    task: asyncio.Task[ClassText]
+    waiting: int = 0

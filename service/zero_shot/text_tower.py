@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
 from export.contract.bundle import Bundle, BundleError
 from export.contract.category import FloatArray
@@ -17,11 +17,13 @@ from service.backends.base import Device, GraphError
 from service.backends.opening import open_graph
 from service.backends.timed import TimedGraph
 
-MAX_PROMPTS = 256  # in one run of the graph: bounds its memory
+Tokens = npt.NDArray[np.int64]
+
+MAX_PROMPTS = 64  # in one run of the graph, which no other caller's name can interrupt; more are no faster
 
 
 class NameTooLongError(ValueError):
-    """A class name whose prompts do not fit into the context of the text tower."""
+    """A class name, its only argument, whose prompts do not fit into the context of the text tower."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,19 +52,21 @@ class TextTower:
         self._tokenizer = _tokenizer(bundle, spec.context_length)
         self.graph = TimedGraph(open_graph(bundle, "text", device, threads))
 
+    @property
+    def names_at_once(self) -> int:
+        """How many names fill one run of the graph."""
+        return max(1, MAX_PROMPTS // len(self._prompts))
+
     def run(self, names: Sequence[str]) -> list[ClassText | Exception]:
         """One text or one exception per name, in order; the prompts of all names share runs of the graph.
 
-        Raises GraphError when the graph fails.
+        A name that is too long costs no run. Raises GraphError when the graph fails.
         """
-        prompts = [prompt.replace("{}", name) for name in names for prompt in self._prompts]
-        encodings = self._tokenizer.encode_batch(prompts)
-        features, embedding = self._encode(np.array([one.ids for one in encodings], np.int64))
-        size = len(self._prompts)
-        groups = [slice(start, start + size) for start in range(0, len(prompts), size)]
+        tokens = [self._tokens(name) for name in names]
+        texts = iter(self._texts([one for one in tokens if one is not None]))
         return [
-            self._text(name, encodings[group], features[group], embedding[group])
-            for name, group in zip(names, groups, strict=True)
+            NameTooLongError(name) if one is None else next(texts)
+            for name, one in zip(names, tokens, strict=True)
         ]
 
     def warm_up(self) -> ClassText:
@@ -72,7 +76,7 @@ class TextTower:
             raise result
         return result
 
-    def _encode(self, tokens: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
+    def _encode(self, tokens: Tokens) -> tuple[FloatArray, FloatArray]:
         """Features and embeddings (P, E) of tokens (P, L)."""
         parts = [
             self.graph.run({"tokens": tokens[start : start + MAX_PROMPTS]})
@@ -84,15 +88,25 @@ class TextTower:
         )
         return features, embedding
 
-    def _text(
-        self, name: str, encodings: Sequence[Encoding], features: FloatArray, embedding: FloatArray
-    ) -> ClassText | Exception:
+    def _tokens(self, name: str) -> Tokens | None:
+        """Of the name's prompts (P, L), unless one of them is too long."""
+        encodings = self._tokenizer.encode_batch([prompt.replace("{}", name) for prompt in self._prompts])
         if any(encoding.overflowing for encoding in encodings):
-            return NameTooLongError(f"{name!r} has too many tokens for the prompts of the model")
+            return None
+        return np.array([encoding.ids for encoding in encodings], np.int64)
+
+    def _texts(self, tokens: Sequence[Tokens]) -> Sequence[ClassText | Exception]:
+        """One per name, given its tokens."""
+        if not tokens:
+            return []
+        features, embedding = (np.split(part, len(tokens)) for part in self._encode(np.concatenate(tokens)))
+        return [self._text(*of_name) for of_name in zip(features, embedding, strict=True)]
+
+    def _text(self, features: FloatArray, embedding: FloatArray) -> ClassText | Exception:
         states = [mean_direction(features[: self._normal]), mean_direction(features[self._normal :])]
         text = ClassText(np.stack(states), mean_direction(embedding))
         if not (np.isfinite(text.states).all() and np.isfinite(text.embedding).all()):
-            return GraphError(f"text: a vector of {name!r} is not finite")
+            return GraphError("text: a vector is not finite")
         return text
 
 

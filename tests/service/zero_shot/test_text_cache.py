@@ -14,18 +14,23 @@ from service.zero_shot.text_tower import ClassText
 
 
 class Tower:
-    """Encodes a name as its length when `gate` is open; remembers what it was asked."""
+    """Encodes a name as its length when `gate` is open, fails on ""; remembers what it was asked."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.gate = asyncio.Event()
         self.gate.set()
         self.failing = False
+        self.stopped = 0
 
     async def encode(self, name: str) -> ClassText:
         self.asked.append(name)
-        await self.gate.wait()
-        if self.failing:
+        try:
+            await (self.gate.wait() if name else asyncio.sleep(0))
+        except asyncio.CancelledError:
+            self.stopped += 1
+            raise
+        if self.failing or not name:
             raise ValueError(f"{name} fails")
         return ClassText(np.zeros((2, 3), np.float32), np.full(3, len(name), np.float32))
 
@@ -124,6 +129,39 @@ def test_caller_who_leaves_does_not_fail_those_who_wait() -> None:
         cached.tower.gate.set()
         assert await staying == [3]
         assert cached.tower.asked == ["nut"]
+
+    run(scenario())
+
+
+def test_the_last_caller_who_leaves_stops_the_work() -> None:
+    async def scenario() -> None:
+        cached = Cached()
+        cached.tower.gate.clear()
+        leaving = [asyncio.create_task(cached.lengths("nut", "screw")) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        for one in leaving:
+            one.cancel()
+        await asyncio.wait(leaving)
+        coming = asyncio.create_task(cached.lengths("nut"))
+        await asyncio.sleep(0.01)
+        assert cached.tower.asked == ["nut", "screw", "nut"]
+        assert cached.tower.stopped == 2
+        cached.tower.gate.set()
+        assert await coming == [3]
+        assert cached.counts[2] == 1
+
+    run(scenario())
+
+
+def test_names_beside_one_that_fails_are_not_encoded_for_nobody() -> None:
+    async def scenario() -> None:
+        cached = Cached()
+        cached.tower.gate.clear()
+        waiting = asyncio.create_task(cached.lengths("nut", ""))
+        with pytest.raises(ValueError, match="fails"):
+            await waiting
+        await asyncio.sleep(0)
+        assert cached.tower.stopped == 1
 
     run(scenario())
 

@@ -89,8 +89,15 @@ def test_name_with_too_many_tokens_fails_alone(tower: TextTower) -> None:
     fine, failed, other = tower.run([longest, too_long, "slate"])
     assert isinstance(fine, ClassText)
     assert isinstance(failed, NameTooLongError)
-    assert too_long in str(failed)
+    assert failed.args == (too_long,)
     assert isinstance(other, ClassText)
+
+
+def test_names_that_are_too_long_do_not_run_the_graph(
+    tower: TextTower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TextTower, "_encode", lambda *_: pytest.fail("the graph ran"))
+    assert all(isinstance(one, NameTooLongError) for one in tower.run([" ".join(["brick"] * CONTEXT)] * 2))
 
 
 def test_special_token_in_a_name_is_text(tmp_path: Path) -> None:
