@@ -27,6 +27,7 @@ from service.schemas import (
 from service.workers import Batched
 
 MOST_MAP_BYTES = 2**27  # in an answer, which is held in memory and written by the event loop
+BASE64_PART = 3 * 2**18  # bytes, in whole groups of three
 
 Drawn = tuple[MapAnswer | None, list[Region]]
 
@@ -66,7 +67,13 @@ def draw_map(
     data = encode_map(raw_map, threshold, parameters.map, place, opened.image)
     if len(data) > MOST_MAP_BYTES:
         raise too_large_maps(f"one of {width} x {height} pixels as {parameters.map} has {len(data)} bytes")
-    return MapAnswer(encoding=parameters.map, width=width, height=height, data=b64encode(data).decode())
+    return MapAnswer(encoding=parameters.map, width=width, height=height, data=_base64(data))
+
+
+def _base64(data: bytes) -> str:
+    """In parts, between which other threads get on."""
+    parts = (data[start : start + BASE64_PART] for start in range(0, len(data), BASE64_PART))
+    return "".join(b64encode(part).decode() for part in parts)
 
 
 def size_of_map(answer: MapAnswer | None) -> int:

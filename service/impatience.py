@@ -98,6 +98,16 @@ class ImpatientProtocol(HttpToolsProtocol):
         self._hangup.set_result(None)
         super().connection_lost(exc)
 
+    def pause_writing(self) -> None:
+        """The client takes its answer more slowly than it is written."""
+        super().pause_writing()
+        self._watch_taking()
+
+    def resume_writing(self) -> None:
+        """The client has taken most of what was written."""
+        self._stop_watching()
+        super().resume_writing()
+
     def on_response_complete(self) -> None:
         """An answer was handed to the transport, which may have to wait for the client."""
         self._corked.flush()

@@ -56,6 +56,7 @@ class Permits:
 
         def cover(needed: int) -> None:
             nonlocal covered
+            needed = min(needed, self.byte_limit)  # more than that may come when it is alone
             if needed > covered:
                 self._check_bytes(caller, needed - covered, wait_s)
                 self._count(caller, 0, needed - covered)

@@ -3,12 +3,14 @@
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, FieldSerializationInfo, field_serializer
 
 from export.contract.manifest import Level
 from export.contract.provenance import Format, LeftOut, Precision
 from service.errors import ProblemAnswer
 from service.findings import LevelShare, Region, Selected
+
+LARGE_MAP = 2**20  # characters
 
 MapEncoding = Literal["png", "png16", "overlay", "npy"]
 CategorySource = Literal["request", "recognised", "unknown"]
@@ -49,6 +51,14 @@ class MapAnswer(BaseModel):
     width: int
     height: int
     data: str
+
+    @field_serializer("data")
+    def _written(self, data: str, info: FieldSerializationInfo[list[str] | None]) -> str:
+        """Large data joins the list that is the context, if there is one, and is left out here."""
+        if info.context is None or len(data) < LARGE_MAP:
+            return data
+        info.context.append(data)
+        return ""
 
 
 class DetectAnswer(BaseModel):

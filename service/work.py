@@ -8,7 +8,6 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from export.contract.manifest import ModelKind
@@ -17,6 +16,7 @@ from service.bunching import Bunching
 from service.caller import caller_of
 from service.detect import Detector
 from service.errors import Kind, Problem, from_http_exception
+from service.sending import send_json
 
 
 class Endpoint(NamedTuple):
@@ -67,7 +67,7 @@ class Work:
             with self.detector.permits.hold(caller, expected, wait_s) as cover:
                 body = LimitedBody(receive, settings.max_body_bytes, settings.body_timeout_s, caller, cover)
                 answer = await endpoint.answer(Request(scope, body.receive))
-                await Response(answer.model_dump_json(), media_type="application/json")(scope, receive, send)
+                await send_json(answer, send, cover)
         except HTTPException as error:
             raise from_http_exception(error, Request(scope)) from error
         except Problem as problem:

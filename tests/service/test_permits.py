@@ -86,6 +86,17 @@ def test_bytes_that_come_unannounced_count_as_they_come() -> None:
     assert permits.taken_bytes == 0
 
 
+def test_an_answer_larger_than_all_may_come_alone() -> None:
+    permits = permits_of(64, byte_limit=1000)
+    with permits.hold(Caller("camera"), 100) as cover:
+        cover(5000)
+        assert permits.taken_bytes == 1000
+    with permits.hold(Caller("camera"), 100) as cover, permits.hold(Caller("other"), 1):
+        with pytest.raises(Problem) as caught:
+            cover(5000)
+        assert "101 in all" in caught.value.detail
+
+
 def test_retry_after_is_when_its_turn_would_come() -> None:
     permits = permits_of(1)
     with permits.hold():

@@ -1,0 +1,87 @@
+"""What is sent in pieces is the same answer."""
+
+import asyncio
+import json
+from collections.abc import Callable
+
+import pytest
+from starlette.types import Message
+
+from service.errors import Kind, Problem, problem_answer
+from service.schemas import LARGE_MAP, BatchAnswer, DetectAnswer, MapAnswer, ModelRef
+from service.sending import PIECE, send_json
+
+
+def answer_with(data: str | None, request_id: str = "id") -> DetectAnswer:
+    anomaly_map = None if data is None else MapAnswer(encoding="npy", width=2, height=3, data=data)
+    return DetectAnswer(
+        request_id=request_id,
+        model=ModelRef(name="\u74f6", version="1", digest="sha256:1"),
+        category=None,
+        category_source="unknown",
+        score=None,
+        raw_score=0.5,
+        threshold=None,
+        p_value=None,
+        alpha=0.01,
+        is_anomalous=True,
+        reason="unknown_product",
+        levels={},
+        experts=[],
+        regions=[],
+        anomaly_map=anomaly_map,
+        timings_ms={},
+        batch_size=1,
+    )
+
+
+def sent(answer: DetectAnswer | BatchAnswer, cover: Callable[[int], None] = lambda _: None) -> list[Message]:
+    messages: list[Message] = []
+
+    async def send(message: Message) -> None:
+        messages.append(message)
+
+    asyncio.run(send_json(answer, send, cover))
+    return messages
+
+
+def body_of(messages: list[Message]) -> bytes:
+    body = b"".join(message.get("body", b"") for message in messages)
+    assert dict(messages[0]["headers"])[b"content-length"] == b"%d" % len(body)
+    *others, last = (message.get("more_body", False) for message in messages[1:])
+    assert all(others)
+    assert not last
+    return body
+
+
+@pytest.mark.parametrize("data", [None, "", "abc", "a" * (LARGE_MAP - 1)])
+def test_a_small_answer_goes_in_one_piece(data: str | None) -> None:
+    answer = answer_with(data)
+    messages = sent(answer, lambda _: pytest.fail("nothing large is there"))
+    assert len(messages) == 2
+    assert json.loads(body_of(messages)) == json.loads(answer.model_dump_json())
+
+
+def test_large_maps_come_in_pieces_where_they_belong() -> None:
+    odd = 'x"data":""y\\'
+    answers = [
+        answer_with("a" * LARGE_MAP),
+        answer_with("bc"),
+        answer_with(None, odd),
+        answer_with("d" * (2 * PIECE + 5), odd),
+    ]
+    problem = problem_answer(Problem(Kind.BUSY, odd), odd)
+    answer = BatchAnswer(request_id=odd, results=[problem, *answers])
+    covered: list[int] = []
+    messages = sent(answer, covered.append)
+    assert max(len(message.get("body", b"")) for message in messages) <= PIECE
+    assert covered == [LARGE_MAP + 2 * PIECE + 5]
+    assert json.loads(body_of(messages)) == json.loads(answer.model_dump_json())
+
+
+def test_maps_that_find_no_room_are_refused_before_anything_is_sent() -> None:
+    def refuse(_: int) -> None:
+        raise Problem(Kind.BUSY, "full")
+
+    with pytest.raises(Problem, match="full"):
+        sent(answer_with("a" * LARGE_MAP), refuse)
