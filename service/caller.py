@@ -10,7 +10,7 @@ from starlette.types import Scope
 
 from service.errors import Kind, Problem
 
-CLIENT_ID = re.compile(r"[!-~]{1,128}")
+PRINTABLE = re.compile(r"[!-~]{1,128}")  # without spaces; what a caller may call itself or a request
 DEADLINE_MS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
 
 
@@ -49,7 +49,7 @@ def caller_of(scope: Scope, key_name: str | None, started: float, default_ms: in
     headers = Headers(scope=scope)
     given_id = headers.get("x-client-id", "")
     address: str = (scope.get("client") or ("",))[0]
-    own_id = f"id {given_id}" if CLIENT_ID.fullmatch(given_id) else f"address {address}"
+    own_id = f"id {given_id}" if PRINTABLE.fullmatch(given_id) else f"address {address}"
     wanted = headers.get("x-deadline-ms")
     if wanted is not None and not (DEADLINE_MS.fullmatch(wanted) and float(wanted) > 0):
         detail = f"X-Deadline-Ms: milliseconds above 0 are expected, got {wanted[:100]!r}"

@@ -1,14 +1,11 @@
 """From an outcome to a verdict with a promised false-positive rate."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from export.contract.decision import conformal_threshold, display_score, effective_alpha, p_value
 from export.contract.manifest import LEVELS, Level
-from service.engine import CategorySource, Outcome
-from service.findings import LevelShare
-
-Reason = Literal["score", "unknown_product"]
+from service.engine import Outcome
+from service.findings import CategorySource, LevelShare, Reason
 
 
 @dataclass(frozen=True)

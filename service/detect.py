@@ -168,14 +168,14 @@ class Detector:
 
     def _begin(self, models: Sequence[AnyModel]) -> None:
         for model in models:
-            for workers, probe in model.stages:
+            for workers in model.stages:
                 workers.start()
-                self.health.watch(workers, probe)
+                self.health.watch(workers)
 
     async def _end(self, models: Sequence[AnyModel]) -> None:
         for model in models:
             await model.retire()
-            for workers, _ in model.stages:
+            for workers in model.stages:
                 self.health.forget(workers)
 
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from time import perf_counter
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +20,9 @@ from service.backends.base import Array, Device, DeviceTensor, GraphError
 from service.backends.opening import open_graphs
 from service.backends.timed import curves_of
 from service.curve import Curve
-from service.findings import Selected
+from service.findings import CategorySource, Selected
 from service.resting import Rest, no_rest
 
-CategorySource = Literal["request", "recognised", "unknown"]
 Feeds = dict[str, Array | DeviceTensor]
 
 
@@ -80,7 +78,6 @@ class Engine:
         self, bundle: Bundle, *, device: Device = "auto", threads: int = 0, rest: Rest = no_rest
     ) -> None:
         self.manifest = bundle.manifest
-        self.digest = bundle.digest
         self.categories: Mapping[str, Category] = bundle.categories
         self._experts = {expert.column: expert for expert in bundle.manifest.experts}
         self._graphs = open_graphs(bundle, bundle.manifest.graphs, device, threads, rest)

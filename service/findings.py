@@ -1,8 +1,13 @@
 """What is found in a picture, as the answer of the API tells it."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from export.contract.manifest import Level
+
+MapEncoding = Literal["png", "png16", "overlay", "npy"]
+CategorySource = Literal["request", "recognised", "unknown"]
+Reason = Literal["score", "unknown_product"]
 
 
 @dataclass(frozen=True)

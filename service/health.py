@@ -55,9 +55,9 @@ class Health:
             headers = {"Retry-After": "1", "Connection": "close"}  # another one may be ready
             raise Problem(Kind.UNAVAILABLE, f"the service is not ready: {self.reason}", headers)
 
-    def watch(self, workers: AnyWorkers, probe: Callable[[], object]) -> None:
-        """Learn of the workers' failure; threads made anew must get through the probe."""
-        workers.on_failure = partial(self._on_failure, workers, probe)
+    def watch(self, workers: AnyWorkers) -> None:
+        """Learn of the workers' failure; threads made anew must get through their probe."""
+        workers.on_failure = partial(self._on_failure, workers)
 
     def forget(self, workers: AnyWorkers) -> None:
         """The workers are out of service; what becomes of them does not matter any more."""
@@ -65,7 +65,7 @@ class Health:
         self._failed.pop(workers, None)
         self.metrics.ready.set(self.is_ready)
 
-    def _on_failure(self, workers: AnyWorkers, probe: Callable[[], object], reason: str) -> None:
+    def _on_failure(self, workers: AnyWorkers, reason: str) -> None:
         is_again = workers in self._failed
         self._failed[workers] = reason
         self.metrics.ready.set(False)
@@ -76,16 +76,16 @@ class Health:
             log.critical("giving up", reason=reason)
             self.on_give_up()
             return
-        task = asyncio.create_task(self._recover(workers, probe))
+        task = asyncio.create_task(self._recover(workers))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _recover(self, workers: AnyWorkers, probe: Callable[[], object]) -> None:
+    async def _recover(self, workers: AnyWorkers) -> None:
         workers.start()
         prober = CallWorkers(f"{workers.name} probe", 1, workers.limit_s)
         prober.start()
         try:
-            await prober.run(probe)
+            await prober.run(workers.probe)
         except Exception as error:  # whatever the probe raises, the stage does not work
             workers.fail(str(error))  # unless it has failed again already
             return

@@ -38,13 +38,6 @@ HOST_WATCHDOG_S = 60.0
 LONGEST_BATCHES = 20  # a batch that takes this many times what it should hangs
 
 
-class Stage(NamedTuple):
-    """What works for a model; `probe` is run by threads that were made anew, to see that it still does."""
-
-    workers: Workers[Any, Any]
-    probe: Callable[[], object]
-
-
 class Way(NamedTuple):
     """What pictures of at most so many bytes and pixels pass: a turnstile, threads that decode and draw."""
 
@@ -55,10 +48,7 @@ class Way(NamedTuple):
 
 
 class Lane(Generic[Item, Result]):
-    """One model's way to the device; it may be taken out of service while its pictures are finished.
-
-    `probe` is run by threads that were made anew, to see that the device answers.
-    """
+    """One model's way to the device; it may be taken out of service while its pictures are finished."""
 
     def __init__(self, tuned: Tuned[Any], settings: Settings, metrics: Metrics) -> None:
         engine: Computes[Item, Result] = tuned.engine
@@ -97,16 +87,16 @@ class Lane(Generic[Item, Result]):
             crew=device,
             on_abandoned=metrics.abandoned.inc,
         )
-        self.probe: Callable[[], object] = tuned.engine.warm_up
+        self.batcher.probe = tuned.engine.warm_up
         self._users = 0
         self._unused = asyncio.Event()
         self._unused.set()
 
     @property
-    def stages(self) -> tuple[Stage, ...]:
+    def stages(self) -> tuple[Workers[Any, Any], ...]:
         """Whatever works for it."""
         host = [workers for way in (self.small, self.large) for workers in (way.decoding, way.encoding)]
-        return (Stage(self.batcher, self.probe), *(Stage(workers, lambda: None) for workers in host))
+        return self.batcher, *host
 
     @property
     def depth(self) -> int:
@@ -147,7 +137,7 @@ class Lane(Generic[Item, Result]):
     async def retire(self) -> None:
         """Stop computing once every picture that came here has its answer."""
         await self._unused.wait()
-        for workers, _ in self.stages:
+        for workers in self.stages:
             await workers.stop()
 
 

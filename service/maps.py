@@ -10,7 +10,7 @@ import struct
 import zlib
 from collections.abc import Callable, Generator
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +21,11 @@ from export.contract.decision import display_score
 from export.contract.manifest import LEVELS, InputSpec
 from export.contract.preprocess import visible_box
 from service.components import Mask, Numbers, label
-from service.findings import Region
+from service.findings import MapEncoding, Region
 
 Box = tuple[float, float, float, float]
 Shares = npt.NDArray[np.float64]
 Drawn = npt.NDArray[Any]
-MapEncoding = Literal["png", "png16", "overlay", "npy"]
 
 MAX_REGIONS = 100
 

@@ -1,6 +1,5 @@
 """Around every request: its id, time, log line, metrics and headers, and an answer to every error."""
 
-import re
 from collections.abc import Callable, Container
 from time import perf_counter
 from uuid import uuid4
@@ -11,11 +10,10 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.body import announced_bytes
-from service.caller import ANYONE, Caller
+from service.caller import ANYONE, PRINTABLE, Caller
 from service.errors import Kind, Problem, problem_response
 from service.metrics import UNMATCHED, Metrics
 
-TOKEN = re.compile(r"[!-~]{1,128}")
 CLIENT_CLOSED_REQUEST = 499
 QUIET_ENDPOINTS = frozenset({"/healthz", "/readyz", "/metrics"})
 LOGGED_CHARACTERS = 200  # of a path, which may have 64 KiB
@@ -144,4 +142,4 @@ class _Exchange:
 def request_id_of(headers: Headers) -> str:
     """The caller's request id when it is at most 128 printable characters without spaces, else a new one."""
     given = headers.get("x-request-id", "")
-    return given if TOKEN.fullmatch(given) else uuid4().hex
+    return given if PRINTABLE.fullmatch(given) else uuid4().hex

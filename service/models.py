@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import structlog
 
@@ -11,13 +12,14 @@ from export.contract.bundle import Bundle
 from export.contract.manifest import ModelKind
 from service.engine import Engine, Outcome, Picture
 from service.errors import Kind, Problem, shown
-from service.lane import Lane, Stage
+from service.lane import Lane
 from service.metrics import Metrics
 from service.resting import Rest, no_rest
 from service.settings import Settings
 from service.tuned import AnyEngine, Tuned, tune
 from service.tuning import Plan
 from service.turnstile import Turnstile
+from service.workers import Workers
 from service.zero_shot.engine import Finding, Question, ZeroShotEngine
 from service.zero_shot.model import ZeroShotModel, name_batcher
 
@@ -40,7 +42,7 @@ class Model:
         return self.lane.depth
 
     @property
-    def stages(self) -> tuple[Stage, ...]:
+    def stages(self) -> tuple[Workers[Any, Any], ...]:
         """Whatever works for it."""
         return self.lane.stages
 
@@ -138,7 +140,7 @@ def _load(
     bundle = Bundle.read(folder)
     plan: Plan | None = None
     for model in serving:
-        is_well = all(workers.failure is None for workers, _ in model.stages)
+        is_well = all(workers.failure is None for workers in model.stages)
         if model.bundle.digest == bundle.digest and is_well:
             return model
         if model.bundle.manifest.name == bundle.manifest.name:

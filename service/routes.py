@@ -1,8 +1,6 @@
 """The paths of the service: each only translates between HTTP and the detector."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from export.contract.decision import conformal_threshold, effective_alpha
@@ -40,13 +38,6 @@ def detector_of(request: Request) -> Detector:
     return detector
 
 
-async def _detector_of(request: Request) -> Detector:
-    return detector_of(request)
-
-
-Detecting = Annotated[Detector, Depends(_detector_of)]
-
-
 @work.post("/detect", openapi_extra=picture_body(DetectParameters))
 async def detect(request: Request) -> DetectAnswer:
     """Judge one picture."""
@@ -69,24 +60,23 @@ async def detect_batch(request: Request) -> BatchAnswer:
 
 
 @router.get("/categories")
-async def categories(detector: Detecting) -> CategoriesAnswer:
+async def categories(request: Request) -> CategoriesAnswer:
     """Every product and calibrated class name, with its threshold at the bundle's default alpha."""
-    return CategoriesAnswer(
-        categories=[info for model in detector.models.all for info in category_infos(model)]
-    )
+    served = detector_of(request).models.all
+    return CategoriesAnswer(categories=[info for model in served for info in category_infos(model)])
 
 
 @router.get("/models")
-async def models(detector: Detecting) -> ModelsAnswer:
+async def models(request: Request) -> ModelsAnswer:
     """Every model in service."""
-    return ModelsAnswer(models=[model_info(model) for model in detector.models.all])
+    return ModelsAnswer(models=[model_info(model) for model in detector_of(request).models.all])
 
 
 @router.post("/models/reload")
-async def reload(detector: Detecting) -> ModelsAnswer:
+async def reload(request: Request) -> ModelsAnswer:
     """Load the bundles anew (admin key); the present ones serve until the new ones are warm."""
-    await detector.reload()
-    return ModelsAnswer(models=[model_info(model) for model in detector.models.all])
+    await detector_of(request).reload()
+    return await models(request)
 
 
 @router.get("/healthz")
@@ -96,16 +86,16 @@ async def healthz() -> HealthAnswer:
 
 
 @router.get("/readyz")
-async def readyz(detector: Detecting) -> HealthAnswer:
+async def readyz(request: Request) -> HealthAnswer:
     """Whether pictures can be answered; 503 when not."""
-    detector.health.check()
+    detector_of(request).health.check()
     return HealthAnswer(status="ready")
 
 
 @router.get("/metrics", response_class=Response)
-async def metrics(detector: Detecting) -> Response:
+async def metrics(request: Request) -> Response:
     """Metrics as Prometheus text."""
-    return Response(detector.metrics.render(), media_type=CONTENT_TYPE_LATEST)
+    return Response(detector_of(request).metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
 
 def trace_of(request: Request) -> Trace:

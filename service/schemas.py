@@ -1,20 +1,33 @@
 """What the service is asked and what it answers, as JSON."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FieldSerializationInfo, field_serializer
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FieldSerializationInfo,
+    field_serializer,
+)
 
 from export.contract.manifest import Level
 from export.contract.provenance import Format, LeftOut, Precision
 from service.errors import ProblemAnswer
-from service.findings import LevelShare, Region, Selected
+from service.findings import CategorySource, LevelShare, MapEncoding, Reason, Region, Selected
 
 LARGE_MAP = 2**20  # characters
 
-MapEncoding = Literal["png", "png16", "overlay", "npy"]
-CategorySource = Literal["request", "recognised", "unknown"]
-Reason = Literal["score", "unknown_product"]
+
+def _no_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("a number is expected")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_no_bool)]
+"""As JSON has it, where true is none."""
 
 
 class MapParameters(BaseModel):
@@ -22,9 +35,7 @@ class MapParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    map: Literal["png", "png16", "overlay", "npy", "none"] = Field(
-        default="png", description="form of the anomaly map"
-    )
+    map: Literal[MapEncoding, "none"] = Field(default="png", description="form of the anomaly map")
     map_size: Literal["input", "model"] = Field(default="input", description="size of the anomaly map")
 
 
@@ -32,7 +43,7 @@ class DetectParameters(MapParameters):
     """Parameters of a detection, from the query, form fields or JSON fields."""
 
     category: str | None = Field(default=None, description="product; recognised from the picture when absent")
-    alpha: float | None = Field(default=None, gt=0, lt=1, description="accepted false-positive rate")
+    alpha: Number | None = Field(default=None, gt=0, lt=1, description="accepted false-positive rate")
     regions: bool = Field(default=True, description="whether to list the anomalous regions")
 
 

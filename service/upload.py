@@ -34,8 +34,7 @@ class Upload(Generic[Parameters]):
         Raises: Problem (422) when there is not exactly one.
         """
         if len(self.pictures) != 1:
-            detail = f"file: one picture is expected, got {len(self.pictures)}; /detect/batch takes several"
-            raise Problem(Kind.INVALID_PARAMETER, detail)
+            raise Problem(Kind.INVALID_PARAMETER, f"file: one picture is expected, got {len(self.pictures)}")
         return self.pictures[0]
 
 

@@ -67,7 +67,8 @@ class Workers(Generic[Item, Result]):
     raises one for all. crew: threads that work for other stages, too; without one it has `count` of its own.
     limit_s: the age of a running batch at which the stage counts as hung. `on_failure` is called once, on the
     event loop, with the reason; every caller then gets StageError, until `start` makes new threads.
-    `on_abandoned`: called for each item that was dropped since its caller had gone.
+    `on_abandoned`: called for each item that was dropped since its caller had gone. `probe` is called by
+    threads that were made anew: when it raises, they do not work either.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Workers(Generic[Item, Result]):
         self.limit_s = limit_s
         self.failure: str | None = None
         self.on_failure: Callable[[str], None] = lambda _: None
+        self.probe: Callable[[], object] = lambda: None
         self._crew = crew or Crew(name, count)
         self._count = count
         self._compute = compute

@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 from export.contract.bundle import Bundle
 from service.batcher import Batcher
-from service.lane import Lane, Stage, watchdog_limit
+from service.lane import Lane, watchdog_limit
 from service.metrics import Metrics
 from service.settings import Settings
 from service.turnstile import Turnstile
+from service.workers import Workers
 from service.zero_shot.engine import Finding, Question, ZeroShotEngine
 from service.zero_shot.text_tower import ClassText, TextTower
 
@@ -31,9 +33,9 @@ class ZeroShotModel:
         return self.lane.depth + self.name_turns.depth + self.names.depth
 
     @property
-    def stages(self) -> tuple[Stage, ...]:
+    def stages(self) -> tuple[Workers[Any, Any], ...]:
         """Whatever works for it."""
-        return *self.lane.stages, Stage(self.names, self.engine.tower.warm_up)
+        return *self.lane.stages, self.names
 
     async def retire(self) -> None:
         """Stop computing once every picture that came here has its answer."""
@@ -55,4 +57,6 @@ def name_batcher(tower: TextTower, settings: Settings, metrics: Metrics) -> Batc
     tower.warm_up()
     batch_s = tower.names_at_once * (perf_counter() - began)
     limit_s = watchdog_limit(settings, "text", batch_s, SHORTEST_WATCHDOG_S)
-    return Batcher(encode, tower.names_at_once, limit_s=limit_s, name="text")
+    batcher = Batcher(encode, tower.names_at_once, limit_s=limit_s, name="text")
+    batcher.probe = tower.warm_up
+    return batcher

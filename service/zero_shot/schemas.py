@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
-from service.schemas import MapAnswer, MapParameters, ModelRef
+from service.schemas import MapAnswer, MapParameters, ModelRef, Number
 from service.settings import MOST_CLASS_NAMES
 
 
@@ -30,7 +30,7 @@ class ZeroShotParameters(MapParameters):
         description="what the picture may show: one name or several (repeated, or a list in JSON)"
     )
     domain: Literal["industrial", "medical"] = Field(default="industrial", description="kind of picture")
-    threshold: float | None = Field(
+    threshold: Number | None = Field(
         default=None, ge=0, le=1, description="score above which a picture is anomalous"
     )
     maps: Literal["best", "all"] = Field(

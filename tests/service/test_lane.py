@@ -29,7 +29,7 @@ PLAN = Plan(batch=3, parallel=2, curve=Curve(0.01, 0), alone_s=0.01, pace_s=0.01
 
 
 def start(lane: "Lane[Any, Any]") -> None:
-    for workers, _ in lane.stages:
+    for workers in lane.stages:
         workers.start()
 
 

@@ -90,7 +90,7 @@ async def of_a_turnstile() -> None:
 async def of_a_large_picture() -> None:
     """Its first error is no error of its caller; what it held must be gone all the same."""
     lane = Lane(Tuned(Idle(), PLAN), settings_for("-"), Metrics())
-    for workers, _ in lane.stages:
+    for workers in lane.stages:
         workers.start()
 
     def decode() -> None:

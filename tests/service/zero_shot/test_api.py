@@ -294,6 +294,8 @@ def test_wrong_names_are_problems(start_service: ServiceFactory, zero_shot_folde
     for wrong, place in (([], "class_names"), (5, "class_names"), (["a", 5], "class_names[1]")):
         response = service.post("/zero-shot", json={"image": image, "class_names": wrong})
         check_problem(response, 422, "invalid-parameter", place)
+    response = service.post("/zero-shot", json={"image": image, "class_names": "a", "threshold": True})
+    check_problem(response, 422, "invalid-parameter", "threshold", "True")
 
 
 def test_masses_of_wrong_values_get_a_short_answer(zero_shot_service: TestClient) -> None:
