@@ -6,8 +6,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.errors import Kind, Problem
 from service.security import KeyRing
 
-# Probes must work without a secret; the page and the description of the API tell nothing of a user's.
-OPEN = frozenset({"/", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
+# Probes must work without a secret; the description of the API tells nothing of a user's.
+OPEN = frozenset({"/healthz", "/readyz"})
 DESCRIPTION = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
 ADMIN = frozenset({"/models/reload"})
 CHALLENGE = 'Bearer realm="anomoe"'
