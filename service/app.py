@@ -48,8 +48,8 @@ RECEIVED_BYTES = 2**19  # that the system keeps for a connection; it would begin
 
 DESCRIPTION = """Visual anomaly detection with a mixture of experts.
 
-A request for work may carry `X-Deadline-Ms`: the milliseconds in which its answer is of use. No stage of it is
-begun after them, and the answer is 504."""
+A request for work may carry `X-Deadline-Ms`: the milliseconds in which its answer is of use. No stage
+is begun after them, and the answer is 504."""
 
 
 def create_app(settings: Settings, models: Models, metrics: Metrics) -> FastAPI:
