@@ -103,6 +103,11 @@ class Lane(Generic[Item, Result]):
         """How many pictures wait, for their turn or for the device."""
         return self.small.turnstile.depth + self.large.turnstile.depth + self.batcher.depth
 
+    def wait_s(self, client: str) -> float:
+        """Seconds until a client's next picture would have its answer; 0 when none goes before it."""
+        before_s = self.small.turnstile.wait_s(client)
+        return before_s + self.plan.alone_s if before_s else 0.0
+
     async def through(self, caller: Caller, work: Callable[[Way, float], Awaitable[Answer]]) -> Answer:
         """Let one picture be worked on once it has its turn; gives what `work` gives.
 

@@ -92,9 +92,9 @@ class Models:
         return sum(model.depth for model in self.all)
 
     def wait_s(self, kind: ModelKind, client: str) -> float:
-        """Seconds until the model of this kind that has least to do would begin a client's next picture."""
-        turnstiles = (model.lane.small.turnstile for model in self.all if model.bundle.manifest.kind == kind)
-        return min((turnstile.wait_s(client) for turnstile in turnstiles), default=0.0)
+        """Seconds until the model of this kind that has least to do would answer a client's next picture."""
+        lanes = (model.lane for model in self.all if model.bundle.manifest.kind == kind)
+        return min((lane.wait_s(client) for lane in lanes), default=0.0)
 
     def swap(self, others: "Models") -> tuple[list[AnyModel], list[AnyModel]]:
         """Take the others' models at once; gives those that are new and those that have left."""
@@ -165,7 +165,7 @@ class _Loading:
             zero_shot = self._tuned(ZeroShotEngine)
             tower = zero_shot.engine.tower
             lane: Lane[Question, Finding] = Lane(zero_shot, settings, metrics)
-            names, turns = name_batcher(tower, settings, metrics), Turnstile(tower.names_at_once)
+            names, turns = name_batcher(tower, settings, metrics), Turnstile(2 * tower.names_at_once)
             return ZeroShotModel(bundle, zero_shot.engine, lane, names, turns)
         tuned = self._tuned(Engine)
         return Model(bundle, tuned.engine, Lane(tuned, settings, metrics))

@@ -2,103 +2,124 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Generator
+from collections import Counter
+from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from service.caller import ANYONE, Caller
 from service.errors import Kind, Problem
 
 SHARE = 4
 
-Cover = Callable[[int], None]
-"""Let a permit cover that many bytes. Raises: Problem (429) when there is no room for those it lacks."""
+
+class Room:
+    """At most `limit` of something at once.
+
+    A client may hold up to SHARE times what stays free, so that it stops at SHARE / (SHARE + 1) of all when
+    it is alone, two of them at SHARE / (2 * SHARE + 1) each; something is left for one that holds nothing.
+    """
+
+    def __init__(self, limit: int, unit: str) -> None:
+        self.limit = limit
+        self.taken = 0
+        self._unit = unit
+        self._held: Counter[str] = Counter()
+
+    def take(self, client: str, more: int, wait_s: float, held: int = 0) -> None:
+        """Take more for a request that holds some already; it may have all when it is alone.
+
+        Raises: Problem (429) when there is no room, or the client has had its share of it.
+        """
+        own, free = self._held[client], self.limit - self.taken
+        if more > free or (own > held and own + more > SHARE * (free - more)):
+            raise _busy(f"{own} {self._unit} of this client, {self.taken} in all, of {self.limit}", wait_s)
+        self._count(client, more)
+
+    def give_back(self, client: str, size: int) -> None:
+        """What a client took is free again."""
+        self._count(client, -size)
+
+    def _count(self, client: str, more: int) -> None:
+        self.taken += more
+        self._held[client] += more
+        if not self._held[client]:
+            del self._held[client]
 
 
-@dataclass
-class _Held:
-    requests: int = 0
-    size: int = 0
+class Permit:
+    """What one request holds of the rooms for bodies and answers; wait_s: seconds until its turn."""
+
+    def __init__(self, client: str, wait_s: float, bodies: Room, answers: Room) -> None:
+        self._client, self._wait_s = client, wait_s
+        self._bodies, self._answers = bodies, answers
+        self._held = {bodies: 0, answers: 0}
+
+    def cover_body(self, size: int) -> None:
+        """Hold the bytes of a body as far as they are known. Raises: Problem (429) without room for them."""
+        self._cover(self._bodies, size)
+
+    def cover_answer(self, size: int) -> None:
+        """Hold the bytes of a large answer. Raises: Problem (429) without room for them."""
+        self._cover(self._answers, size)
+
+    def give_back(self) -> None:
+        """Hold nothing any more."""
+        for room, size in self._held.items():
+            room.give_back(self._client, size)
+
+    def _cover(self, room: Room, size: int) -> None:
+        held = self._held[room]
+        more = min(size, room.limit) - held  # what is larger than the room may come when it is alone
+        if more > 0:
+            room.take(self._client, more, self._wait_s, held)
+            self._held[room] += more
 
 
 class Permits:
-    """At most `limit` requests with at most `byte_limit` bytes of bodies at once; for one event loop.
+    """At most `limit` requests at once, with `byte_limit` bytes of bodies, and as many of large answers.
 
-    A client may hold up to SHARE times what stays free, so that it stops at SHARE / (SHARE + 1) of all when
-    it is alone, two of them at SHARE / (2 * SHARE + 1) each; one permit is left for a client that has none.
+    Answers have a room of their own, so that clients who take theirs slowly keep no body out.
     """
 
     def __init__(self, limit: int, byte_limit: int) -> None:
-        self.limit = limit
-        self.byte_limit = byte_limit
-        self.taken = 0
-        self.taken_bytes = 0
-        self._held: dict[str, _Held] = {}
+        self.requests = Room(limit, "requests")
+        self.bodies = Room(byte_limit, "bytes")
+        self.answers = Room(byte_limit, "bytes of answers")
         self._empty = asyncio.Event()
         self._empty.set()
+
+    @property
+    def taken(self) -> int:
+        """How many are held."""
+        return self.requests.taken
 
     @contextmanager
     def hold(
         self, caller: Caller = ANYONE, size: int = 0, wait_s: float = 0.0
-    ) -> Generator[Cover, None, None]:
-        """Hold the permit of a request with a body of `size` bytes; gives what lets it cover more of them.
+    ) -> Generator[Permit, None, None]:
+        """Hold the permit of a request with a body of `size` bytes, as far as it is announced.
 
         wait_s: seconds until its turn, as far as known. Raises: Problem (429 with Retry-After) when the
         service or the caller's share of it is full, or the turn comes after the deadline.
         """
-        self._check_requests(caller, wait_s)
-        self._check_bytes(caller, size, wait_s)
-        if wait_s > max(0.0, caller.remaining_s):
-            what = f"{self.taken} requests, {wait_s:.3f} s until a turn, past the deadline"
-            raise _busy(what, wait_s)
-        covered = size
-        self._count(caller, 1, size)
-
-        def cover(needed: int) -> None:
-            nonlocal covered
-            needed = min(needed, self.byte_limit)  # more than that may come when it is alone
-            if needed > covered:
-                self._check_bytes(caller, needed - covered, wait_s)
-                self._count(caller, 0, needed - covered)
-                covered = needed
-
+        self.requests.take(caller.client, 1, wait_s)
+        self._empty.clear()
+        permit = Permit(caller.client, wait_s, self.bodies, self.answers)
         try:
-            yield cover
+            permit.cover_body(size)
+            if wait_s > max(0.0, caller.remaining_s):
+                what = f"{self.taken - 1} requests, {wait_s:.3f} s until an answer, past the deadline"
+                raise _busy(what, wait_s)
+            yield permit
         finally:
-            self._count(caller, -1, -covered)
+            permit.give_back()
+            self.requests.give_back(caller.client, 1)
+            if not self.taken:
+                self._empty.set()
 
     async def all_returned(self) -> None:
         """Wait until no permit is held."""
         await self._empty.wait()
-
-    def _check_requests(self, caller: Caller, wait_s: float) -> None:
-        own = self._held_by(caller).requests
-        free = self.limit - self.taken
-        if not free or (own and own >= SHARE * (free - 1)):
-            raise _busy(f"{own} requests of this client, {self.taken} in all, of {self.limit}", wait_s)
-
-    def _check_bytes(self, caller: Caller, size: int, wait_s: float) -> None:
-        own = self._held_by(caller).size
-        free = self.byte_limit - self.taken_bytes
-        if size > free or (own and own >= SHARE * free):
-            what = f"{own} bytes of this client, {self.taken_bytes} in all, of {self.byte_limit}"
-            raise _busy(what, wait_s)
-
-    def _held_by(self, caller: Caller) -> _Held:
-        return self._held.get(caller.client, _Held())
-
-    def _count(self, caller: Caller, requests: int, size: int) -> None:
-        self.taken += requests
-        self.taken_bytes += size
-        held = self._held.setdefault(caller.client, _Held())
-        held.requests += requests
-        held.size += size
-        if not held.requests:
-            del self._held[caller.client]
-        if self.taken:
-            self._empty.clear()
-        else:
-            self._empty.set()
 
 
 def _busy(what: str, wait_s: float) -> Problem:

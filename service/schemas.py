@@ -17,8 +17,6 @@ from export.contract.provenance import Format, LeftOut, Precision
 from service.errors import ProblemAnswer
 from service.findings import CategorySource, LevelShare, MapEncoding, Reason, Region, Selected
 
-LARGE_MAP = 2**20  # characters
-
 
 def _no_bool(value: object) -> object:
     if isinstance(value, bool):
@@ -65,8 +63,8 @@ class MapAnswer(BaseModel):
 
     @field_serializer("data")
     def _written(self, data: str, info: FieldSerializationInfo[list[str] | None]) -> str:
-        """Large data joins the list that is the context, if there is one, and is left out here."""
-        if info.context is None or len(data) < LARGE_MAP:
+        """With a list as the context the data joins it, and is left out here."""
+        if info.context is None:
             return data
         info.context.append(data)
         return ""

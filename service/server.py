@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Coroutine, Generator
 from contextlib import contextmanager, suppress
+from contextvars import Context
 from time import perf_counter
 from types import FrameType
 from typing import Any
@@ -59,6 +60,9 @@ class Server(uvicorn.Server):
         """Serve until a signal."""
         asyncio.get_running_loop().set_exception_handler(self._on_loop_error)
         await super().serve(sockets)
+        if self.server_state.connections and not self.force_exit:
+            log.error("answers not taken in time", connections=len(self.server_state.connections))
+            self.exit_code = 1
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -66,7 +70,8 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
 
         def handle(number: int, _: FrameType | None) -> None:
-            loop.call_soon_threadsafe(self._on_signal, number)
+            # Not in the context of the request that is being worked on, whose id the log would tell.
+            loop.call_soon_threadsafe(self._on_signal, number, context=Context())
 
         numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
         earlier = {number: signal.signal(number, handle) for number in numbers}

@@ -138,7 +138,8 @@ def _inside(entry: Path, name: str) -> set[Path]:
 def unknown_variables() -> list[str]:
     """Variables of the environment that are named like a setting and are none."""
     names = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
-    return sorted(name for name in os.environ if name.startswith(PREFIX) and name not in names)
+    given = {name: name.upper() for name in os.environ}
+    return sorted(name for name, upper in given.items() if upper.startswith(PREFIX) and upper not in names)
 
 
 def describe_settings() -> str:

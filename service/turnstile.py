@@ -37,7 +37,7 @@ class Turnstile:
     def wait_s(self, client: str) -> float:
         """Seconds until those are answered that go before the client's next picture; 0 without any."""
         own = len(self._lines.get(client, ()))
-        called_before = min(self.depth, (own + 1) * len(self._lines))
+        called_before = sum(min(len(line), own + 1) for line in self._lines.values())
         return (self.width - self._free + called_before) * self._pace.seconds
 
     @asynccontextmanager

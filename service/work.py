@@ -64,10 +64,11 @@ class Work:
         expected = expected_bytes(scope, settings.max_body_bytes)
         wait_s = self.detector.models.wait_s(endpoint.kind, caller.client)
         try:
-            with self.detector.permits.hold(caller, expected, wait_s) as cover:
-                body = LimitedBody(receive, settings.max_body_bytes, settings.body_timeout_s, caller, cover)
+            with self.detector.permits.hold(caller, expected, wait_s) as permit:
+                limits = settings.max_body_bytes, settings.body_timeout_s
+                body = LimitedBody(receive, *limits, caller, permit.cover_body)
                 answer = await endpoint.answer(Request(scope, body.receive))
-                await send_json(answer, send, cover)
+                await send_json(answer, send, permit.cover_answer)
         except HTTPException as error:
             raise from_http_exception(error, Request(scope)) from error
         except Problem as problem:

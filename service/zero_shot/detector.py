@@ -92,15 +92,14 @@ class ZeroShotDetector:
 
         Raises: Problem (422 for one that is too long, 504), StageError.
         """
-        anyone = Caller(caller.client)  # others, too, may wait for a name, and longer
 
         async def encode(name: str) -> ClassText:
-            async with model.name_turns.turn(anyone):
-                return (await model.names.submit(name)).result
+            return (await model.names.submit(name)).result
 
+        turn = partial(model.name_turns.turn, Caller(caller.client))  # its deadline ends the wait below
         try:
             with move_on_after(caller.remaining_s):
-                return tuple(await self._cache.texts(model.bundle.digest, list(places), encode))
+                return tuple(await self._cache.texts(model.bundle.digest, list(places), turn, encode))
         except NameTooLongError as error:
             (name,) = error.args
             raise wrong_name(places[name], name, "too many tokens for the prompts of the model") from error

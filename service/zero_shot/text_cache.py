@@ -3,12 +3,14 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from service.metrics import Metrics
 from service.zero_shot.text_tower import ClassText
 
 Key = tuple[str, str]
+Turn = Callable[[], AbstractAsyncContextManager[None]]
 Encode = Callable[[str], Awaitable[ClassText]]
 
 
@@ -27,23 +29,27 @@ class TextCache:
         self._misses = metrics.text_cache.labels("miss")
         metrics.text_cache_size.set_function(lambda: len(self._known))
 
-    async def texts(self, digest: str, names: Sequence[str], encode: Encode) -> list[ClassText]:
-        """The text of each name, in order; `encode` is called at once for each name that is new.
+    async def texts(self, digest: str, names: Sequence[str], turn: Turn, encode: Encode) -> list[ClassText]:
+        """The text of each name, in order; `encode` is called for each that is new once it has the turn.
 
-        Raises: whatever `encode` raises; such a name is not kept.
+        Raises: whatever `turn` and `encode` raise; such a name is not kept.
         """
-        texts = [asyncio.ensure_future(self._text((digest, name), encode)) for name in names]
+        texts = [asyncio.ensure_future(self._text((digest, name), turn, encode)) for name in names]
         try:
             return await asyncio.gather(*texts)
         finally:
             for text in texts:  # those that are left after an error
                 text.cancel()
 
-    async def _text(self, key: Key, encode: Encode) -> ClassText:
+    async def _text(self, key: Key, turn: Turn, encode: Encode) -> ClassText:
+        if key not in self._known:
+            async with turn():  # of every caller's own, so that none waits behind what another has in line
+                return await self._in_turn(key, encode)
+        return self._hit(key)
+
+    async def _in_turn(self, key: Key, encode: Encode) -> ClassText:
         if key in self._known:
-            self._hits.inc()
-            self._known.move_to_end(key)
-            return self._known[key]
+            return self._hit(key)
         under_way = self._under_way.get(key)
         if under_way:
             self._hits.inc()
@@ -58,6 +64,11 @@ class TextCache:
             if not under_way.waiting:
                 self._end(key, under_way)
                 under_way.task.cancel()
+
+    def _hit(self, key: Key) -> ClassText:
+        self._hits.inc()
+        self._known.move_to_end(key)
+        return self._known[key]
 
     def _begin(self, key: Key, encode: Encode) -> "_UnderWay":
         async def work() -> ClassText:

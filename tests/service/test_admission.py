@@ -88,8 +88,10 @@ async def call(app: FastAPI, *, path: str = "/detect", **headers: str) -> tuple[
 
 def refuse_full(service: TestClient) -> Callable[[], object]:
     permits = detector_in(service).permits
-    permits.taken = permits.limit
-    return lambda: setattr(permits, "taken", 0)
+    held = [permits.hold(Caller(f"camera {number}")) for number in range(64)]
+    for one in held:
+        one.__enter__()
+    return lambda: [one.__exit__(None, None, None) for one in held]
 
 
 def refuse_stopping(service: TestClient) -> Callable[[], object]:
@@ -128,7 +130,7 @@ def test_bytes_of_bodies_are_bounded(start_service: ServiceFactory) -> None:
         response = service.post("/detect", content=NORMAL, headers=PNG)
         check_problem(response, 429, "busy", "1400", "1500")
     assert service.post("/detect", content=NORMAL, headers=PNG).status_code == 200
-    assert detector.permits.taken_bytes == 0
+    assert detector.permits.bodies.taken == 0
 
 
 def test_a_wrong_deadline_is_a_problem(service: TestClient) -> None:

@@ -19,7 +19,7 @@ def take_all(permits: Permits, stack: ExitStack, client: str, size: int = 0) -> 
     """Hold permits until one is refused; how many there were."""
     before = permits.taken
     with suppress(Problem):
-        while permits.taken <= permits.limit:
+        while True:
             stack.enter_context(permits.hold(Caller(client), size))
     return permits.taken - before
 
@@ -40,7 +40,7 @@ def test_a_permit_is_given_back_after_an_error() -> None:
     permits = permits_of(1)
     with pytest.raises(RuntimeError), permits.hold(size=7):
         raise RuntimeError
-    assert (permits.taken, permits.taken_bytes) == (0, 0)
+    assert (permits.taken, permits.bodies.taken) == (0, 0)
 
 
 def test_a_flood_leaves_room_for_the_others() -> None:
@@ -66,35 +66,43 @@ def test_bytes_are_bounded_and_shared_too() -> None:
         stack.enter_context(permits.hold(Caller("camera"), 150))
         with pytest.raises(Problem, match="950 in all, of 1000"), permits.hold(Caller("other"), 60):
             pass
-    assert permits.taken_bytes == 0
+    assert permits.bodies.taken == 0
 
 
 def test_bytes_that_come_unannounced_count_as_they_come() -> None:
     permits = permits_of(64, byte_limit=1000)
-    with permits.hold(Caller("flood")) as cover, permits.hold(Caller("other flood")) as cover_other:
+    with permits.hold(Caller("flood")) as permit, permits.hold(Caller("flood")) as other:
         for received in (100, 50, 500):
-            cover(received)
-        cover_other(100)
-        assert permits.taken_bytes == 600
-        with pytest.raises(Problem, match="500 bytes of this client, 600 in all"):
-            cover(901)
-        cover(850)
-        with pytest.raises(Problem, match="850 bytes of this client, 950 in all"):
-            cover(851)
-        with permits.hold(Caller("camera"), 50):
+            permit.cover_body(received)
+        other.cover_body(100)
+        assert permits.bodies.taken == 600
+        with pytest.raises(Problem, match="600 bytes of this client, 600 in all"):
+            other.cover_body(301)
+        other.cover_body(300)
+        with permits.hold(Caller("camera"), 200):
             pass
-    assert permits.taken_bytes == 0
+    assert permits.bodies.taken == 0
 
 
-def test_an_answer_larger_than_all_may_come_alone() -> None:
+def test_one_request_may_have_all_the_room_when_it_is_alone() -> None:
     permits = permits_of(64, byte_limit=1000)
-    with permits.hold(Caller("camera"), 100) as cover:
-        cover(5000)
-        assert permits.taken_bytes == 1000
-    with permits.hold(Caller("camera"), 100) as cover, permits.hold(Caller("other"), 1):
+    with permits.hold(Caller("camera"), 900) as permit:
+        permit.cover_body(1000)
+        permit.cover_answer(900)
+        permit.cover_answer(5000)
+        assert (permits.bodies.taken, permits.answers.taken) == (1000, 1000)
+    assert (permits.bodies.taken, permits.answers.taken) == (0, 0)
+
+
+def test_answers_that_are_being_taken_keep_no_body_out_and_leave_room_for_other_answers() -> None:
+    permits = permits_of(64, byte_limit=1000)
+    with permits.hold(Caller("hog")) as first, permits.hold(Caller("hog")) as second:
+        first.cover_answer(670)
         with pytest.raises(Problem) as caught:
-            cover(5000)
-        assert "101 in all" in caught.value.detail
+            second.cover_answer(330)
+        assert "670 bytes of answers of this client, 670 in all" in caught.value.detail
+        with permits.hold(Caller("camera"), 800) as permit:
+            permit.cover_answer(200)
 
 
 def test_retry_after_is_when_its_turn_would_come() -> None:

@@ -8,7 +8,7 @@ import pytest
 from starlette.types import Message
 
 from service.errors import Kind, Problem, problem_answer
-from service.schemas import LARGE_MAP, BatchAnswer, DetectAnswer, MapAnswer, ModelRef
+from service.schemas import BatchAnswer, DetectAnswer, MapAnswer, ModelRef
 from service.sending import PIECE, send_json
 
 
@@ -54,29 +54,39 @@ def body_of(messages: list[Message]) -> bytes:
     return body
 
 
-@pytest.mark.parametrize("data", [None, "", "abc", "a" * (LARGE_MAP - 1)])
+@pytest.mark.parametrize("data", [None, "", "abc", "a" * (PIECE - 1000)])
 def test_a_small_answer_goes_in_one_piece(data: str | None) -> None:
     answer = answer_with(data)
-    messages = sent(answer, lambda _: pytest.fail("nothing large is there"))
+    messages = sent(answer, lambda _: pytest.fail("it is not large"))
     assert len(messages) == 2
     assert json.loads(body_of(messages)) == json.loads(answer.model_dump_json())
 
 
-def test_large_maps_come_in_pieces_where_they_belong() -> None:
-    odd = 'x"data":""y\\'
-    answers = [
-        answer_with("a" * LARGE_MAP),
-        answer_with("bc"),
-        answer_with(None, odd),
-        answer_with("d" * (2 * PIECE + 5), odd),
-    ]
-    problem = problem_answer(Problem(Kind.BUSY, odd), odd)
-    answer = BatchAnswer(request_id=odd, results=[problem, *answers])
+ODD = 'x"data":""y\\'
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [
+            answer_with("a" * PIECE),
+            answer_with("bc"),
+            answer_with(None, ODD),
+            answer_with("d" * (2 * PIECE + 5), ODD),
+        ],
+        [answer_with("a" * 100_000)] * 30,
+        [answer_with("", ODD)] * 3000,
+    ],
+)
+def test_a_large_answer_comes_in_pieces_and_is_the_same(answers: list[DetectAnswer]) -> None:
+    problem = problem_answer(Problem(Kind.BUSY, ODD), ODD)
+    answer = BatchAnswer(request_id=ODD, results=[problem, *answers])
     covered: list[int] = []
     messages = sent(answer, covered.append)
+    body = body_of(messages)
     assert max(len(message.get("body", b"")) for message in messages) <= PIECE
-    assert covered == [LARGE_MAP + 2 * PIECE + 5]
-    assert json.loads(body_of(messages)) == json.loads(answer.model_dump_json())
+    assert covered == [len(body)]
+    assert json.loads(body) == json.loads(answer.model_dump_json())
 
 
 def test_maps_that_find_no_room_are_refused_before_anything_is_sent() -> None:
@@ -84,4 +94,4 @@ def test_maps_that_find_no_room_are_refused_before_anything_is_sent() -> None:
         raise Problem(Kind.BUSY, "full")
 
     with pytest.raises(Problem, match="full"):
-        sent(answer_with("a" * LARGE_MAP), refuse)
+        sent(answer_with("a" * PIECE), refuse)

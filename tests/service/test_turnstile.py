@@ -112,6 +112,10 @@ def test_the_wait_is_for_those_that_go_before_the_next_picture() -> None:
         await asyncio.sleep(0)
         assert turnstile.wait_s("flood") == (2 + 6) * 0.5
         assert turnstile.wait_s("camera") == (2 + 1) * 0.5  # clients take turns
+        tasks += [visitors.enter(f"camera{number}") for number in range(3)]
+        await asyncio.sleep(0)
+        assert turnstile.wait_s("camera") == (2 + 3 + 4) * 0.5
+        assert turnstile.wait_s("other") == (2 + 2) * 0.5
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)

@@ -347,8 +347,7 @@ def test_maps_together_have_as_many_bytes_as_an_answer_may_hold(
 
 
 def test_full_service_says_when_to_come_back(zero_shot_service: TestClient) -> None:
-    permits = detector_in(zero_shot_service).permits
-    permits.limit = 0
+    detector_in(zero_shot_service).permits.requests.limit = 0
     response = post(zero_shot_service, "brick")
     check_problem(response, 429, "busy")
     assert int(response.headers["retry-after"]) >= 1

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ class Cached:
         self.cache = TextCache(capacity, self.metrics)
 
     async def lengths(self, *names: str, digest: str = "sha256:1") -> list[float]:
-        texts = await self.cache.texts(digest, names, self.tower.encode)
+        texts = await self.cache.texts(digest, names, nullcontext, self.tower.encode)
         return [float(text.embedding[0]) for text in texts]
 
     def figure(self, name: str, **labels: str) -> float:
