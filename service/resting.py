@@ -4,7 +4,7 @@ from collections.abc import Callable
 from threading import Event
 from time import perf_counter
 
-SHARE = 2.0  # a rest is so many times as long as the part before it
+SHARE = 3.0  # a rest is so many times as long as the part before it
 
 Rest = Callable[[], None]
 """Called after each part of a work."""
