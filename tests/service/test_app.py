@@ -127,6 +127,17 @@ def test_batch_answers_in_order_each_with_a_result_or_an_error(service: TestClie
     assert {bad["request_id"], broken["request_id"]} == {response.headers["x-request-id"]}
 
 
+def test_what_a_picture_waits_within_its_batch_is_told_as_waiting(start_service: ServiceFactory) -> None:
+    service = start_service(max_batch=1)
+    answer = service.post("/detect/batch", files=[("file", ("a", NORMAL))] * 4, data={"map": "none"}).json()
+    waited = [one["timings_ms"]["queue"] for one in answer["results"]]
+    worked = [
+        sum(one["timings_ms"][stage] for stage in ("decode", "backbone", "experts", "head", "encode"))
+        for one in answer["results"]
+    ]
+    assert all(waited[place] >= sum(worked[:place]) - 0.1 for place in range(1, 4))
+
+
 def test_large_batch_is_not_refused_by_its_own_size(start_service: ServiceFactory) -> None:
     service = start_service(queue_size=2, max_batch=2)
     files = [("file", (str(number), NORMAL)) for number in range(7)]

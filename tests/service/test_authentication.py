@@ -116,6 +116,16 @@ def test_no_key_is_ever_logged(
     assert all("anomoe_" not in line for line in lines)
 
 
+@pytest.mark.usefixtures("restored_logging")
+def test_a_path_brings_no_escape_sequences_into_the_log(
+    service: TestClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging("info")
+    service.get("/%1b]0;pwned%07/caf%C3%A9")
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "pwned" in line and "path" in line)
+    assert json.loads(line)["path"] == r"/\x1b]0;pwned\x07/café"
+
+
 def test_pages_of_other_origins_are_not_served_unless_allowed(
     service: TestClient, start_service: ServiceFactory
 ) -> None:
