@@ -185,6 +185,7 @@ class ImpatientProtocol(HttpToolsProtocol):
         if self.transport.get_write_buffer_size() < left:
             self._watch_taking()
         else:
+            log.warning("answer not taken", client=f"address {self.client[0]}" if self.client else "")
             self.transport.abort()
 
     def _stop_watching(self) -> None:

@@ -107,10 +107,14 @@ class Server(uvicorn.Server):
             self._begin(self._leave())
         elif perf_counter() - self._left_at < ONE_SIGNAL_S:
             return
-        elif self._detector.permits.taken:
+        elif self._detector.permits.taken or self._is_sending():
             self.abandon()
         else:
             self.should_exit = self.force_exit = True
+
+    def _is_sending(self) -> bool:
+        """Whether a client has still to take some of an answer."""
+        return any(one.transport.get_write_buffer_size() for one in self.server_state.connections)
 
     async def _leave(self) -> None:
         permits = self._detector.permits

@@ -42,20 +42,21 @@ class TextCache:
                 text.cancel()
 
     async def _text(self, key: Key, turn: Turn, encode: Encode) -> ClassText:
-        if key not in self._known:
+        if self._is_new(key):
             async with turn():  # of every caller's own, so that none waits behind what another has in line
-                return await self._in_turn(key, encode)
-        return self._hit(key)
+                if self._is_new(key):
+                    self._misses.inc()
+                    return await self._result(key, self._begin(key, encode))
+        self._hits.inc()
+        if key in self._under_way:
+            return await self._result(key, self._under_way[key])
+        self._known.move_to_end(key)
+        return self._known[key]
 
-    async def _in_turn(self, key: Key, encode: Encode) -> ClassText:
-        if key in self._known:
-            return self._hit(key)
-        under_way = self._under_way.get(key)
-        if under_way:
-            self._hits.inc()
-        else:
-            self._misses.inc()
-            under_way = self._begin(key, encode)
+    def _is_new(self, key: Key) -> bool:
+        return key not in self._known and key not in self._under_way
+
+    async def _result(self, key: Key, under_way: "_UnderWay") -> ClassText:
         under_way.waiting += 1
         try:
             return await asyncio.shield(under_way.task)
@@ -64,11 +65,6 @@ class TextCache:
             if not under_way.waiting:
                 self._end(key, under_way)
                 under_way.task.cancel()
-
-    def _hit(self, key: Key) -> ClassText:
-        self._hits.inc()
-        self._known.move_to_end(key)
-        return self._known[key]
 
     def _begin(self, key: Key, encode: Encode) -> "_UnderWay":
         async def work() -> ClassText:
