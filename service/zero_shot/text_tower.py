@@ -63,7 +63,8 @@ class TextTower:
         A name that is too long costs no run. Raises GraphError when the graph fails.
         """
         tokens = [self._tokens(name) for name in names]
-        texts = iter(self._texts([one for one in tokens if one is not None]))
+        fitting = [(name, one) for name, one in zip(names, tokens, strict=True) if one is not None]
+        texts = iter(self._texts(fitting))
         return [
             NameTooLongError(name) if one is None else next(texts)
             for name, one in zip(names, tokens, strict=True)
@@ -95,18 +96,19 @@ class TextTower:
             return None
         return np.array([encoding.ids for encoding in encodings], np.int64)
 
-    def _texts(self, tokens: Sequence[Tokens]) -> Sequence[ClassText | Exception]:
-        """One per name, given its tokens."""
-        if not tokens:
+    def _texts(self, fitting: Sequence[tuple[str, Tokens]]) -> Sequence[ClassText | Exception]:
+        """One per name, given with its tokens."""
+        if not fitting:
             return []
-        features, embedding = (np.split(part, len(tokens)) for part in self._encode(np.concatenate(tokens)))
-        return [self._text(*of_name) for of_name in zip(features, embedding, strict=True)]
+        names, tokens = zip(*fitting, strict=True)
+        features, embedding = (np.split(part, len(names)) for part in self._encode(np.concatenate(tokens)))
+        return [self._text(*of_name) for of_name in zip(names, features, embedding, strict=True)]
 
-    def _text(self, features: FloatArray, embedding: FloatArray) -> ClassText | Exception:
+    def _text(self, name: str, features: FloatArray, embedding: FloatArray) -> ClassText | Exception:
         states = [mean_direction(features[: self._normal]), mean_direction(features[self._normal :])]
         text = ClassText(np.stack(states), mean_direction(embedding))
         if not (np.isfinite(text.states).all() and np.isfinite(text.embedding).all()):
-            return GraphError("text: a vector is not finite")
+            return GraphError(f"text: a vector of {name!r} is not finite")
         return text
 
 
