@@ -11,6 +11,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from service.corked import Corked
 from service.errors import Kind, Problem, problem_response
 from service.hangup import Hangup
+from service.lingering import Lingering
 from service.metrics import UNMATCHED, Metrics
 from service.middleware import SECURITY_HEADERS
 
@@ -37,7 +38,8 @@ class ImpatientProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected."""
-        self._corked = Corked(transport, self.loop)
+        self._lingering = Lingering(transport, self.loop, self.header_timeout_s)
+        self._corked = Corked(cast("asyncio.Transport", self._lingering), self.loop)
         self._hangup: Hangup = self.loop.create_future()
         self.app_state = {**self.app_state, "hangup": self._hangup}  # as the state of its requests begins
         super().connection_made(cast("asyncio.Transport", self._corked))
@@ -45,6 +47,8 @@ class ImpatientProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Some bytes have come."""
+        if self._lingering.has_dropped(data):
+            return
         self._corked.note_received()
         self._unparsed_bytes += len(data)
         try:
@@ -60,7 +64,7 @@ class ImpatientProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
-        self._is_in_head = True
+        self._is_in_head = self._lingering.is_in_request = True
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -88,11 +92,13 @@ class ImpatientProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The end of a request."""
         self._told()
+        self._lingering.is_in_request = False
         if not self._declined:
             super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone."""
+        self._lingering.end()
         self._stop_waiting()
         self._stop_watching()
         self._hangup.set_result(None)
@@ -107,6 +113,11 @@ class ImpatientProtocol(HttpToolsProtocol):
         """The client has taken most of what was written."""
         self._stop_watching()
         super().resume_writing()
+
+    def shutdown(self) -> None:
+        """The service is stopping: it waits for no client that has its answer."""
+        self._lingering.patience_s = 0
+        super().shutdown()
 
     def on_response_complete(self) -> None:
         """An answer was handed to the transport, which may have to wait for the client."""
@@ -172,7 +183,7 @@ class ImpatientProtocol(HttpToolsProtocol):
     def _give_up(self) -> None:
         if not self.cycle or self.cycle.response_complete:
             self._patience = None
-            self.transport.close()
+            self._lingering.end()
         else:  # an earlier request's answer is under way
             self._wait()
 
