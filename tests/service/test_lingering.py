@@ -95,10 +95,10 @@ def lingering(sent: Sent, patience_s: float = 60, is_in_request: bool = True) ->
 
 def test_between_requests_and_without_patience_closing_is_closing() -> None:
     async def scenario() -> None:
-        for settings in ({"is_in_request": False}, {"patience_s": 0}):
-            sent = Sent()
-            lingering(sent, **settings).close()
-            assert sent.what == ["closed"]
+        idle, hurried = Sent(), Sent()
+        lingering(idle, is_in_request=False).close()
+        lingering(hurried, patience_s=0).close()
+        assert idle.what == hurried.what == ["closed"]
 
     asyncio.run(scenario())
 
