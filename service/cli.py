@@ -13,7 +13,7 @@ from service.backends.base import GraphError
 from service.report import JsonReport, detect_table, zero_shot_table
 from service.schemas import DetectParameters
 from service.security import ROLES, KeyFileError, add_key, make_key
-from service.settings import Settings, describe_settings
+from service.settings import PREFIX, Settings, describe_settings
 from service.zero_shot.schemas import ZeroShotParameters
 
 SERVE_HELP = f"""Serve bundles over HTTP.
@@ -166,7 +166,10 @@ def first_complaint(error: ValidationError) -> str:
     """The first wrong field, what is wrong and the value; what is wrong with several names them itself."""
     first = error.errors()[0]
     field = ".".join(map(str, first["loc"]))
-    return f"{field}: {first['msg']}, got {first['input']!r}" if field else first["msg"]
+    if not field:
+        return first["msg"]
+    variable = f" ({PREFIX}{field.upper()})" if error.title == Settings.__name__ else ""
+    return f"{field}{variable}: {first['msg']}, got {first['input']!r}"
 
 
 if __name__ == "__main__":

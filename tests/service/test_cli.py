@@ -74,7 +74,7 @@ def test_wrong_usage_gives_code_2(arguments: list[str]) -> None:
 def test_wrong_setting_gives_code_2() -> None:
     result = runner.invoke(app, ["serve", "--port", "99999"])
     assert result.exit_code == 2
-    assert "port" in result.stderr
+    assert "port (ANOMOE_PORT)" in result.stderr
 
 
 def test_folder_without_pictures_gives_code_1(tmp_path: Path) -> None:
