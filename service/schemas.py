@@ -53,13 +53,20 @@ class ModelRef(BaseModel):
     digest: str
 
 
-class MapAnswer(BaseModel):
-    """The anomaly map; data is base64."""
+class Answer(BaseModel):
+    """What the description of the API tells of an answer: the text below each field."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class MapAnswer(Answer):
+    """The anomaly map."""
 
     encoding: MapEncoding
     width: int
     height: int
     data: str
+    """base64 of a PNG, with grey above 127 (of 16 bits 32767) where it is anomalous, or of an npy file."""
 
     @field_serializer("data")
     def _written(self, data: str, info: FieldSerializationInfo[list[str] | None]) -> str:
@@ -70,26 +77,37 @@ class MapAnswer(BaseModel):
         return ""
 
 
-class DetectAnswer(BaseModel):
-    """The verdict on one picture."""
+class DetectAnswer(Answer):
+    """The verdict on one picture. An unknown product is anomalous, without score, p_value and threshold."""
 
     request_id: str
+    """That of the request, also in the header X-Request-ID and in the log."""
     model: ModelRef
     category: str | None
+    """The product, null when it is unknown."""
     category_source: CategorySource
     score: float | None
+    """0 to 1, above 0.5 when raw_score is above the threshold: raw_score / (raw_score + threshold)."""
     raw_score: float
     threshold: float | None
+    """Of the raw score; a normal picture is above it with probability alpha at most."""
     p_value: float | None
+    """How often a normal picture has a score as high as this."""
     alpha: float
+    """The false-positive rate that is promised; that of the calibration's size where less was asked for."""
     is_anomalous: bool
     reason: Reason | None
+    """Why it is anomalous, null when it is not."""
     levels: dict[Level, LevelShare]
     experts: list[Selected]
+    """Those that the router chose, the most trusted first."""
     regions: list[Region]
+    """The parts of the map above the threshold, in pixels of the picture (upright, as EXIF has it)."""
     anomaly_map: MapAnswer | None
     timings_ms: dict[str, float]
+    """Milliseconds of each stage; queue is all waiting, total all since the request began."""
     batch_size: int
+    """How many pictures were computed together."""
 
 
 class BatchAnswer(BaseModel):

@@ -3,9 +3,9 @@
 from collections.abc import Sized
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from service.schemas import MapAnswer, MapParameters, ModelRef, Number
+from service.schemas import Answer, MapAnswer, MapParameters, ModelRef, Number
 from service.settings import MOST_CLASS_NAMES
 
 
@@ -43,24 +43,34 @@ class ZeroShotParameters(MapParameters):
         return self.domain == "medical"
 
 
-class ClassAnswer(BaseModel):
-    """One class name's score, 0 to 1, the threshold it is held against, and its map if all are asked for."""
+class ClassAnswer(Answer):
+    """The verdict with one class name."""
 
     class_name: str
     score: float
+    """0 to 1."""
     threshold: float
+    """The score above which it is anomalous."""
     is_anomalous: bool
     anomaly_map: MapAnswer | None
+    """Null unless all maps are asked for."""
 
 
-class ZeroShotAnswer(BaseModel):
-    """The verdict on one picture with each class name; `anomaly_map` is that of the best one."""
+class ZeroShotAnswer(Answer):
+    """The verdict on one picture with each class name."""
 
     request_id: str
+    """That of the request, also in the header X-Request-ID and in the log."""
     model: ModelRef
     calibrated: bool
+    """Whether every threshold was given or fitted to normal pictures, and is no guess."""
     best: str
+    """The class name that fits the picture best."""
     classes: list[ClassAnswer]
+    """In the order they were asked for."""
     anomaly_map: MapAnswer | None
+    """That of the best one."""
     timings_ms: dict[str, float]
+    """Milliseconds of each stage; queue is all waiting, total all since the request began."""
     batch_size: int
+    """How many pictures were computed together."""
