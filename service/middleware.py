@@ -63,8 +63,9 @@ class RequestContext:
                 self._record(scope, exchange)
 
     async def _answer(self, scope: Scope, exchange: "_Exchange") -> None:
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]  # the server leaves its body out
         try:
-            await self.app(scope, exchange.receive, exchange.send)
+            await self.app({**scope, "method": method}, exchange.receive, exchange.send)
         except ClientDisconnect:
             exchange.status = exchange.status or CLIENT_CLOSED_REQUEST
         except Problem as problem:

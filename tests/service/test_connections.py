@@ -324,3 +324,13 @@ def test_what_is_no_request_is_400(service: ServiceProcess, request_line: bytes)
     assert json.loads(logged)["status"] == 400
     counted = r'anomoe_requests_total\{endpoint="unmatched",status="400"\} [1-9]'
     assert re.search(counted, httpx.get(f"{service.url}/metrics").text)
+
+
+def test_heads_are_those_of_get_without_a_body(service: ServiceProcess) -> None:
+    with httpx.Client(base_url=service.url) as client:
+        for path in ("/healthz", "/readyz", "/models"):
+            head, whole = client.head(path), client.get(path)
+            assert (head.status_code, head.content) == (200, b"")
+            assert head.headers["Content-Length"] == str(len(whole.content))
+        refused = client.head("/detect")
+        assert (refused.status_code, refused.headers["Allow"], refused.content) == (405, "POST", b"")
