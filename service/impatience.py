@@ -1,6 +1,7 @@
 """HTTP/1.1 connections that are closed when the headers of a request, or taking the answer, take too long."""
 
 import asyncio
+from time import perf_counter
 from typing import cast
 from uuid import uuid4
 
@@ -49,6 +50,7 @@ class ImpatientProtocol(HttpToolsProtocol):
         """Some bytes have come."""
         if self._lingering.has_dropped(data):
             return
+        self._received_at = perf_counter()
         self._corked.note_received()
         self._unparsed_bytes += len(data)
         try:
@@ -133,6 +135,8 @@ class ImpatientProtocol(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as offer:
                 data = self._declined + data[offer.args[0] :]
                 self._declined = b""
+                self.parser = httptools.HttpRequestParser(self)  # the other one is over where nothing is kept
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
 
     def _head_without_upgrade(self) -> bytes:
         method = self.parser.get_method()
@@ -166,6 +170,7 @@ class ImpatientProtocol(HttpToolsProtocol):
             *self.server_state.default_headers,
             *response.raw_headers,
             *SECURITY_HEADERS,
+            (b"server-timing", b"total;dur=%.3f" % ((perf_counter() - self._received_at) * 1000)),
             (b"x-request-id", request_id.encode()),
             (b"connection", b"close"),
         ]

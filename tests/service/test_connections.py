@@ -207,6 +207,15 @@ def test_an_offer_to_upgrade_is_declined_and_its_picture_judged(service: Service
             assert b'"is_anomalous":false' in answer
 
 
+@pytest.mark.parametrize("line", [b"GET /healthz HTTP/1.0", b"POST /detect HTTP/1.1\r\nConnection: close"])
+def test_an_offer_on_a_connection_that_is_not_kept_is_declined(service: ServiceProcess, line: bytes) -> None:
+    """As nginx makes one that hands the header on, and speaks HTTP/1.0."""
+    with connect(service) as connection:
+        length = b"Content-Length: 0"
+        connection.sendall(b"\r\n".join([line, b"Host: x", length, *UPGRADES, b"", b""]))
+        assert until_closed(connection).split()[1] in (b"200", b"400")
+
+
 def test_many_offers_at_once_are_declined_one_by_one(service: ServiceProcess) -> None:
     offer = b"\r\n".join([b"GET /healthz HTTP/1.1", b"Host: x", *UPGRADES, b"", b""])
     with connect(service) as connection:
@@ -319,6 +328,7 @@ def test_what_is_no_request_is_400(service: ServiceProcess, request_line: bytes)
         answer = until_closed(connection)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"urn:anomoe:malformed" in answer
+    assert re.search(rb"server-timing: total;dur=[0-9]+\.[0-9]{3}\r\n", answer)
     request_id = json.loads(answer.partition(b"\r\n\r\n")[2])["request_id"]
     logged = next(line for line in service.log.read_text().splitlines() if request_id in line)
     assert json.loads(logged)["status"] == 400
