@@ -14,6 +14,7 @@ from service.errors import SHOWN_CHARACTERS, Kind, Problem, shown
 
 SHOWN_COMPLAINTS = 10
 MOST_PARAMETERS = 100  # each unknown one costs an error
+BLANKS = b" \t\r\n"  # in base64, whose lines many tools break
 MOST_VALUES = 100_000  # of a JSON body; while they are read no other thread goes on
 
 Parameters = TypeVar("Parameters", bound=BaseModel)
@@ -46,6 +47,7 @@ async def read_upload(request: Request, wanted: type[Parameters]) -> Upload[Para
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type == "multipart/form-data":
         return await read_form(request, wanted)
+    _check_encoding(request)
     query = gathered(request.query_params.multi_items())
     if content_type == "application/json":
         return await asyncio.to_thread(_from_json, await request.body(), query, wanted)
@@ -60,15 +62,27 @@ async def read_form(request: Request, wanted: type[Parameters]) -> Upload[Parame
 
     Raises: Problem (413 too large, 415 wrong content type, 422 wrong parameter).
     """
+    _check_encoding(request)
     content_type = request.headers.get("content-type", "")
     if not content_type.lower().startswith("multipart/form-data"):
         raise Problem(Kind.NOT_A_PICTURE, f"content-type: {shown(content_type)} is not multipart/form-data")
     async with request.form() as form:
-        files = [part for name, part in form.multi_items() if name == "file" and isinstance(part, UploadFile)]
+        parts = form.multi_items()
+        for name, part in parts:
+            if isinstance(part, str) == (name == "file"):
+                detail = f"{shown(name)}: a picture is a part called file with a file name, others have none"
+                raise Problem(Kind.INVALID_PARAMETER, detail)
         query = gathered(request.query_params.multi_items())
-        fields = gathered((name, part) for name, part in form.multi_items() if part not in files)
+        fields = gathered((name, part) for name, part in parts if isinstance(part, str))
         parameters = _merged(query, fields, wanted)
-        return Upload([await file.read() for file in files], parameters)
+        return Upload([await part.read() for _, part in parts if isinstance(part, UploadFile)], parameters)
+
+
+def _check_encoding(request: Request) -> None:
+    coding = request.headers.get("content-encoding", "")
+    if coding.strip().lower() not in ("", "identity"):
+        detail = f"content-encoding: {shown(coding)} is not read, the body has to come as it is"
+        raise Problem(Kind.NOT_A_PICTURE, detail, {"Accept-Encoding": "identity"})
 
 
 def gathered(pairs: Iterable[tuple[str, object]]) -> dict[str, object]:
@@ -118,7 +132,7 @@ def _from_json(body: bytes, query: Mapping[str, object], wanted: type[Parameters
         detail = f"image: base64 text is expected, got {type(image).__name__}"
         raise Problem(Kind.INVALID_PARAMETER, detail)
     try:
-        return Upload([b64decode(image, validate=True)], parameters)
+        return Upload([b64decode(image.encode().translate(None, BLANKS), validate=True)], parameters)
     except ValueError as error:
         raise Problem(Kind.INVALID_PARAMETER, f"image: not base64: {error}") from error
 

@@ -1,7 +1,7 @@
 """The service over HTTP, with a real bundle and real pictures."""
 
 import re
-from base64 import b64decode, b64encode
+from base64 import b64decode, b64encode, encodebytes
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 
@@ -88,7 +88,7 @@ def test_raw_form_and_json_bodies_give_the_same_answer(service: TestClient) -> N
     raw = service.post("/detect", content=ANOMALOUS, headers=PNG, params=wanted)
     octets = service.post("/detect", content=ANOMALOUS, params=wanted)
     form = service.post("/detect", files={"file": ("a.png", ANOMALOUS)}, data=wanted)
-    body = {"image": b64encode(ANOMALOUS).decode(), **wanted, "alpha": 0.2, "regions": False}
+    body = {"image": encodebytes(ANOMALOUS).decode(), **wanted, "alpha": 0.2, "regions": False}
     answers = [response.json() for response in (raw, octets, form, service.post("/detect", json=body))]
     for answer in answers:
         for varying in ("request_id", "timings_ms"):
@@ -219,6 +219,12 @@ def test_wrong_bodies_are_problems(service: TestClient) -> None:
     check_problem(post("/detect", json={"image": "%%%"}), 422, "invalid-parameter", "image")
     form = {"Content-Type": "multipart/form-data"}
     check_problem(post("/detect", content=b"x", headers=form), 400, "malformed", "boundary")
+    packed = {**PNG, "Content-Encoding": "gzip"}
+    check_problem(post("/detect", content=NORMAL, headers=packed), 415, "not-a-picture", "gzip")
+    misnamed = {"image": ("a.png", NORMAL)}
+    check_problem(post("/detect", files=misnamed), 422, "invalid-parameter", "'image'", "called file")
+    nameless = {"file": (None, NORMAL)}
+    check_problem(post("/detect/batch", files=nameless), 422, "invalid-parameter", "'file'", "file name")
     several = [("file", ("a", NORMAL)), ("file", ("b", NORMAL))]
     check_problem(post("/detect", files=several), 422, "invalid-parameter", "file")
     check_problem(post("/detect/batch", content=NORMAL, headers=PNG), 415, "not-a-picture")
