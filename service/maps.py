@@ -95,8 +95,10 @@ def find_regions(
 ) -> list[Region]:
     """The 8-connected parts above the threshold, largest first, at most MAX_REGIONS.
 
-    raw_map (Hm, Wm), level_maps (3, h, w) in the order of LEVELS, size of the uploaded picture.
+    raw_map (Hm, Wm), level_maps (3, h, w) in the order of LEVELS, size of the uploaded picture. Of a picture
+    that is smaller than the map they are the parts of what is drawn.
     """
+    raw_map = _shrunk(raw_map, place_in_picture(size, spec))
     pixels, parts = label(raw_map > threshold)
     largest: list[int] = np.argsort(-np.bincount(parts), kind="stable")[:MAX_REGIONS].tolist()
     box = visible_box(size, spec)
@@ -139,6 +141,14 @@ def _shares(pixel: int, pixels: int, cells: int) -> Shares:
 def _stretch(start: int, stop: int, offset: float, scale: float) -> tuple[int, int]:
     """The whole pixels that map cells start..stop touch; rounding noise does not count as touching."""
     return math.floor(offset + start * scale + 1e-6), math.ceil(offset + stop * scale - 1e-6)
+
+
+def _shrunk(raw_map: FloatArray, place: Place) -> FloatArray:
+    """A map with no more rows and columns than its place."""
+    rows, columns = np.minimum(raw_map.shape, (place.height, place.width)).tolist()
+    if raw_map.shape == (rows, columns):
+        return raw_map
+    return np.concatenate([values for _, values in _stretched(raw_map, columns, rows)])
 
 
 def _drawn(

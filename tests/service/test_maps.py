@@ -153,6 +153,18 @@ def test_regions_stay_inside_the_picture(size):
         assert 1 <= region.area <= region.width * region.height
 
 
+@pytest.mark.parametrize("size", [(28, 28), (13, 27), (5, 9), (1, 20), (1, 1)])
+def test_regions_of_a_small_picture_are_those_of_its_map(size):
+    raw_map = np.zeros((28, 28), np.float32)
+    raw_map[3:17, 4:11], raw_map[20:26, 16:27] = 0.7, 0.9
+    seen = np.array(in_picture(raw_map, size, SPEC))
+    regions = find_regions(raw_map, LEVELS, THRESHOLD, size, SPEC)
+    assert sum(region.area for region in regions) == (seen > 0.5).sum()
+    for region in regions:
+        box = seen[region.y : region.y + region.height, region.x : region.x + region.width]
+        assert region.peak == pytest.approx(box.max(), abs=1e-6)
+
+
 def test_region_names_the_level_that_dominates_at_its_peak():
     raw_map = np.zeros((28, 28), np.float32)
     raw_map[14:21, 21:28] = 0.5
