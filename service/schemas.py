@@ -34,7 +34,9 @@ class MapParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     map: Literal[MapEncoding, "none"] = Field(default="png", description="form of the anomaly map")
-    map_size: Literal["input", "model"] = Field(default="input", description="the size of the picture, or that which the model computes")
+    map_size: Literal["input", "model"] = Field(
+        default="input", description="the size of the picture, or that which the model computes"
+    )
 
 
 class DetectParameters(MapParameters):
