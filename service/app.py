@@ -49,7 +49,8 @@ RECEIVED_BYTES = 2**19  # that the system keeps for a connection; it would begin
 DESCRIPTION = """Visual anomaly detection with a mixture of experts.
 
 A request for work may carry `X-Deadline-Ms`: the milliseconds in which its answer is of use. No stage
-is begun after them, and the answer is 504."""
+is begun after them, and the answer is 504. `X-Client-ID` tells cameras apart that have no keys of their own:
+they take turns. `X-Request-ID` comes back, and is in the log."""
 
 
 def create_app(settings: Settings, models: Models, metrics: Metrics) -> FastAPI:
@@ -66,7 +67,13 @@ def create_app(settings: Settings, models: Models, metrics: Metrics) -> FastAPI:
             log.info("ready", after_s=round(time() - settings.started_at, 1))
             yield
 
-    app = FastAPI(title="anomoe", version=version("anomoe"), description=DESCRIPTION, lifespan=lifespan)
+    app = FastAPI(
+        title="anomoe",
+        version=version("anomoe"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redirect_slashes=False,  # to an address made of what the caller calls this host
+    )
     if keys:
         describe = app.openapi
         app.openapi = lambda: with_keys(describe(), open_paths(settings.metrics_need_key))

@@ -197,6 +197,7 @@ def test_unknown_category_is_named_with_the_known_ones(service: TestClient) -> N
 
 def test_wrong_paths_and_methods_are_problems(service: TestClient) -> None:
     check_problem(service.get("/nowhere"), 404, "not-found", "/nowhere")
+    check_problem(service.post("/detect/", content=NORMAL, headers=PNG), 404, "not-found", "/detect/")
     response = service.get("/detect")
     check_problem(response, 405, "method-not-allowed", "GET", "/detect")
     assert response.headers["allow"] == "POST"
