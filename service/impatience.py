@@ -159,6 +159,9 @@ class ImpatientProtocol(HttpToolsProtocol):
         if self._is_in_head or not is_answered:
             self._send_problem(Problem(Kind.MALFORMED, why))
         self.transport.close()
+        if not is_answered:  # nobody waits any more for what the request asked
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
 
     def _send_problem(self, problem: Problem) -> None:
         response = problem_response(problem, request_id := uuid4().hex)

@@ -18,7 +18,7 @@ from tests.tiny_bundle import plain_picture
 
 NORMAL = encoded(plain_picture("brick"))
 LARGEST = 2**22
-PATIENCE_S = 0.5
+PATIENCE_S = 3
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +52,15 @@ def test_a_large_picture_in_overload_is_told_when_to_come_back(service: ServiceP
         assert slow.recv(4096).startswith(b"HTTP/1.1 415 ")
     assert answers == [(429, "1")] * 20
     assert post(service, NORMAL)[0] == 200
+
+
+def test_a_broken_body_gives_its_place_back_at_once(service: ServiceProcess) -> None:
+    with connect(service) as broken:
+        broken.sendall(b"POST /detect HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx")
+        time.sleep(0.1)
+        broken.sendall(b"nonsense")
+        assert until_closed(broken).startswith(b"HTTP/1.1 400 ")
+        assert post(service, NORMAL)[0] == 200
 
 
 def test_who_does_not_stop_sending_is_dropped(service: ServiceProcess) -> None:
