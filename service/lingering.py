@@ -36,8 +36,11 @@ class Lingering:
             self.end()
             return
         self._timer = self._loop.call_later(self.patience_s, self.end)
-        self._transport.write_eof()
-        self._transport.resume_reading()
+        try:
+            self._transport.write_eof()
+            self._transport.resume_reading()
+        except OSError:  # the client has gone
+            self.end()
 
     def end(self) -> None:
         """Close at once."""

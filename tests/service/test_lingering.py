@@ -127,6 +127,19 @@ def test_within_a_request_it_takes_some_more_and_then_closes() -> None:
     asyncio.run(scenario())
 
 
+def test_a_client_that_has_gone_is_not_waited_for() -> None:
+    class Gone(Sent):
+        def write_eof(self) -> None:
+            raise OSError("not connected")
+
+    async def scenario() -> None:
+        sent = Gone()
+        lingering(sent).close()
+        assert sent.what == ["closed"]
+
+    asyncio.run(scenario())
+
+
 def test_closing_a_second_time_closes() -> None:
     async def scenario() -> None:
         sent = Sent()
