@@ -1,4 +1,4 @@
-"""Connections: clients that take their time, and what is hardly HTTP."""
+"""Connections of clients that take their time."""
 
 import asyncio
 import socket
