@@ -8,7 +8,7 @@ import io
 import math
 import struct
 import zlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -78,16 +78,14 @@ def encode_map(
     """
     if encoding == "npy":
         scores = partial(display_score, threshold=threshold)
-        file = io.BytesIO()
-        np.save(file, _drawn(raw_map, place, scores, np.float32))
-        return file.getvalue()
+        return _npy(_bands(raw_map, place, scores, np.float32), place.size)
     dtype = np.uint16 if encoding == "png16" else np.uint8
-    grey = _drawn(raw_map, place, partial(_quantised, threshold=threshold, dtype=dtype), dtype)
+    levels = _bands(raw_map, place, partial(_quantised, threshold=threshold, dtype=dtype), dtype)
     if encoding != "overlay":
-        return _grey_png(grey)
+        return _grey_png(levels, place.size, dtype)
     if picture is None:
         raise ValueError("picture: an overlay needs one, got None")
-    return _png(_overlay(picture, grey))
+    return _png(_overlay(picture, np.concatenate(list(levels))))
 
 
 def find_regions(
@@ -148,24 +146,25 @@ def _shrunk(raw_map: FloatArray, place: Place) -> FloatArray:
     rows, columns = np.minimum(raw_map.shape, (place.height, place.width)).tolist()
     if raw_map.shape == (rows, columns):
         return raw_map
-    return np.concatenate([values for _, values in _stretched(raw_map, columns, rows)])
+    return np.concatenate(list(_stretched(raw_map, columns, rows)))
 
 
-def _drawn(
+def _bands(
     raw_map: FloatArray, place: Place, told: Callable[[FloatArray], Drawn], dtype: npt.DTypeLike
-) -> Drawn:
-    """What is told of each value of a map in its place (height, width), 0 around it."""
+) -> Generator[Drawn, None, None]:
+    """What is told of each value of a map in its place, 0 around it: whole rows, from the top."""
     width, height = place.size
-    drawn = np.zeros((height, width), dtype)
-    seen = drawn[place.top : place.top + place.height, place.left : place.left + place.width]
-    for rows, values in _stretched(raw_map, place.width, place.height):
-        seen[rows] = told(values)
-    return drawn
+    sides = place.left, width - place.left - place.width
+    above, below = place.top, height - place.top - place.height
+    if above:
+        yield np.zeros((above, width), dtype)
+    for values in _stretched(raw_map, place.width, place.height):
+        yield np.pad(told(values), ((0, 0), sides)) if any(sides) else told(values)
+    if below:
+        yield np.zeros((below, width), dtype)
 
 
-def _stretched(
-    values: FloatArray, width: int, height: int
-) -> Generator[tuple[slice, FloatArray], None, None]:
+def _stretched(values: FloatArray, width: int, height: int) -> Generator[FloatArray, None, None]:
     """Bilinear resize of one map, antialiased where it shrinks, in bands of rows that stay in a core's cache.
 
     Pillow changes the width, which costs little, and the height if it shrinks; rows are mixed here.
@@ -174,24 +173,32 @@ def _stretched(
     if values.shape != (rows, width):
         image = Image.fromarray(values).resize((width, rows), Image.Resampling.BILINEAR)
         values = np.asarray(image, np.float32)
+    step = max(1, BAND_PIXELS // width)
+    if rows == height:
+        yield from (values[start : start + step] for start in range(0, height, step))
+        return
     at = ((np.arange(height) + 0.5) * (rows / height) - 0.5).clip(0, rows - 1)
     above = at.astype(np.intp)
-    below = np.minimum(above + 1, rows - 1)
     share: FloatArray = (at - above).astype(np.float32)[:, None]
-    step = max(1, BAND_PIXELS // width)
+    slopes = np.diff(values, axis=0, append=values[-1:])
     for band in (slice(start, start + step) for start in range(0, height, step)):
-        if rows == height:
-            yield band, values[band]
-        else:
-            first: FloatArray = values[above[band]]
-            second: FloatArray = values[below[band]]
-            yield band, first + np.multiply(share[band], second - first)
+        mixed = slopes.take(above[band], axis=0)
+        mixed *= share[band]
+        mixed += values.take(above[band], axis=0)
+        yield mixed
 
 
 def _quantised(values: FloatArray, threshold: float, dtype: type[np.unsignedinteger[Any]]) -> Drawn:
-    """Display scores as integers; which half a pixel is in is decided by the raw threshold."""
-    highest = np.iinfo(dtype).max
-    quantised = np.rint(display_score(values, threshold) * np.float32(highest)).astype(dtype)
+    """Display scores as integers; which half a pixel is in is decided by the raw threshold.
+
+    A score raw / (raw + threshold) is 1 - threshold / (raw + threshold), which takes fewer passes.
+    """
+    highest = np.float32(np.iinfo(dtype).max)
+    offset = max(np.float32(threshold), np.finfo(np.float32).smallest_subnormal)
+    scores = values + offset
+    np.divide(highest * offset, scores, out=scores)
+    np.subtract(highest + np.float32(0.5), scores, out=scores)
+    quantised = scores.astype(dtype)
     # Rounding takes a value next to the threshold at most one step beyond the middle.
     quantised -= quantised > highest // 2
     quantised += values > threshold
@@ -229,23 +236,38 @@ def _png(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def _grey_png(levels: Drawn) -> bytes:
-    """A PNG of 8 or 16 bit grey (PNG specification, sections 5 and 9).
+def _npy(scores: Iterable[Drawn], size: tuple[int, int]) -> bytes:
+    """A file of numpy's of float32 (height, width), whose rows come in bands."""
+    file = io.BytesIO()
+    header = {"descr": "<f4", "fortran_order": False, "shape": size[::-1]}
+    np.lib.format.write_array_header_1_0(file, header)
+    for band in scores:
+        file.write(band.astype("<f4", copy=False).data)
+    return file.getvalue()
+
+
+def _grey_png(levels: Iterable[Drawn], size: tuple[int, int], dtype: npt.DTypeLike) -> bytes:
+    """A PNG of 8 or 16 bit grey, whose rows come in bands (PNG specification, sections 5 and 9).
 
     Every row is told as its difference to the one above: in a map, which is smooth, mostly runs of one value.
     Pillow tries five ways on each row, which takes three times as long and more bytes.
     """
-    height, width = levels.shape
-    size = levels.itemsize
-    rows = np.ndarray((height, size * width), np.uint8, np.asarray(levels, f">u{size}").data)
-    filtered = np.empty((height, 1 + size * width), np.uint8)
-    filtered[:, 0] = _UP
-    filtered[0, 1:] = rows[0]
-    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    big_endian = np.dtype(dtype).newbyteorder(">")
+    row_bytes = size[0] * big_endian.itemsize
+    above = np.zeros((1, row_bytes), np.uint8)
     packer = zlib.compressobj(1, strategy=zlib.Z_RLE)
-    data = packer.compress(filtered.data) + packer.flush()
-    header = struct.pack(">IIBBBBB", width, height, 8 * size, 0, 0, 0, 0)  # grey, no interlacing
-    return _PNG_SIGNATURE + b"".join(map(_chunk, (b"IHDR", b"IDAT", b"IEND"), (header, data, b"")))
+    data: list[bytes] = []
+    for band in levels:
+        rows = np.ascontiguousarray(band, big_endian).view(np.uint8)
+        filtered = np.empty((len(rows), 1 + row_bytes), np.uint8)
+        filtered[:, 0] = _UP
+        np.subtract(rows[:1], above, out=filtered[:1, 1:])
+        np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+        above = rows[-1:]
+        data.append(packer.compress(filtered.data))
+    data.append(packer.flush())
+    header = struct.pack(">IIBBBBB", *size, 8 * big_endian.itemsize, 0, 0, 0, 0)  # grey, no interlacing
+    return _PNG_SIGNATURE + b"".join(map(_chunk, (b"IHDR", b"IDAT", b"IEND"), (header, b"".join(data), b"")))
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
