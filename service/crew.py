@@ -11,15 +11,18 @@ Job = TypeVar("Job")
 
 
 class Crew:
-    """`size` threads, which live as long as there are jobs to serve; they never keep the process from ending.
+    """Threads, which live as long as there are jobs to serve; they never keep the process from ending.
+
+    `size` of them work at once. Jobs that give way are done by those that would be idle, or by one more, so
+    that they get on, too; there are `aside` threads more, since no others wait for what such jobs keep busy.
 
     Whoever worked last is woken first, and a thread that leaves jobs for its own crew takes of them itself
     before it wakes another: a single client is served by one thread all the way, whose memory is in the
     caches. Nothing polls: an idle crew costs nothing.
     """
 
-    def __init__(self, name: str, size: int) -> None:
-        self._name, self._size = name, size
+    def __init__(self, name: str, size: int, aside: int = 0) -> None:
+        self._name, self._size, self._threads = name, size, size + aside
         self._lock = Lock()
         self._served: list[Jobs[Any]] = []
         self._members: set[Thread] = set()
@@ -31,7 +34,7 @@ class Crew:
         """Work on these jobs, too; makes the threads that are missing."""
         with self._lock:
             self._served.append(jobs)
-            names = [f"{self._name}-{next(self._numbers)}" for _ in range(self._size - len(self._members))]
+            names = [f"{self._name}-{next(self._numbers)}" for _ in range(self._threads - len(self._members))]
             new = [Thread(target=self._work, name=name, daemon=True) for name in names]
             self._members.update(new)
         for thread in new:
@@ -42,7 +45,7 @@ class Crew:
         with self._lock:
             if not jobs.is_closed:
                 jobs.waiting.append(job)
-                if current_thread() not in self._members:
+                if current_thread() not in self._members and self._room(jobs) > 0:
                     self._ring()
             return not jobs.is_closed
 
@@ -110,16 +113,26 @@ class Crew:
             bell.acquire()
 
     def _most_pressing(self, thread: Thread) -> tuple[Jobs[Any], list[Any]] | None:
-        while ready := [jobs for jobs in self._served if jobs.is_open_to_work]:
-            jobs = min(ready, key=lambda one: one.rank)
-            if batch := jobs.take(thread, self._asking):
+        while ready := [jobs for jobs in self._served if self._room(jobs) > 0]:
+            jobs = min(ready, key=lambda one: (one.gives_way, one.rank))
+            if batch := jobs.take(thread, min(self._asking, self._room(jobs))):
                 return jobs, batch
             jobs.end_if_over()
         return None
 
     def _ring_for_more(self) -> None:
-        if any(jobs.is_open_to_work for jobs in self._served):
+        if any(self._room(jobs) > 0 for jobs in self._served):
             self._ring()
+
+    def _room(self, jobs: Jobs[Any]) -> int:
+        """How many more threads may take of these jobs."""
+        if not jobs.room:
+            return 0
+        busy = sum(len(one.running) for one in self._served if not one.gives_way)
+        free = self._size - busy
+        if jobs.gives_way:
+            free = max(1, free) - sum(len(one.running) for one in self._served if one.gives_way)
+        return min(free, jobs.room)
 
     def _ring(self) -> None:
         if self._bells:

@@ -84,7 +84,7 @@ class Detector:
             open_it = partial(self.open, model.bundle, data, parameters, trace.caller, way.most)
             opened, computed, judged = await relay(
                 Step(way.decoding, calling(open_it)),
-                Step(model.lane.batcher, picture_of, trace.caller),
+                Step(way.batcher, picture_of, trace.caller),
                 Step(way.encoding, calling(judge), trace.caller),
             )
             decision, drawn = judged.result

@@ -24,7 +24,7 @@ FORMATS = tuple(SIGNATURES)
 
 MAX_SIDE = 65_535  # as JPEG; a resize takes memory by the side, gigabytes for one row of 100 megapixels
 
-MARGIN = 4  # a JPEG is decoded with at least so many times the model's pixels, in each direction
+MARGIN = 2.5  # a JPEG is decoded with at least so many times the model's pixels, in each direction
 
 START_OF_SCAN = b"\xff\xda"  # each goes over all pixels again; pixels themselves never look like that
 SCANS = 10  # of a progressive JPEG
@@ -59,7 +59,7 @@ def open_picture(
     expected: the most bytes, and pixels to decode. Raises: Problem as `decode`; LargePictureError when there
     are more, before any is decoded.
     """
-    enough = (MARGIN * round(spec.width / spec.crop), MARGIN * round(spec.height / spec.crop))
+    enough = (math.ceil(MARGIN * spec.width / spec.crop), math.ceil(MARGIN * spec.height / spec.crop))
     size, image = _decode(data, max_pixels, None if keep_image else enough, expected)
     return Opened(size, fit(image, spec), image if keep_image else None)
 

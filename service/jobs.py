@@ -27,7 +27,7 @@ class Jobs(Generic[Job]):
 
     work: does a batch of jobs; what it raises ends the thread and is told to on_death. at_once: how many
     threads may work. most: jobs they take together. is_wanted: false drops a job. rank: of what waits now.
-    on_end: called once when it is closed and nothing waits or runs any more.
+    on_end: called once when it is closed and nothing waits or runs any more. gives_way: to others.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Jobs(Generic[Job]):
         self.waiting: deque[Job] = deque()
         self.running: set[Thread] = set()
         self.is_closed = False
+        self.gives_way = False
         self._at_once, self._most, self._is_wanted = at_once, most, is_wanted
         self._rank, self._on_end = rank, on_end
 
@@ -53,21 +54,20 @@ class Jobs(Generic[Job]):
         return len(self.waiting)
 
     @property
-    def is_open_to_work(self) -> bool:
-        """Whether another thread may take some."""
-        return bool(self.waiting) and len(self.running) < self._at_once
+    def room(self) -> int:
+        """How many more threads may take some."""
+        return self._at_once - len(self.running) if self.waiting else 0
 
     @property
     def rank(self) -> Rank:
         """How pressing it is."""
         return self._rank(self)
 
-    def take(self, thread: Thread, asking: int) -> list[Job]:
+    def take(self, thread: Thread, sharing: int) -> list[Job]:
         """The oldest jobs that are wanted, for a thread; nothing when none is.
 
-        No more than leave something for the other threads, of those that ask, that may work here, too.
+        sharing: how many threads may take some now, this one too; something is left for each.
         """
-        sharing = min(asking, self._at_once - len(self.running))
         size = min(self._most(), ceil(len(self.waiting) / sharing))
         taken: list[Job] = []
         while self.waiting and len(taken) < size:

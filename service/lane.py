@@ -39,12 +39,18 @@ LONGEST_BATCHES = 20  # a batch that takes this many times what it should hangs
 
 
 class Way(NamedTuple):
-    """What pictures of at most so many bytes and pixels pass: a turnstile, threads that decode and draw."""
+    """What pictures of at most `most` bytes and pixels pass: a turnstile, then three stages."""
 
+    most: float
     turnstile: Turnstile
     decoding: CallWorkers
+    batcher: Batcher[Any, Any]
     encoding: CallWorkers
-    most: float
+
+    @property
+    def stages(self) -> tuple[Workers[Any, Any], ...]:
+        """Whatever works for it."""
+        return self.decoding, self.batcher, self.encoding
 
 
 class Lane(Generic[Item, Result]):
@@ -62,32 +68,41 @@ class Lane(Generic[Item, Result]):
         plan = tuned.plan
         hosts = host_threads(settings)
         if tuned.engine.device == "cpu":  # of which there is none to keep busy beside the threads themselves
-            host = device = Crew("lane", max(2, hosts, plan.parallel))
+            host = device = Crew("lane", max(2, hosts, plan.parallel), aside=hosts)
         else:
-            host, device = Crew("host", hosts), Crew("device", plan.parallel)
+            host, device = Crew("host", hosts, aside=hosts), Crew("device", plan.parallel)
         host_limit_s = settings.watchdog_s or HOST_WATCHDOG_S
+        device_limit_s = watchdog_limit(settings, "engine", plan.batch_s, SHORTEST_WATCHDOG_S)
 
-        def way(crew: Crew, width: int, most: float, of: str = "") -> Way:
+        def batcher(of: str) -> Batcher[Item, Result]:
+            batcher = Batcher(
+                compute,
+                plan.batch,
+                parallel=plan.parallel,
+                limit_s=device_limit_s,
+                name=f"engine{of}",
+                crew=device,
+                on_abandoned=metrics.abandoned.inc,
+            )
+            batcher.probe = tuned.engine.warm_up
+            return batcher
+
+        def way(most: float, width: int, batcher: Batcher[Item, Result], of: str) -> Way:
             return Way(
-                Turnstile(width, metrics.abandoned.inc, plan.pace_s),
-                CallWorkers(f"decode{of}", hosts, host_limit_s, crew, Rank.DECODE),
-                CallWorkers(f"encode{of}", hosts, host_limit_s, crew, Rank.ENCODE),
                 most,
+                Turnstile(width, metrics.abandoned.inc, plan.pace_s),
+                CallWorkers(f"decode{of}", hosts, host_limit_s, host, Rank.DECODE),
+                batcher,
+                CallWorkers(f"encode{of}", hosts, host_limit_s, host, Rank.ENCODE),
             )
 
         self.plan = plan
         under_way = plan.batch * plan.parallel
-        self.small = way(host, hosts + under_way + math.ceil(under_way / 2), LARGE)
-        self.large = way(Crew("large", hosts), 2 * hosts, math.inf, "-large")
-        self.batcher = Batcher(
-            compute,
-            plan.batch,
-            parallel=plan.parallel,
-            limit_s=watchdog_limit(settings, "engine", plan.batch_s, SHORTEST_WATCHDOG_S),
-            crew=device,
-            on_abandoned=metrics.abandoned.inc,
-        )
-        self.batcher.probe = tuned.engine.warm_up
+        self.small = way(LARGE, hosts + under_way + math.ceil(under_way / 2), batcher(""), "")
+        own_batcher = batcher("-large") if host is device else self.small.batcher
+        self.large = way(math.inf, 4 * hosts, own_batcher, "-large")
+        for workers in {*self.large.stages} - {*self.small.stages}:
+            workers.gives_way = True
         self._users = 0
         self._unused = asyncio.Event()
         self._unused.set()
@@ -95,13 +110,13 @@ class Lane(Generic[Item, Result]):
     @property
     def stages(self) -> tuple[Workers[Any, Any], ...]:
         """Whatever works for it."""
-        host = [workers for way in (self.small, self.large) for workers in (way.decoding, way.encoding)]
-        return self.batcher, *host
+        return tuple(dict.fromkeys(self.small.stages + self.large.stages))
 
     @property
     def depth(self) -> int:
         """How many pictures wait, for their turn or for the device."""
-        return self.small.turnstile.depth + self.large.turnstile.depth + self.batcher.depth
+        lines = {one for way in (self.small, self.large) for one in (way.turnstile, way.batcher)}
+        return sum(line.depth for line in lines)
 
     def wait_s(self, client: str) -> float:
         """Seconds until a client's next picture would have its answer; 0 when none goes before it."""
@@ -119,7 +134,7 @@ class Lane(Generic[Item, Result]):
 
         async def go(way: Way) -> Answer:
             async with way.turnstile.turn(caller):
-                self.batcher.check()
+                way.batcher.check()
                 return await work(way, perf_counter() - began)
 
         with self.used():

@@ -10,11 +10,12 @@ import struct
 import zlib
 from collections.abc import Callable, Generator, Iterable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from zlib_ng import zlib_ng
 
 from export.contract.category import FloatArray
 from export.contract.decision import display_score
@@ -29,7 +30,7 @@ Drawn = npt.NDArray[Any]
 
 MAX_REGIONS = 100
 
-BAND_PIXELS = 2**15  # that are drawn at once
+BAND_PIXELS = 2**16  # that are drawn at once
 
 # Dark violet, purple, red, orange, pale yellow: brightness rises evenly, so the ramp also reads in grey.
 _RAMP = ((13, 8, 60), (120, 28, 109), (213, 62, 60), (250, 158, 40), (252, 255, 164))
@@ -82,7 +83,7 @@ def encode_map(
     dtype = np.uint16 if encoding == "png16" else np.uint8
     levels = _bands(raw_map, place, partial(_quantised, threshold=threshold, dtype=dtype), dtype)
     if encoding != "overlay":
-        return _grey_png(levels, place.size, dtype)
+        return _grey_png(levels, place.size, np.iinfo(dtype).bits)
     if picture is None:
         raise ValueError("picture: an overlay needs one, got None")
     return _png(_overlay(picture, np.concatenate(list(levels))))
@@ -193,12 +194,12 @@ def _quantised(values: FloatArray, threshold: float, dtype: type[np.unsignedinte
 
     A score raw / (raw + threshold) is 1 - threshold / (raw + threshold), which takes fewer passes.
     """
-    highest = np.float32(np.iinfo(dtype).max)
-    offset = max(np.float32(threshold), np.finfo(np.float32).smallest_subnormal)
-    scores = values + offset
+    highest = np.iinfo(dtype).max
+    offset = max(threshold, float(np.finfo(np.float32).smallest_subnormal))
+    scores: FloatArray = np.add(values, offset)
     np.divide(highest * offset, scores, out=scores)
-    np.subtract(highest + np.float32(0.5), scores, out=scores)
-    quantised = scores.astype(dtype)
+    np.subtract(highest + 0.5, scores, out=scores)
+    quantised: Drawn = scores.astype(dtype)
     # Rounding takes a value next to the threshold at most one step beyond the middle.
     quantised -= quantised > highest // 2
     quantised += values > threshold
@@ -238,27 +239,24 @@ def _png(image: Image.Image) -> bytes:
 
 def _npy(scores: Iterable[Drawn], size: tuple[int, int]) -> bytes:
     """A file of numpy's of float32 (height, width), whose rows come in bands."""
-    file = io.BytesIO()
-    header = {"descr": "<f4", "fortran_order": False, "shape": size[::-1]}
-    np.lib.format.write_array_header_1_0(file, header)
-    for band in scores:
-        file.write(band.astype("<f4", copy=False).data)
-    return file.getvalue()
+    head = io.BytesIO()
+    described = {"descr": "<f4", "fortran_order": False, "shape": size[::-1]}
+    np.lib.format.write_array_header_1_0(head, described)
+    return b"".join([head.getvalue(), *(band.astype("<f4").tobytes() for band in scores)])
 
 
-def _grey_png(levels: Iterable[Drawn], size: tuple[int, int], dtype: npt.DTypeLike) -> bytes:
-    """A PNG of 8 or 16 bit grey, whose rows come in bands (PNG specification, sections 5 and 9).
+def _grey_png(levels: Iterable[Drawn], size: tuple[int, int], bits: int) -> bytes:
+    """A PNG of grey, whose rows come in bands (PNG specification, sections 5 and 9).
 
     Every row is told as its difference to the one above: in a map, which is smooth, mostly runs of one value.
     Pillow tries five ways on each row, which takes three times as long and more bytes.
     """
-    big_endian = np.dtype(dtype).newbyteorder(">")
-    row_bytes = size[0] * big_endian.itemsize
+    row_bytes = size[0] * bits // 8
     above = np.zeros((1, row_bytes), np.uint8)
-    packer = zlib.compressobj(1, strategy=zlib.Z_RLE)
+    packer: Any = cast("Any", zlib_ng).compressobj(1, strategy=zlib_ng.Z_RLE)
     data: list[bytes] = []
     for band in levels:
-        rows = np.ascontiguousarray(band, big_endian).view(np.uint8)
+        rows = np.ndarray((len(band), row_bytes), np.uint8, np.asarray(band, f">u{bits // 8}").data)
         filtered = np.empty((len(rows), 1 + row_bytes), np.uint8)
         filtered[:, 0] = _UP
         np.subtract(rows[:1], above, out=filtered[:1, 1:])
@@ -266,7 +264,7 @@ def _grey_png(levels: Iterable[Drawn], size: tuple[int, int], dtype: npt.DTypeLi
         above = rows[-1:]
         data.append(packer.compress(filtered.data))
     data.append(packer.flush())
-    header = struct.pack(">IIBBBBB", *size, 8 * big_endian.itemsize, 0, 0, 0, 0)  # grey, no interlacing
+    header = struct.pack(">IIBBBBB", *size, bits, 0, 0, 0, 0)  # grey, no interlacing
     return _PNG_SIGNATURE + b"".join(map(_chunk, (b"IHDR", b"IDAT", b"IEND"), (header, b"".join(data), b"")))
 
 

@@ -8,7 +8,7 @@ if sys.platform != "win32":
     import resource
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # as in glibc's malloc.h
-LARGE_BYTES = 4 * 2**20
+LARGE_BYTES = 8 * 2**20
 
 
 def give_back_large_blocks() -> None:

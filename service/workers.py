@@ -68,7 +68,7 @@ class Workers(Generic[Item, Result]):
     limit_s: the age of a running batch at which the stage counts as hung. `on_failure` is called once, on the
     event loop, with the reason; every caller then gets StageError, until `start` makes new threads.
     `on_abandoned`: called for each item that was dropped since its caller had gone. `probe` is called by
-    threads that were made anew: when it raises, they do not work either.
+    threads that were made anew: when it raises, they do not work either. gives_way: to others of its crew.
     """
 
     def __init__(
@@ -86,6 +86,7 @@ class Workers(Generic[Item, Result]):
         self.failure: str | None = None
         self.on_failure: Callable[[str], None] = lambda _: None
         self.probe: Callable[[], object] = lambda: None
+        self.gives_way = False
         self._crew = crew or Crew(name, count)
         self._count = count
         self._compute = compute
@@ -177,6 +178,7 @@ class Workers(Generic[Item, Result]):
             ),
             on_end=lambda: self._tell(self._end, jobs),
         )
+        jobs.gives_way = self.gives_way
         return jobs
 
     def _work(self, batch: list[_Job[Item, Result]]) -> None:

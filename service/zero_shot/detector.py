@@ -59,7 +59,7 @@ class ZeroShotDetector:
                 open_it = partial(self._detector.open, model.bundle, data, parameters, trace.caller, way.most)
                 opened, computed, judged = await relay(
                     Step(way.decoding, calling(open_it)),
-                    Step(model.lane.batcher, question_of, trace.caller),
+                    Step(way.batcher, question_of, trace.caller),
                     Step(way.encoding, calling(judge_all), trace.caller),
                 )
                 verdicts, maps = judged.result

@@ -47,7 +47,7 @@ def log() -> Log:
 def serving(crew: Crew, *queues: Jobs[int]) -> Generator[None, None, None]:
     for jobs in queues:
         crew.serve(jobs)
-    wait_for(lambda: len(crew._bells) == crew._size)
+    wait_for(lambda: len(crew._bells) == crew._threads)
     yield
     for jobs in queues:
         crew.close(jobs)

@@ -58,7 +58,7 @@ def test_one_thread_takes_a_picture_all_the_way_unless_it_would_keep_a_gpu_waiti
     async def work(way: Way, _: float) -> Sequence[Batched[Any]]:
         return await relay(
             Step(way.decoding, calling(current_thread)),
-            Step(lane.batcher, lambda thread: thread),
+            Step(way.batcher, lambda thread: thread),
             Step(way.encoding, calling(lambda *_: current_thread())),
         )
 
@@ -80,7 +80,7 @@ def test_batches_at_once_give_the_results_of_single_pictures(bundle_folder: Path
     lane = Lane(Tuned(engine, PLAN), settings_for(bundle_folder), Metrics())
 
     async def one(picture: Picture) -> Outcome:
-        return (await lane.through(ANYONE, lambda *_: lane.batcher.submit(picture))).result
+        return (await lane.through(ANYONE, lambda *_: lane.small.batcher.submit(picture))).result
 
     async def scenario() -> list[Outcome]:
         start(lane)
@@ -103,7 +103,7 @@ def test_a_lane_retires_after_its_last_picture(bundle_folder: Path) -> None:
     async def work(*_: object) -> asyncio.Task[None]:
         retiring = asyncio.create_task(lane.retire())
         await asyncio.sleep(0)
-        assert (await lane.batcher.submit(picture)).batch_size == 1
+        assert (await lane.small.batcher.submit(picture)).batch_size == 1
         assert not retiring.done()
         return retiring
 

@@ -399,7 +399,7 @@ def test_pictures_with_different_numbers_of_names_share_a_batch(
         return compute(engine, questions)
 
     monkeypatch.setattr(ZeroShotEngine, "run", wait)
-    batcher = detector_in(zero_shot_service).models.zero_shot().lane.batcher
+    batcher = detector_in(zero_shot_service).models.zero_shot().lane.small.batcher
     with ThreadPoolExecutor(4) as callers:
         first = callers.submit(answered, zero_shot_service, "brick")
         assert entered.wait(5)
