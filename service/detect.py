@@ -26,7 +26,7 @@ from service.decide import Decision, decide
 from service.engine import Outcome, Picture
 from service.errors import Kind, Problem, ProblemAnswer, problem_answer
 from service.health import Health
-from service.image import Opened, open_picture
+from service.image import Opened, announced_effort, open_picture
 from service.lane import Way
 from service.metrics import Metrics
 from service.models import AnyModel, Models, load_models
@@ -94,7 +94,7 @@ class Detector:
             return answer_of(model, trace, decision, computed, drawn, timings_ms)
 
         with model_problems():
-            return await model.lane.through(trace.caller, work)
+            return await model.lane.through(trace.caller, work, announced_effort(data))
 
     async def detect_all(
         self, pictures: Sequence[bytes], parameters: DetectParameters, trace: Trace

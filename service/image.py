@@ -1,6 +1,8 @@
 """Uploaded bytes to an RGB picture, refusing what is too large before any pixel is decoded."""
 
 import math
+import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -28,6 +30,9 @@ MARGIN = 2.5  # a JPEG is decoded with at least so many times the model's pixels
 
 START_OF_SCAN = b"\xff\xda"  # each goes over all pixels again; pixels themselves never look like that
 SCANS = 10  # of a progressive JPEG
+
+STARTS_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # the segments that tell a JPEG's size
+SEGMENTS = 64  # that are looked at for one of them
 
 QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 
@@ -70,6 +75,29 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
     Raises: Problem (400 empty, 413 too many pixels, 415 not a picture type, 422 cannot be decoded).
     """
     return _decode(data, max_pixels, None, math.inf)[1]
+
+
+def announced_effort(data: bytes) -> int:
+    """Bytes or, if these are more, pixels that the header of a PNG or a JPEG tells; seen without decoding.
+
+    What it tells may be wrong, and other types tell it elsewhere: `open_picture` looks again.
+    """
+    try:
+        return max(len(data), math.prod(_announced_size(data)))
+    except (IndexError, struct.error):  # cut off
+        return len(data)
+
+
+def _announced_size(data: bytes) -> Sequence[int]:
+    if data.startswith(SIGNATURES["PNG"]):
+        return struct.unpack_from(">II", data, 16)
+    if data.startswith(SIGNATURES["JPEG"]):
+        at = 2
+        for _ in range(SEGMENTS):
+            if data[at + 1] in STARTS_OF_FRAME:
+                return struct.unpack_from(">HH", data, at + 5)
+            at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+    return ()
 
 
 def _decode(data: bytes, max_pixels: int, enough: Size | None, expected: float) -> tuple[Size, Image.Image]:

@@ -123,11 +123,13 @@ class Lane(Generic[Item, Result]):
         before_s = self.small.turnstile.wait_s(client)
         return before_s + self.plan.alone_s if before_s else 0.0
 
-    async def through(self, caller: Caller, work: Callable[[Way, float], Awaitable[Answer]]) -> Answer:
+    async def through(
+        self, caller: Caller, work: Callable[[Way, float], Awaitable[Answer]], effort: int = 0
+    ) -> Answer:
         """Let one picture be worked on once it has its turn; gives what `work` gives.
 
         work: is told which way to go and the seconds waited for it; once more, for the way of large pictures,
-        if it raises LargePictureError. Raises: what it raises; Problem (504) when the deadline passes first;
+        if it raises LargePictureError. effort: bytes or pixels that it is known to have. Raises: what it raises; Problem (504) when the deadline passes first;
         StageError when the model has failed.
         """
         began = perf_counter()
@@ -139,7 +141,8 @@ class Lane(Generic[Item, Result]):
 
         with self.used():
             with suppress(LargePictureError):
-                return await go(self.small)
+                if effort <= self.small.most:
+                    return await go(self.small)
             return await go(self.large)
 
     @contextmanager

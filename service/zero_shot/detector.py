@@ -11,7 +11,7 @@ from service.answer import Trace, timings
 from service.caller import Caller, deadline_problem
 from service.detect import Detector, model_problems
 from service.errors import Kind, Problem
-from service.image import Opened
+from service.image import Opened, announced_effort
 from service.lane import Way
 from service.relay import Step, calling, relay
 from service.zero_shot.answer import Maps, answer_of, draw_maps
@@ -68,7 +68,7 @@ class ZeroShotDetector:
                 self._detector.metrics.count_zero_shot(verdicts[computed.result.best], timings_ms)
                 return answer_of(model.bundle, trace, verdicts, computed, maps, timings_ms)
 
-            return await model.lane.through(trace.caller, work)
+            return await model.lane.through(trace.caller, work, announced_effort(data))
 
     def _check_maps(self, size: tuple[int, int], names: int, parameters: ZeroShotParameters) -> None:
         """Refuse maps that have more pixels in all than a picture may have; size is (width, height).
