@@ -129,8 +129,9 @@ class Lane(Generic[Item, Result]):
         """Let one picture be worked on once it has its turn; gives what `work` gives.
 
         work: is told which way to go and the seconds waited for it; once more, for the way of large pictures,
-        if it raises LargePictureError. effort: bytes or pixels that it is known to have. Raises: what it raises; Problem (504) when the deadline passes first;
-        StageError when the model has failed.
+        if it raises LargePictureError. effort: bytes or pixels that it is known to have.
+        Raises: what `work` raises; Problem (504) when the deadline passes first; StageError when the model
+        has failed.
         """
         began = perf_counter()
 
