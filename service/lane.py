@@ -71,6 +71,8 @@ class Lane(Generic[Item, Result]):
             host = device = Crew("lane", max(2, hosts, plan.parallel), aside=hosts)
         else:
             host, device = Crew("host", hosts, aside=hosts), Crew("device", plan.parallel)
+        # Each of a map's many short steps lets the interpreter go: two threads that draw wait for each other.
+        drawing = max(1, hosts // 2)
         host_limit_s = settings.watchdog_s or HOST_WATCHDOG_S
         device_limit_s = watchdog_limit(settings, "engine", plan.batch_s, SHORTEST_WATCHDOG_S)
 
@@ -93,7 +95,7 @@ class Lane(Generic[Item, Result]):
                 Turnstile(width, metrics.abandoned.inc, plan.pace_s),
                 CallWorkers(f"decode{of}", hosts, host_limit_s, host, Rank.DECODE),
                 batcher,
-                CallWorkers(f"encode{of}", hosts, host_limit_s, host, Rank.ENCODE),
+                CallWorkers(f"encode{of}", drawing, host_limit_s, host, Rank.ENCODE),
             )
 
         self.plan = plan
