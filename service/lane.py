@@ -68,7 +68,8 @@ class Lane(Generic[Item, Result]):
         plan = tuned.plan
         hosts = host_threads(settings)
         if tuned.engine.device == "cpu":  # of which there is none to keep busy beside the threads themselves
-            host = device = Crew("lane", max(2, hosts, plan.parallel), aside=hosts)
+            size = max(2, hosts, plan.parallel)
+            host = device = Crew("lane", size, aside=size)
         else:
             host, device = Crew("host", hosts, aside=hosts), Crew("device", plan.parallel)
         # Each of a map's many short steps lets the interpreter go: two threads that draw wait for each other.

@@ -101,14 +101,15 @@ def test_nonsense_after_an_answer_closes_the_connection(service: ServiceProcess)
 
 
 def test_an_answer_that_nobody_takes_is_dropped(service: ServiceProcess) -> None:
-    descriptors = Path(f"/proc/{service.popen.pid}/fd")
-    before = len(list(descriptors.iterdir()))
+    connections = Path("/proc/net/tcp")
     large = encoded(Image.new("L", (2000, 2000)))
     head = f"POST /detect?map=npy HTTP/1.1\r\nHost: x\r\nContent-Length: {len(large)}\r\n\r\n"
     with connect(service) as connection:
         connection.sendall(head.encode() + large)
         answer = connection.recv(4096)
-        while len(list(descriptors.iterdir())) > before:
+        established = f":{service.port:04X} 0100007F:{connection.getsockname()[1]:04X} 01"
+        assert established in connections.read_text()
+        while established in connections.read_text():
             time.sleep(0.02)
         answer += until_closed(connection)
     assert answer.startswith(b"HTTP/1.1 200 ")

@@ -187,6 +187,65 @@ def test_what_a_thread_leaves_beyond_its_own_next_job_wakes_others() -> None:
         wait_for(lambda: len(met) == 3)
 
 
+@pytest.fixture
+def large() -> Log:
+    return Log()
+
+
+def giving_way(log: Log, at_once: int = 2) -> Jobs[int]:
+    jobs = Jobs[int](log, at_once=at_once)
+    jobs.gives_way = True
+    return jobs
+
+
+def test_what_gives_way_has_the_threads_that_would_be_idle(log: Log, large: Log) -> None:
+    crew, jobs, aside = Crew("crew", 2, aside=2), Jobs[int](log, at_once=2), giving_way(large, at_once=4)
+    with serving(crew, jobs, aside):
+        occupied(crew, large, aside, threads=2)
+        crew.put(aside, 7)
+        time.sleep(0.02)
+        assert large.batches == [[-1], [-1]]
+        large.gate.set()
+        wait_for(lambda: large.batches[2:] == [[7]])
+
+
+def test_nothing_waits_for_what_gives_way(log: Log, large: Log) -> None:
+    crew, jobs, aside = Crew("crew", 2, aside=2), Jobs[int](log, at_once=2), giving_way(large)
+    with serving(crew, jobs, aside):
+        occupied(crew, large, aside, threads=2)
+        occupied(crew, log, jobs, threads=2)
+        crew.put(jobs, 1)
+        time.sleep(0.02)
+        assert log.batches == [[-1], [-1]]  # which have no more threads than without the others
+        log.gate.set()
+        wait_for(lambda: log.batches[2:] == [[1]])
+        large.gate.set()
+
+
+def test_what_gives_way_has_one_thread_whatever_else_there_is_to_do(log: Log, large: Log) -> None:
+    crew, jobs, aside = Crew("crew", 2, aside=2), Jobs[int](log, at_once=2), giving_way(large)
+    with serving(crew, jobs, aside):
+        occupied(crew, log, jobs, threads=2)
+        occupied(crew, large, aside)
+        crew.put(aside, 1)
+        time.sleep(0.02)
+        assert large.batches == [[-1]]
+        log.gate.set()  # and the other one as soon as a thread is idle
+        wait_for(lambda: large.batches == [[-1], [1]])
+        large.gate.set()
+
+
+def test_a_thread_leaves_nothing_for_those_that_have_no_room(log: Log) -> None:
+    crew, jobs = Crew("crew", 2, aside=2), Jobs[int](log, at_once=3, most=lambda: 8)
+    with serving(crew, jobs):
+        occupied(crew, log, jobs)
+        with crew._lock:  # it may not take the first before the last is there
+            jobs.waiting.extend(range(4))
+            crew._ring()
+        wait_for(lambda: log.batches[1:] == [[0, 1, 2, 3]])
+        log.gate.set()
+
+
 def test_closed_jobs_are_finished_and_their_end_is_told_once(log: Log) -> None:
     ends: list[bool] = []
     crew = Crew("crew", 1)

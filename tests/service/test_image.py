@@ -11,7 +11,15 @@ from PIL import Image
 
 from export.contract.manifest import InputSpec
 from service.errors import Kind, Problem
-from service.image import FORMATS, SCANS, START_OF_SCAN, LargePictureError, decode, open_picture
+from service.image import (
+    FORMATS,
+    SCANS,
+    START_OF_SCAN,
+    LargePictureError,
+    announced_effort,
+    decode,
+    open_picture,
+)
 from tests.service.conftest import encoded
 
 LIMIT = 100_000_000
@@ -83,6 +91,45 @@ def test_more_pixels_than_expected_are_told_before_any_is_decoded() -> None:
     assert open_picture(encoded(gradient()), spec, LIMIT, False, 64 * 48).size == (64, 48)
     with pytest.raises(Problem):
         open_picture(png_header(200, 100), spec, 19_999, False, 100)
+
+
+JPEG_HEADS = {"plain": {}, "progressive": {"progressive": True}, "comment": {"comment": b"x" * 60_000}}
+
+
+@pytest.mark.parametrize("head", JPEG_HEADS)
+def test_the_header_of_a_jpeg_announces_its_pixels(head: str) -> None:
+    file = BytesIO()
+    Image.new("RGB", (700, 500)).save(file, "jpeg", **JPEG_HEADS[head])
+    assert announced_effort(file.getvalue()) == 700 * 500
+
+
+def test_a_header_announces_pixels_or_bytes_whichever_are_more() -> None:
+    assert announced_effort(png_header(200, 100)) == 200 * 100
+    assert announced_effort(png_header(2, 1) + bytes(500)) > 500
+    assert announced_effort(b"BM" + bytes(40)) == 42
+
+
+@pytest.mark.parametrize("start", [b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\xff\xd8\xff\xe0\x00\x00"])
+@pytest.mark.parametrize("rest", [b"", b"\x00", b"\x00" * 9, b"\xff" * 1000, bytes(range(256)) * 300])
+def test_a_broken_header_announces_no_less_than_its_bytes(start: bytes, rest: bytes) -> None:
+    assert announced_effort(start + rest) >= len(start + rest)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [((139, 140), (139, 140)), ((140, 140), (70, 70)), ((641, 562), (81, 71))]
+)
+def test_a_jpeg_is_reduced_while_two_and_a_half_times_the_model_are_left(
+    size: tuple[int, int], expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted: list[tuple[int, int]] = []
+
+    def fit(image: Image.Image, _: InputSpec) -> None:
+        fitted.append(image.size)
+
+    monkeypatch.setattr("service.image.fit", fit)
+    data = encoded(Image.new("RGB", size), "jpeg")
+    assert open_picture(data, InputSpec(height=28, width=28), LIMIT, False).size == size
+    assert fitted == [expected]
 
 
 def test_empty_upload_is_malformed() -> None:
