@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 from time import sleep
 
+from benchmarks.camera import camera_figures
 from benchmarks.large import large_figures
 from benchmarks.life import reload_figures, stop_figures
 from benchmarks.load import LOST
@@ -165,6 +166,7 @@ def main() -> None:
     sections: dict[str, Callable[[Budget, Path], Figures]] = {
         "one client": one_client,
         "saturation": saturation,
+        "camera": lambda budget, folder: camera_figures(budget.rounds, budget.seconds / 2, folder),
         "overload": overload,
         "large pictures": lambda budget, folder: large_figures(budget.rounds, budget.seconds, folder),
         "peers": lambda budget, folder: peer_figures(budget.peers_s, PICTURE, folder),
