@@ -76,7 +76,7 @@ clean:
 .venv-bench/%/.ready: pyproject.toml constraints.txt
 	@echo "installing $* beside the service ..."
 	@$(PYTHON) -m venv .venv-bench/$*
-	@grep -E '^(numpy|onnxruntime|pillow)==' constraints.txt > .venv-bench/$*/constraints.txt
+	@grep -E '^(numpy|onnxruntime|pillow|zlib-ng)==' constraints.txt > .venv-bench/$*/constraints.txt
 	@.venv-bench/$*/bin/pip install --quiet --disable-pip-version-check \
 		--constraint .venv-bench/$*/constraints.txt --editable '.[cpu,bench-$*]'
 	@touch $@
