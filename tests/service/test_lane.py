@@ -1,6 +1,7 @@
 """A model's way to the device: several batches at once give what single pictures give."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from export.contract.preprocess import fit
 from service.caller import ANYONE
 from service.curve import Curve
 from service.engine import Engine, Outcome, Picture
-from service.lane import Lane, Way, watchdog_limit
+from service.lane import LARGE, Lane, Way, watchdog_limit
 from service.metrics import Metrics
 from service.relay import Step, calling, relay
 from service.tuned import Tuned
@@ -112,6 +113,38 @@ def test_a_lane_retires_after_its_last_picture(bundle_folder: Path) -> None:
         await asyncio.wait_for(await lane.through(ANYONE, work), 30)
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("effort", "is_large"), [(0, False), (LARGE, False), (LARGE + 1, True)])
+def test_a_picture_that_is_known_to_be_large_goes_its_way_at_once(effort: int, is_large: bool) -> None:
+    lane: Lane[object, Thread] = Lane(Tuned(Threads("cpu"), PLAN), settings_for("-"), Metrics())
+    ways: list[Way] = []
+
+    async def work(way: Way, _: float) -> None:
+        ways.append(way)
+
+    asyncio.run(lane.through(ANYONE, work, effort))
+    assert ways == [lane.large if is_large else lane.small]
+
+
+def test_half_of_the_threads_draw_at_once() -> None:
+    settings = settings_for("-", host_threads=4)
+    lane: Lane[object, Thread] = Lane(Tuned(Threads("cpu"), PLAN), settings, Metrics())
+    drawing, most = set[Thread](), list[int]()
+
+    def draw() -> None:
+        drawing.add(current_thread())
+        most.append(len(drawing))
+        time.sleep(0.02)
+        drawing.discard(current_thread())
+
+    async def scenario() -> None:
+        start(lane)
+        await asyncio.gather(*(lane.small.encoding.run(draw) for _ in range(8)))
+        await lane.retire()
+
+    asyncio.run(scenario())
+    assert max(most) == 2
 
 
 def test_a_slow_model_gets_more_time_before_it_hangs_unless_a_limit_is_set() -> None:
