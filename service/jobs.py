@@ -27,7 +27,7 @@ class Jobs(Generic[Job]):
 
     work: does a batch of jobs; what it raises ends the thread and is told to on_death. at_once: how many
     threads may work. most: jobs they take together. is_wanted: false drops a job. rank: of what waits now.
-    on_end: called once when it is closed and nothing waits or runs any more. gives_way: to others.
+    on_end: called once when it is closed and nothing waits or runs any more. gives_way: see `Crew`.
     """
 
     def __init__(

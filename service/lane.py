@@ -78,7 +78,7 @@ class Lane(Generic[Item, Result]):
         device_limit_s = watchdog_limit(settings, "engine", plan.batch_s, SHORTEST_WATCHDOG_S)
 
         def batcher(of: str) -> Batcher[Item, Result]:
-            batcher = Batcher(
+            made = Batcher(
                 compute,
                 plan.batch,
                 parallel=plan.parallel,
@@ -87,8 +87,8 @@ class Lane(Generic[Item, Result]):
                 crew=device,
                 on_abandoned=metrics.abandoned.inc,
             )
-            batcher.probe = tuned.engine.warm_up
-            return batcher
+            made.probe = tuned.engine.warm_up
+            return made
 
         def way(most: float, width: int, batcher: Batcher[Item, Result], of: str) -> Way:
             return Way(

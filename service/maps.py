@@ -253,6 +253,7 @@ def _grey_png(levels: Iterable[Drawn], size: tuple[int, int], bits: int) -> byte
     """
     row_bytes = size[0] * bits // 8
     above = np.zeros((1, row_bytes), np.uint8)
+    # Its stub leaves types out.
     packer: Any = cast("Any", zlib_ng).compressobj(1, strategy=zlib_ng.Z_RLE)
     data: list[bytes] = []
     for band in levels:

@@ -68,7 +68,7 @@ class Workers(Generic[Item, Result]):
     limit_s: the age of a running batch at which the stage counts as hung. `on_failure` is called once, on the
     event loop, with the reason; every caller then gets StageError, until `start` makes new threads.
     `on_abandoned`: called for each item that was dropped since its caller had gone. `probe` is called by
-    threads that were made anew: when it raises, they do not work either. gives_way: to others of its crew.
+    threads that were made anew: when it raises, they do not work either. gives_way: see `Crew`.
     """
 
     def __init__(
