@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter, zoom
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from export.graphs import Part
 from export.onnx import export_onnx
@@ -31,34 +30,32 @@ class Normalise(nn.Module):
         return (image.permute(0, 3, 1, 2).float() / 255 - MEAN) / STD
 
 
-class Upsample(nn.Module):
-    """(B, 3, h, w) -> (B, 3, Hm, Wm)."""
-
-    def forward(self, levels: Tensor) -> Tensor:
-        return F.interpolate(levels, (MAP, MAP), mode="bilinear", align_corners=False)
-
-
-class Blur(nn.Module):
-    """5 x 5 Gaussian over (B, 3, Hm, Wm)."""
+class Smooth(nn.Module):
+    """Upsampled and blurred: (B, 3, h, w) -> (B, 3, Hm, Wm)."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.head = Head((MAP, MAP))
+        self.head = Head((MAP, MAP), (GRID, GRID))
 
-    def forward(self, maps: Tensor) -> Tensor:
-        return F.conv2d(maps, self.head.kernel.expand(3, 1, -1, -1), padding=2, groups=3)
+    def forward(self, levels: Tensor) -> Tensor:
+        return self.head.rows @ levels @ self.head.columns
 
 
 class TopMean(nn.Module):
     """Mean of the top 1 % of the pixels: (B, 3, Hm, Wm) -> (B, 3)."""
 
     def forward(self, maps: Tensor) -> Tensor:
-        return maps.flatten(-2).topk(MAP * MAP // 100, dim=-1).values.mean(-1)
+        return maps.flatten(-2).topk(MAP * MAP // 100, dim=-1, sorted=False).values.mean(-1)
 
 
 def outside_normalise(image: np.ndarray) -> np.ndarray:
     scaled = (image.astype(np.float32) / np.float32(255) - np.float32(MEAN)) / np.float32(STD)
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+
+
+def outside_smooth(levels: np.ndarray) -> np.ndarray:
+    upsampled = zoom(levels, (1, 1, MAP / GRID, MAP / GRID), order=1)
+    return gaussian_filter(upsampled, (0, 0, 4, 4), radius=(0, 0, 2, 2))
 
 
 def outside_top_mean(maps: np.ndarray) -> np.ndarray:
@@ -73,11 +70,9 @@ def main() -> None:
     image = random.integers(0, 256, (BATCH, SIDE, SIDE, 3), np.uint8)
     levels = random.random((BATCH, 3, GRID, GRID), np.float32)
     maps = random.random((BATCH, 3, MAP, MAP), np.float32)
-    factor = MAP / GRID
     steps: dict[str, tuple[nn.Module, np.ndarray, Callable[[np.ndarray], Any]]] = {
         "cast and normalise": (Normalise(), image, outside_normalise),
-        "upsample": (Upsample(), levels, lambda x: zoom(x, (1, 1, factor, factor), order=1)),
-        "blur": (Blur(), maps, lambda x: gaussian_filter(x, (0, 0, 4, 4), radius=(0, 0, 2, 2))),
+        "upsample and blur": (Smooth(), levels, outside_smooth),
         "mean of the top 1 %": (TopMean(), maps, outside_top_mean),
     }
     for name, (module, value, outside) in steps.items():

@@ -158,7 +158,11 @@ def _compare_graphs(
         for pictures, group in batches.items()
         for batch in group
     ]
-    parts = list(detector_parts(detector, Head(checkpoint.config.map_size), manifest.experts))
+    parts = list(
+        detector_parts(
+            detector, Head(checkpoint.config.map_size, checkpoint.detector.encoder.grid), manifest.experts
+        )
+    )
     for part in progress.track(parts, description="compare graphs"):
         graph = open_graph(bundle, part.key, device)
         for pictures, tensors in inputs:
@@ -169,7 +173,7 @@ def _compare_graphs(
 
 def _compare_whole(engine: Engine, checkpoint: Checkpoint, batches: Batches) -> Iterator[Difference]:
     """Map and score as the service computes them."""
-    head = Head(checkpoint.config.map_size)
+    head = Head(checkpoint.config.map_size, checkpoint.detector.encoder.grid)
     for pictures, group in batches.items():
         for batch in group:
             categories = [checkpoint.categories[str(picture.category)] for picture in batch]

@@ -90,7 +90,7 @@ def score_samples(
     checkpoint: Checkpoint, samples: Sequence[Sample], progress: Progress, protocol: Protocol = SERVED
 ) -> Scored:
     """Score the test pictures of one category, by default as the service would when told the category."""
-    head = Head(checkpoint.config.map_size)
+    head = Head(checkpoint.config.map_size, checkpoint.detector.encoder.grid)
     starts = range(0, len(samples), BATCH)
     tracked = progress.track(starts, description=f"score {samples[0].category}")
     with on_training_device(checkpoint.detector):

@@ -65,7 +65,7 @@ def calibrate_products(
     progress: Progress,
 ) -> dict[str, Category]:
     """The category of each product, from the pictures that are held out."""
-    head = Head(config.map_size)
+    head = Head(config.map_size, detector.encoder.grid)
     held_out = split.by_category(split.held_out)
     return {
         name: calibrate(detector, head, name, known[name], held_out[name])

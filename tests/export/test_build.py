@@ -44,7 +44,7 @@ def expected(exported: Exported, pictures: list[Picture]) -> HeadOutput:
     """What the torch model says."""
     categories = [exported.checkpoint.categories[str(one.category)] for one in pictures]
     pixels = torch.from_numpy(np.stack([one.pixels for one in pictures]))
-    return score_pictures(exported.checkpoint.detector, Head((SIZE, SIZE)), pixels, categories)
+    return score_pictures(exported.checkpoint.detector, Head((SIZE, SIZE), GRID), pixels, categories)
 
 
 def computed(engine: Engine, pictures: list[Picture]) -> list[Outcome]:

@@ -22,7 +22,7 @@ def detector() -> AnomalyMoE:
 
 @pytest.fixture(scope="module")
 def parts(detector: AnomalyMoE) -> dict[str, Part]:
-    found = detector_parts(detector, Head((SIZE, SIZE)), expert_specs(detector))
+    found = detector_parts(detector, Head((SIZE, SIZE), GRID), expert_specs(detector))
     return {part.key: part for part in found}
 
 
@@ -48,7 +48,7 @@ def test_inputs_follow_the_level(parts: dict[str, Part]) -> None:
 
 def test_a_detector_in_training_is_cut_in_evaluation_mode(detector: AnomalyMoE) -> None:
     detector.train()
-    head = Head((SIZE, SIZE)).train()
+    head = Head((SIZE, SIZE), GRID).train()
     assert len(list(detector_parts(detector, head, expert_specs(detector)))) == 8
     assert not any(module.training for module in (*detector.modules(), *head.modules()))
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from export.contract.category import Category
-from tests.training.tiny_run import SIZE, Pictures, normal_pictures, tiny_checkpoint
+from tests.training.tiny_run import GRID, SIZE, Pictures, normal_pictures, tiny_checkpoint
 from training.anomalymoe.detector import AnomalyMoE, Scene
 from training.anomalymoe.head import Head
 from training.calibration import Knowledge, calibrate, learn_product
@@ -26,7 +26,7 @@ def known(detector: AnomalyMoE) -> Knowledge:
 
 @pytest.fixture(scope="module")
 def category(detector: AnomalyMoE, known: Knowledge) -> Category:
-    return calibrate(detector, Head((SIZE, SIZE)), "disc", known, HELD_OUT)
+    return calibrate(detector, Head((SIZE, SIZE), GRID), "disc", known, HELD_OUT)
 
 
 def directions(detector: AnomalyMoE, pictures: Pictures) -> torch.Tensor:
@@ -76,7 +76,7 @@ def test_held_out_pictures_are_scored_by_scales_that_they_had_no_part_in(
     """By the scales of all, in which each picture made its own places look normal, they score lower."""
     assert len(category.scores) == len(category.peaks) == len(HELD_OUT)
     result = score_pictures(
-        detector, Head((SIZE, SIZE)), torch.from_numpy(HELD_OUT), [category] * len(HELD_OUT)
+        detector, Head((SIZE, SIZE), GRID), torch.from_numpy(HELD_OUT), [category] * len(HELD_OUT)
     )
     assert category.scores.mean() > result.score.numpy().mean()
     assert category.peaks.mean() > result.map.amax((1, 2)).numpy().mean()
@@ -101,6 +101,8 @@ def test_at_most_a_tenth_of_the_errors_is_above_the_offset_and_a_thousandth_abov
 def test_other_held_out_pictures_change_the_thresholds_and_nothing_that_was_learnt(
     detector: AnomalyMoE, known: Knowledge, category: Category
 ) -> None:
-    other = calibrate(detector, Head((SIZE, SIZE)), "disc", known, normal_pictures("disc", 18, first_seed=60))
+    other = calibrate(
+        detector, Head((SIZE, SIZE), GRID), "disc", known, normal_pictures("disc", 18, first_seed=60)
+    )
     assert not np.array_equal(other.scores, category.scores)
     np.testing.assert_array_equal(other.centres, category.centres)

@@ -15,6 +15,7 @@ from export.contract.category import Category
 from tests.training.conftest import Fitted
 from tests.training.tiny_run import (
     ENCODER,
+    GRID,
     PRODUCTS,
     SIZE,
     draw,
@@ -98,7 +99,7 @@ def test_thresholds_are_the_scores_of_held_out_pictures_alone(fitted: Fitted) ->
         paths = [one.path for one in held_out if one.category == name]
         pixels = np.stack([load_picture(path, checkpoint.config.input) for path in paths])
         known = Knowledge(category.centres, category.prototype)
-        again = calibrate(checkpoint.detector, Head((SIZE, SIZE)), name, known, pixels)
+        again = calibrate(checkpoint.detector, Head((SIZE, SIZE), GRID), name, known, pixels)
         np.testing.assert_allclose(category.scores, again.scores, rtol=1e-4, atol=1e-5)
 
 

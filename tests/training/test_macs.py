@@ -41,13 +41,14 @@ def test_a_patch_expert_is_that_of_the_formula_with_its_linear_attention(release
 
 
 def test_the_small_parts_are_those_of_the_formula(released: Macs) -> None:
-    components, map_pixels, levels, chosen = 8, 256 * 256, 3, 3
+    components, side, grid, levels, chosen = 8, 256, 28, 3, 3
     assert released.router == WIDTH * 256 + 256 * 18
     assert released.masks == components * PATCHES * WIDTH
     pooling = components * PATCHES * WIDTH
     autoencoder = components * 2 * (WIDTH * 256 + 256 * 64 + 64 * 64)
     assert released.experts["component"] == pooling + autoencoder
-    assert released.head == levels * map_pixels * 5 * 5 + levels * chosen * PATCHES
+    upsampling = side * grid * grid + side * grid * side
+    assert released.head == levels * upsampling + levels * chosen * PATCHES
 
 
 def test_the_student_is_that_of_the_formula(released: Macs) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from export.contract.category import Category
-from tests.training.tiny_run import DEFECTS, PRODUCTS, SIZE, draw, tiny_checkpoint
+from tests.training.tiny_run import DEFECTS, GRID, PRODUCTS, SIZE, draw, tiny_checkpoint
 from training.anomalymoe.head import Head, HeadOutput
 from training.checkpoint import Checkpoint
 from training.scoring import score_pictures, stack_centres
@@ -39,7 +39,7 @@ def categories(checkpoint: Checkpoint, pixels: Tensor) -> list[Category]:
 def scored(
     checkpoint: Checkpoint, pixels: Tensor, categories: Sequence[Category], dense: bool = False
 ) -> HeadOutput:
-    return score_pictures(checkpoint.detector, Head((SIZE, SIZE)), pixels, categories, dense=dense)
+    return score_pictures(checkpoint.detector, Head((SIZE, SIZE), GRID), pixels, categories, dense=dense)
 
 
 def test_sparse_equals_dense(checkpoint: Checkpoint, pixels: Tensor, categories: list[Category]) -> None:

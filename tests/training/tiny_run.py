@@ -104,7 +104,7 @@ def tiny_category(detector: AnomalyMoE, name: Product, pictures: int = 6) -> Cat
     """A product learnt and calibrated on as many different pictures each."""
     known = learn_product(detector, normal_pictures(name, pictures), components=3)
     return calibrate(
-        detector, Head((SIZE, SIZE)), name, known, normal_pictures(name, pictures, first_seed=100)
+        detector, Head((SIZE, SIZE), GRID), name, known, normal_pictures(name, pictures, first_seed=100)
     )
 
 

@@ -104,7 +104,7 @@ def raw_level_maps(
     checkpoint: Checkpoint, samples: Sequence[Sample], progress: Progress
 ) -> list[npt.NDArray[np.float32]]:
     """The raw maps (L, Hm, Wm) of every picture, smoothed as their sum is."""
-    head = Head(checkpoint.config.map_size)
+    head = Head(checkpoint.config.map_size, checkpoint.detector.encoder.grid)
     maps: list[npt.NDArray[np.float32]] = []
     for seen in look(checkpoint, samples, progress, "draw maps"):
         categories = [checkpoint.categories[one.category] for one in seen.samples]

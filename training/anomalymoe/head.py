@@ -23,30 +23,33 @@ class HeadOutput(NamedTuple):
 
 
 class Head(nn.Module):
-    """Bilinear upsampling, 5 x 5 Gaussian of sigma 4 padded with zeros, mean of the top 1 % of the pixels."""
+    """Bilinear upsampling, 5 x 5 Gaussian of sigma 4 padded with zeros, mean of the top 1 % of the pixels.
 
-    kernel: Tensor
+    Both are linear and treat rows like columns, so that each side of a map takes one product.
+    """
 
-    def __init__(self, map_size: tuple[int, int]) -> None:
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(self, map_size: tuple[int, int], grid: tuple[int, int]) -> None:
         super().__init__()
-        self.map_size = map_size
         self.top = max(1, int(_TOP_FRACTION * map_size[0] * map_size[1]))
-        self.register_buffer("kernel", _gaussian(_KERNEL, _SIGMA), persistent=False)
+        self.register_buffer("rows", _spread(grid[0], map_size[0]).T.contiguous(), persistent=False)
+        self.register_buffer("columns", _spread(grid[1], map_size[1]), persistent=False)
 
     def forward(self, levels_BLhw: Tensor) -> HeadOutput:
-        upsampled = F.interpolate(levels_BLhw, self.map_size, mode="bilinear", align_corners=False)
-        kernel = self.kernel.expand(levels_BLhw.shape[1], 1, -1, -1)
-        maps_BLHW = F.conv2d(upsampled, kernel, padding=_KERNEL // 2, groups=levels_BLhw.shape[1])
+        maps_BLHW = self.rows @ levels_BLhw @ self.columns
         map_BHW = maps_BLHW.sum(1)
         return HeadOutput(map_BHW, self._score(map_BHW), self._score(maps_BLHW))
 
     def _score(self, maps: Tensor) -> Tensor:
-        return maps.flatten(-2).topk(self.top, dim=-1).values.mean(-1)
+        return maps.flatten(-2).topk(self.top, dim=-1, sorted=False).values.mean(-1)
 
 
-def _gaussian(size: int, sigma: float) -> Tensor:
-    """Kernel (1, 1, size, size) that sums to 1."""
-    distance = torch.arange(size) - (size - 1) / 2
-    weights = torch.exp(-distance.square() / (2 * sigma**2))
-    weights = weights / weights.sum()
-    return (weights[:, None] * weights).view(1, 1, size, size)
+def _spread(coarse: int, fine: int) -> Tensor:
+    """What each of `coarse` patches in a line gives to each of `fine` pixels, (coarse, fine)."""
+    upsampled = F.interpolate(torch.eye(coarse)[:, None], fine, mode="linear", align_corners=False)
+    distance = torch.arange(_KERNEL) - (_KERNEL - 1) / 2
+    weights = torch.exp(-distance.square() / (2 * _SIGMA**2))
+    kernel = (weights / weights.sum()).view(1, 1, _KERNEL)
+    return F.conv1d(upsampled, kernel, padding=_KERNEL // 2).squeeze(1)
