@@ -25,7 +25,7 @@ class Steps:
 
     def decode(self, data: bytes) -> Opened:
         """An encoded picture at model size. Raises Problem when it cannot be decoded."""
-        return open_picture(data, self._spec, MAX_PIXELS, keep_image=False)
+        return open_picture(data, self._spec, MAX_PIXELS)
 
     def run(self, pictures: Sequence[Opened]) -> list[Outcome]:
         """A batch through the engine. Raises what it says about any of them."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
+import numpy as np
+
 from export.contract.bundle import Bundle
 from export.contract.category import FloatArray
 from export.contract.manifest import InputSpec
@@ -64,9 +66,16 @@ def draw_map(
     is_input = parameters.map_size == "input"
     place = place_in_picture(opened.size, spec) if is_input else place_alone(raw_map)
     width, height = place.size
-    data = encode_map(raw_map, threshold, parameters.map, place, opened.image)
-    if len(data) > MOST_MAP_BYTES:
-        raise too_large_maps(f"one of {width} x {height} pixels as {parameters.map} has {len(data)} bytes")
+
+    def check(size: int) -> None:
+        if size > MOST_MAP_BYTES:
+            raise too_large_maps(f"one of {width} x {height} pixels as {parameters.map} has {size} bytes")
+
+    if parameters.map == "npy":  # whose size is known before it is made
+        check(np.dtype(np.float32).itemsize * width * height)
+    picture = opened.image if parameters.map == "overlay" else None
+    data = encode_map(raw_map, threshold, parameters.map, place, picture)
+    check(len(data))
     return MapAnswer(encoding=parameters.map, width=width, height=height, data=_base64(data))
 
 

@@ -1,5 +1,6 @@
 """Threads that work for one stage or for several, each on what is most pressing."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 from threading import Lock, Thread, current_thread
@@ -48,6 +49,15 @@ class Crew:
                 if current_thread() not in self._members and self._room(jobs) > 0:
                     self._ring()
             return not jobs.is_closed
+
+    def drop(self, jobs: Jobs[Job], is_dropped: Callable[[Job], bool]) -> list[Job]:
+        """Take jobs out of those that wait, undone."""
+        with self._lock:
+            dropped = [job for job in jobs.waiting if is_dropped(job)]
+            for job in dropped:
+                jobs.waiting.remove(job)
+            jobs.end_if_over()
+        return dropped
 
     def close(self, jobs: Jobs[Any]) -> None:
         """Take no more of these jobs; those that wait are done."""

@@ -33,7 +33,7 @@ from service.models import AnyModel, Models, load_models
 from service.permits import Permits
 from service.relay import Step, calling, relay
 from service.resting import Resting, StoppedError
-from service.schemas import DetectAnswer, DetectParameters, MapParameters
+from service.schemas import DetectAnswer, DetectParameters
 from service.settings import Settings
 from service.workers import StageError
 
@@ -81,7 +81,7 @@ class Detector:
             return decision, draw(opened, outcome, decision, parameters, manifest.input)
 
         async def work(way: Way, waited_s: float) -> DetectAnswer:
-            open_it = partial(self.open, model.bundle, data, parameters, trace.caller, way.most)
+            open_it = partial(self.open, model.bundle, data, trace.caller, way.most)
             opened, computed, judged = await relay(
                 Step(way.decoding, calling(open_it)),
                 Step(way.batcher, picture_of, trace.caller),
@@ -125,17 +125,13 @@ class Detector:
 
         return await asyncio.gather(*map(one, pictures))
 
-    def open(
-        self, bundle: Bundle, data: bytes, parameters: MapParameters, caller: Caller, expected: float
-    ) -> Opened:
-        """Decode a picture for a bundle, in a thread of its lane; an overlay needs the whole of it later.
+    def open(self, bundle: Bundle, data: bytes, caller: Caller, expected: float) -> Opened:
+        """Decode a picture for a bundle, in a thread of its lane.
 
         Raises: as `open_picture`, and Problem (504).
         """
         caller.check("the picture was decoded")
-        keep_image = parameters.map == "overlay"
-        spec, max_pixels = bundle.manifest.input, self.settings.max_pixels
-        return open_picture(data, spec, max_pixels, keep_image, expected)
+        return open_picture(data, bundle.manifest.input, self.settings.max_pixels, expected)
 
     async def reload(self) -> None:
         """Load the bundles anew, and once they are warm let them answer instead of the present ones.

@@ -4,6 +4,7 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -23,6 +24,7 @@ SIGNATURES = {
     "GIF": (b"GIF87a", b"GIF89a"),
 }
 FORMATS = tuple(SIGNATURES)
+JPEGS = ("JPEG", "MPO")  # the latter has several
 
 MAX_SIDE = 65_535  # as JPEG; a resize takes memory by the side, gigabytes for one row of 100 megapixels
 
@@ -32,7 +34,8 @@ START_OF_SCAN = b"\xff\xda"  # each goes over all pixels again; pixels themselve
 SCANS = 10  # of a progressive JPEG
 
 STARTS_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # the segments that tell a JPEG's size
-SEGMENTS = 64  # that are looked at for one of them
+FILL = 0xFF  # there may be any number before a segment
+SEGMENTS = 64  # that are looked at, as many bytes between them
 
 QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 
@@ -45,31 +48,34 @@ Image.MAX_IMAGE_PIXELS = None
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A decoded picture: (width, height) upright, pixels (H, W, 3) at model size, the whole RGB if kept."""
+    """A picture that was looked at: (width, height) upright, pixels (H, W, 3) at model size, its bytes."""
 
     size: tuple[int, int]
     pixels: Pixels
-    image: Image.Image | None
+    data: bytes
+
+    @cached_property
+    def image(self) -> Image.Image:
+        """All of it as upright RGB, decoded when it is first asked for: until then it takes no memory."""
+        return decode(self.data, math.inf)
 
 
 class LargePictureError(Exception):
     """A picture takes more effort than was expected."""
 
 
-def open_picture(
-    data: bytes, spec: InputSpec, max_pixels: int, keep_image: bool, expected: float = math.inf
-) -> Opened:
-    """Decode a picture and fit it to the model; a whole picture that is kept takes memory until the answer.
+def open_picture(data: bytes, spec: InputSpec, max_pixels: int, expected: float = math.inf) -> Opened:
+    """Decode a picture and fit it to the model.
 
     expected: the most bytes, and pixels to decode. Raises: Problem as `decode`; LargePictureError when there
     are more, before any is decoded.
     """
     enough = (math.ceil(MARGIN * spec.width / spec.crop), math.ceil(MARGIN * spec.height / spec.crop))
-    size, image = _decode(data, max_pixels, None if keep_image else enough, expected)
-    return Opened(size, fit(image, spec), image if keep_image else None)
+    size, image = _decode(data, max_pixels, enough, expected)
+    return Opened(size, fit(image, spec), data)
 
 
-def decode(data: bytes, max_pixels: int) -> Image.Image:
+def decode(data: bytes, max_pixels: float) -> Image.Image:
     """The first frame of a picture as upright RGB, decoded in full.
 
     Raises: Problem (400 empty, 413 too many pixels, 415 not a picture type, 422 cannot be decoded).
@@ -96,11 +102,11 @@ def _announced_size(data: bytes) -> Sequence[int]:
         for _ in range(SEGMENTS):
             if data[at + 1] in STARTS_OF_FRAME:
                 return struct.unpack_from(">HH", data, at + 5)
-            at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+            at += 1 if data[at + 1] == FILL else 2 + struct.unpack_from(">H", data, at + 2)[0]
     return ()
 
 
-def _decode(data: bytes, max_pixels: int, enough: Size | None, expected: float) -> tuple[Size, Image.Image]:
+def _decode(data: bytes, max_pixels: float, enough: Size | None, expected: float) -> tuple[Size, Image.Image]:
     """The upright size of a picture, and the picture; a JPEG of more than `enough` pixels is reduced."""
     if not data:
         raise Problem(Kind.MALFORMED, "the picture is empty: 0 bytes")
@@ -111,11 +117,10 @@ def _decode(data: bytes, max_pixels: int, enough: Size | None, expected: float) 
         size = image.size
         if _pixels_to_decode(image, data, max_pixels) > expected:
             raise LargePictureError
-        if enough is not None:
-            image.draft(None, enough)
+        if enough is not None and image.format in JPEGS:
+            image.draft(None, _upright(enough, image))
         image.load()
-        is_turned = image.getexif().get(ExifTags.Base.Orientation) in QUARTER_TURNS
-        return ((size[1], size[0]) if is_turned else size), to_rgb(image)
+        return _upright(size, image), to_rgb(image)
     except (Problem, LargePictureError, MemoryError):
         raise
     except UnidentifiedImageError as error:
@@ -124,14 +129,20 @@ def _decode(data: bytes, max_pixels: int, enough: Size | None, expected: float) 
         raise Problem(Kind.UNDECODABLE_PICTURE, f"the picture cannot be decoded: {error}") from error
 
 
-def _pixels_to_decode(image: ImageFile, data: bytes, max_pixels: int) -> float:
+def _upright(size: Size, image: Image.Image) -> Size:
+    """A size, with sides exchanged if the picture lies on one of its own."""
+    is_turned = image.getexif().get(ExifTags.Base.Orientation) in QUARTER_TURNS
+    return (size[1], size[0]) if is_turned else size
+
+
+def _pixels_to_decode(image: ImageFile, data: bytes, max_pixels: float) -> float:
     """How many pixels a picture takes as long to decode as, whatever of them is shown.
 
     Raises: Problem (413) when it has more than `max_pixels`, or takes as long as one of ten times as many.
     """
     check_pixels(image.size, max_pixels)
     pixels = image.width * image.height
-    is_jpeg = image.format in ("JPEG", "MPO")
+    is_jpeg = image.format in JPEGS
     if isinstance(image, TiffImageFile):  # a tile is decoded whole, however little of it is shown
         width, height = image.tag_v2.get(TILEWIDTH, 0), image.tag_v2.get(TILELENGTH, 0)
         check_pixels((width, height), max_pixels)
@@ -145,7 +156,7 @@ def _pixels_to_decode(image: ImageFile, data: bytes, max_pixels: int) -> float:
     return pixels
 
 
-def check_pixels(size: tuple[int, int], max_pixels: int) -> None:
+def check_pixels(size: tuple[int, int], max_pixels: float) -> None:
     """Refuse a picture of more than `max_pixels`, or MAX_SIDE in a row or column; size is (width, height).
 
     Raises: Problem (413).

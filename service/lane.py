@@ -94,7 +94,7 @@ class Lane(Generic[Item, Result]):
             return Way(
                 most,
                 Turnstile(width, metrics.abandoned.inc, plan.pace_s),
-                CallWorkers(f"decode{of}", hosts, host_limit_s, host, Rank.DECODE),
+                CallWorkers(f"decode{of}", hosts, host_limit_s, host, Rank.DECODE, metrics.abandoned.inc),
                 batcher,
                 CallWorkers(f"encode{of}", drawing, host_limit_s, host, Rank.ENCODE),
             )

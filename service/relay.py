@@ -34,6 +34,10 @@ async def relay(*steps: Step) -> Sequence[Batched[Any]]:
     try:
         _go_on(steps, answer)
         return await answer
+    except asyncio.CancelledError:
+        for step in steps:
+            step.workers.forget(answer)
+        raise
     finally:
         del answer  # an error's traceback holds this frame: without it, nobody the error
 

@@ -143,6 +143,9 @@ class Workers(Generic[Item, Result]):
         try:
             self.put(item, caller, answer)
             return await answer
+        except asyncio.CancelledError:
+            self.forget(answer)
+            raise
         finally:
             del answer  # as in `_Job.told`
 
@@ -159,12 +162,20 @@ class Workers(Generic[Item, Result]):
         stage has taken the result. Raises: StageError when the stage has failed or stops.
         """
         job = _Job(item, caller, answer, hand_on, perf_counter())
+        if answer.cancelled():
+            self._on_abandoned()
+            return
         self._open.add(job)
         if not self._crew.put(self._jobs, job):
             self._open.discard(job)
             raise StageError(self.failure or f"{self.name}: the service is stopping")
         if self._timer is None and self.limit_s < math.inf:
             self._tell(self._watch, self.limit_s)
+
+    def forget(self, answer: "asyncio.Future[Any]") -> None:
+        """Drop what waits for an answer that was cancelled: it may hold a large picture."""
+        for job in self._crew.drop(self._jobs, lambda job: job.answer is answer):
+            self._begin(job)
 
     def _new_jobs(self) -> Jobs[_Job[Item, Result]]:
         jobs: Jobs[_Job[Item, Result]] = Jobs(
@@ -256,8 +267,16 @@ class CallWorkers(Workers[Callable[[], Any], Any]):
         limit_s: float = math.inf,
         crew: Crew | None = None,
         rank: Rank = Rank.DECODE,
+        on_abandoned: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__(name, count, lambda calls: [call() for call in calls], crew=crew, limit_s=limit_s)
+        super().__init__(
+            name,
+            count,
+            lambda calls: [call() for call in calls],
+            crew=crew,
+            limit_s=limit_s,
+            on_abandoned=on_abandoned,
+        )
         self._of_rank = rank
 
     def rank(self, waiting: int, oldest_s: float) -> Rank:

@@ -245,6 +245,15 @@ def test_maps_that_make_an_answer_too_large_are_refused(
     assert service.post("/detect/batch?map=none", files=[("file", ("a", NORMAL))] * 3).status_code == 200
 
 
+def test_a_map_that_is_not_packed_is_refused_before_it_is_made(
+    service: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.answer.MOST_MAP_BYTES", 56 * 42 * 4 - 1)
+    monkeypatch.setattr("service.answer.encode_map", pytest.fail)
+    refused = service.post("/detect?map=npy", content=NORMAL, headers=PNG)
+    check_problem(refused, 413, "too-large", "56 x 42", str(56 * 42 * 4))
+
+
 def test_too_many_bytes_or_pixels_are_refused(start_service: ServiceFactory) -> None:
     service = start_service(max_body_bytes=500, max_pixels=56 * 42 - 1)
     announced = service.post("/detect", content=b"\0" * 501, headers=PNG)

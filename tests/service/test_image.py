@@ -71,26 +71,33 @@ def test_a_jpeg_that_is_told_in_very_many_scans_is_larger_than_it_looks() -> Non
     spec = InputSpec(height=28, width=28)
     normal, slow = with_scans(0), with_scans(1000)
     assert normal.count(START_OF_SCAN) == SCANS
-    assert open_picture(normal, spec, LIMIT, False, 64 * 48).size == (64, 48)
-    assert open_picture(slow, spec, LIMIT, False).size == (64, 48)
+    assert open_picture(normal, spec, LIMIT, 64 * 48).size == (64, 48)
+    assert open_picture(slow, spec, LIMIT).size == (64, 48)
     with pytest.raises(LargePictureError):
-        open_picture(slow, spec, LIMIT, False, 100 * 64 * 48)
+        open_picture(slow, spec, LIMIT, 100 * 64 * 48)
     with pytest.raises(Problem, match="1010 scans"):
-        open_picture(slow, spec, 10 * 64 * 48, False)
+        open_picture(slow, spec, 10 * 64 * 48)
 
 
 def test_a_file_of_more_bytes_than_expected_is_not_even_opened() -> None:
     with pytest.raises(LargePictureError):
-        open_picture(b"no picture", InputSpec(height=28, width=28), LIMIT, False, 9)
+        open_picture(b"no picture", InputSpec(height=28, width=28), LIMIT, 9)
 
 
 def test_more_pixels_than_expected_are_told_before_any_is_decoded() -> None:
     spec = InputSpec(height=28, width=28)
     with pytest.raises(LargePictureError):
-        open_picture(png_header(200, 100), spec, LIMIT, False, 19_999)
-    assert open_picture(encoded(gradient()), spec, LIMIT, False, 64 * 48).size == (64, 48)
+        open_picture(png_header(200, 100), spec, LIMIT, 19_999)
+    assert open_picture(encoded(gradient()), spec, LIMIT, 64 * 48).size == (64, 48)
     with pytest.raises(Problem):
-        open_picture(png_header(200, 100), spec, 19_999, False, 100)
+        open_picture(png_header(200, 100), spec, 19_999, 100)
+
+
+def test_bytes_that_fill_a_jpeg_announce_nothing() -> None:
+    data = encoded(Image.new("RGB", (700, 500)), "jpeg")
+    filled = data[:2] + bytes([0xFF] * 9) + data[2:]
+    assert decode(filled, LIMIT).size == (700, 500)
+    assert announced_effort(filled) == 700 * 500
 
 
 JPEG_HEADS = {"plain": {}, "progressive": {"progressive": True}, "comment": {"comment": b"x" * 60_000}}
@@ -128,8 +135,29 @@ def test_a_jpeg_is_reduced_while_two_and_a_half_times_the_model_are_left(
 
     monkeypatch.setattr("service.image.fit", fit)
     data = encoded(Image.new("RGB", size), "jpeg")
-    assert open_picture(data, InputSpec(height=28, width=28), LIMIT, False).size == size
+    assert open_picture(data, InputSpec(height=28, width=28), LIMIT).size == size
     assert fitted == [expected]
+
+
+def test_a_jpeg_that_lies_on_its_side_is_reduced_as_if_it_stood(monkeypatch: pytest.MonkeyPatch) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    sizes: list[tuple[int, int]] = []
+
+    def fit(image: Image.Image, _: InputSpec) -> None:
+        sizes.append(image.size)
+
+    monkeypatch.setattr("service.image.fit", fit)
+    data = encoded(Image.new("RGB", (1600, 800)), "jpeg", exif=exif)
+    assert open_picture(data, InputSpec(height=160, width=80), LIMIT).size == (800, 1600)
+    assert sizes == [(200, 400)]
+
+
+def test_a_reduced_jpeg_is_whole_where_the_whole_is_asked_for() -> None:
+    opened = open_picture(
+        encoded(gradient(640, 480), "jpeg"), InputSpec(height=28, width=28), LIMIT, 640 * 480
+    )
+    assert opened.image.size == opened.size == (640, 480)
 
 
 def test_empty_upload_is_malformed() -> None:
@@ -204,4 +232,4 @@ def test_a_small_picture_in_a_large_tile_is_too_large() -> None:
     assert decode(tiff, LIMIT).size == (10, 10)
     assert problem_of(tiff, max_pixels=2048 * 2047) is Kind.TOO_LARGE
     with pytest.raises(LargePictureError):
-        open_picture(tiff, InputSpec(height=28, width=28), LIMIT, False, 2048 * 2047)
+        open_picture(tiff, InputSpec(height=28, width=28), LIMIT, 2048 * 2047)

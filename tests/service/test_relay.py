@@ -88,6 +88,33 @@ def test_a_cancelled_one_costs_the_later_stages_nothing() -> None:
     with_stages(scenario(), host)
 
 
+def test_what_waits_for_a_cancelled_one_is_dropped_at_once() -> None:
+    abandoned: list[int] = []
+    busy = CallWorkers("busy", 1, on_abandoned=lambda: abandoned.append(1))
+    free, gate, began = CallWorkers("free", 1), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        began.set()
+        gate.wait(5)
+
+    async def scenario() -> None:
+        running = asyncio.create_task(relay(Step(busy, calling(hold)), Step(free, calling(abs))))
+        await asyncio.to_thread(began.wait, 5)
+        waiting = asyncio.create_task(relay(Step(free, calling(lambda: 1)), Step(busy, calling(abs))))
+        alone = asyncio.create_task(busy.submit(lambda: 2))
+        while busy.depth < 2:
+            await asyncio.sleep(0.001)
+        for task in (waiting, alone, running):
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert (busy.depth, len(abandoned)) == (0, 2)
+        gate.set()
+        assert await busy.run(lambda: 3) == 3
+
+    with_stages(scenario(), busy, free)
+
+
 def test_a_deadline_counts_for_the_stage_it_is_given_to() -> None:
     host, batcher = CallWorkers("host", 1), doubling()
     late = Caller(deadline=time.perf_counter() - 1)
