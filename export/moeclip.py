@@ -5,6 +5,7 @@ class name, H W pixels, h w patch grid.
 """
 
 from collections.abc import Iterable, Iterator
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +36,9 @@ class Vision(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         seen = self.model(self.model.normalise(image))
-        return seen.tokens.sum(1), F.normalize(seen.summary, dim=-1), seen.embedding
+        # One after the other: a sum over an axis adds up otherwise where a picture is alone in its batch.
+        tokens = reduce(torch.add, seen.tokens.unbind(1))
+        return tokens, F.normalize(seen.summary, dim=-1), seen.embedding
 
 
 class Text(nn.Module):

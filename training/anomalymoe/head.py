@@ -43,7 +43,8 @@ class Head(nn.Module):
         return HeadOutput(map_BHW, self._score(map_BHW), self._score(maps_BLHW))
 
     def _score(self, maps: Tensor) -> Tensor:
-        return maps.flatten(-2).topk(self.top, dim=-1, sorted=False).values.mean(-1)
+        highest = maps.flatten(-2).topk(self.top, dim=-1, sorted=False).values
+        return F.pad(highest, (0, -self.top % 16)).sum(-1) / self.top
 
 
 def _spread(coarse: int, fine: int) -> Tensor:

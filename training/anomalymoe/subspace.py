@@ -45,7 +45,9 @@ class SubspaceExpert(nn.Module):
         """Squared distance to the nearest point of the subspace; nothing here is moved by gradients."""
         mixed_BChw = self._mix(features_BTF)
         residual_BChw = self._residual(mixed_BChw)
-        error = (residual_BChw / self.noise).square().mean(1)
+        square_BCN = (residual_BChw / self.noise).square().flatten(2)
+        share_1C = square_BCN.new_full((1, square_BCN.shape[1]), 1 / square_BCN.shape[1])
+        error = (share_1C @ square_BCN).view(-1, *self.grid)
         rebuilt_BC = (mixed_BChw - residual_BChw).mean((2, 3))
         return ExpertOutput(error, error.mean((1, 2)), rebuilt_BC @ self.mixing)
 

@@ -48,9 +48,9 @@ class LinearAttention(Attention):
 
     def mix(self, q_BnTd: Tensor, k_BnTd: Tensor, v_BnTd: Tensor) -> Tensor:
         """Values averaged by phi(q) phi(k), (B, n, T, d)."""
-        q, k = F.elu(q_BnTd) + 1, F.elu(k_BnTd) + 1
+        q, k = _phi(q_BnTd), _phi(k_BnTd)
         normaliser = q @ k.sum(dim=2).unsqueeze(-1)
-        # elu(x) + 1 rounds to 0 far below zero: such a query must give 0, not 0 / 0.
+        # phi rounds to 0 far below zero: such a query must give 0, not 0 / 0.
         return q @ (k.transpose(2, 3) @ v_BnTd) / normaliser.clamp(min=1e-12)
 
 
@@ -73,3 +73,8 @@ class Block(nn.Module):
 
 def _scaled(x_BTD: Tensor, scale_D: Tensor | None) -> Tensor:
     return x_BTD if scale_D is None else x_BTD * scale_D
+
+
+def _phi(x: Tensor) -> Tensor:
+    """elu(x) + 1."""
+    return x.clamp(max=0).exp() + x.relu()
