@@ -30,7 +30,7 @@ class Kind(Enum):
     BUSY = (429, "The service is full")
     INTERNAL = (500, "The service failed")
     UNAVAILABLE = (503, "The service is not ready")
-    DEADLINE = (504, "The deadline has passed")
+    DEADLINE = (504, "The deadline cannot be met")
 
     @property
     def status(self) -> int:

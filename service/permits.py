@@ -32,7 +32,8 @@ class Room:
         """
         own, free = self._held[client], self.limit - self.taken
         if more > free or (own > held and own + more > SHARE * (free - more)):
-            raise _busy(f"{own} {self._unit} of this client, {self.taken} in all, of {self.limit}", wait_s)
+            what = f"{own} {self._unit} of this client, {self.taken} in all, of {self.limit}"
+            raise _later(Kind.BUSY, what, wait_s)
         self._count(client, more)
 
     def give_back(self, client: str, size: int) -> None:
@@ -99,8 +100,8 @@ class Permits:
     ) -> Generator[Permit, None, None]:
         """Hold the permit of a request with a body of `size` bytes, as far as it is announced.
 
-        wait_s: seconds until its turn, as far as known. Raises: Problem (429 with Retry-After) when the
-        service or the caller's share of it is full, or the turn comes after the deadline.
+        wait_s: seconds until its turn, as far as known. Raises: Problem with Retry-After: 429 when the
+        service or the caller's share of it is full, 504 when the turn comes after the deadline.
         """
         self.requests.take(caller.client, 1, wait_s)
         self._empty.clear()
@@ -109,7 +110,7 @@ class Permits:
             permit.cover_body(size)
             if wait_s > max(0.0, caller.remaining_s):
                 what = f"{self.taken - 1} requests, {wait_s:.3f} s until an answer, past the deadline"
-                raise _busy(what, wait_s)
+                raise _later(Kind.DEADLINE, what, wait_s)
             yield permit
         finally:
             permit.give_back()
@@ -122,7 +123,7 @@ class Permits:
         await self._empty.wait()
 
 
-def _busy(what: str, wait_s: float) -> Problem:
+def _later(kind: Kind, what: str, wait_s: float) -> Problem:
     """Retry-After: when it is worth coming back, in whole seconds, at least one."""
     headers = {"Retry-After": str(max(1, math.ceil(wait_s)))}
-    return Problem(Kind.BUSY, f"the service is working on {what}", headers)
+    return Problem(kind, f"the service is working on {what}", headers)

@@ -15,7 +15,7 @@ from service.body import LimitedBody, expected_bytes
 from service.bunching import Bunching
 from service.caller import caller_of
 from service.detect import Detector
-from service.errors import Kind, Problem, from_http_exception
+from service.errors import Problem, from_http_exception
 from service.sending import send_json
 
 
@@ -49,8 +49,8 @@ class Work:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection.
 
-        Raises: Problem (413 announced too large, 422 wrong deadline, 429, 503; 400 a form that the framework
-        cannot read), and whatever an endpoint raises.
+        Raises: Problem (413 announced too large, 422 wrong deadline, 429, 503, 504; 400 a form that the
+        framework cannot read), and whatever an endpoint raises.
         """
         is_post = scope["type"] == "http" and scope["method"] == "POST"
         endpoint = self._endpoints.get(scope["path"]) if is_post else None
@@ -72,6 +72,6 @@ class Work:
         except HTTPException as error:
             raise from_http_exception(error, Request(scope)) from error
         except Problem as problem:
-            if problem.kind is Kind.BUSY:
+            if "Retry-After" in problem.headers:
                 self._bunching.note()
             raise

@@ -118,7 +118,8 @@ def test_a_deadline_that_cannot_be_met_is_refused_at_once() -> None:
     permits = permits_of(64)
     with pytest.raises(Problem, match="deadline") as caught:
         permits.hold(Caller("camera", perf_counter() + 1), wait_s=1.1).__enter__()
-    assert caught.value.kind is Kind.BUSY
+    assert caught.value.kind is Kind.DEADLINE
+    assert int(caught.value.headers["Retry-After"]) == 2
     assert permits.taken == 0
     with permits.hold(Caller("camera", perf_counter() + 1), wait_s=0.9):
         pass
