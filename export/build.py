@@ -71,9 +71,8 @@ def _export_graphs(
     export = make_exporter(choice.form, calibration)
     examples = example_tensors(detector, batch=3, rows=(2, 0))
     graphs = {}
-    for part in detector_parts(
-        detector, Head(checkpoint.config.map_size, checkpoint.detector.encoder.grid), selection.experts
-    ):
+    head = Head(checkpoint.config.map_size, detector.encoder.grid)
+    for part in detector_parts(detector, head, selection.experts):
         graphs[part.key] = export(part, examples)
         on_graph(part.key)
     return graphs

@@ -158,11 +158,8 @@ def _compare_graphs(
         for pictures, group in batches.items()
         for batch in group
     ]
-    parts = list(
-        detector_parts(
-            detector, Head(checkpoint.config.map_size, checkpoint.detector.encoder.grid), manifest.experts
-        )
-    )
+    head = Head(checkpoint.config.map_size, detector.encoder.grid)
+    parts = list(detector_parts(detector, head, manifest.experts))
     for part in progress.track(parts, description="compare graphs"):
         graph = open_graph(bundle, part.key, device)
         for pictures, tensors in inputs:

@@ -4,6 +4,7 @@ import re
 from base64 import b64decode, b64encode, encodebytes
 from collections.abc import Mapping, Sequence
 from io import BytesIO
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from starlette.testclient import TestClient
 from service.backends.base import GraphError
 from service.detect import Detector
 from service.engine import Engine, Picture
+from service.findings import MapEncoding
 from tests.service.conftest import ServiceFactory, encoded
 from tests.tiny_bundle import COLOURS, SIZE, plain_picture, spotted_picture, unknown_picture
 
@@ -243,6 +245,15 @@ def test_maps_that_make_an_answer_too_large_are_refused(
     results = response.json()["results"]
     assert sorted(result.get("status", 200) for result in results) == [200, 200, 413]
     assert service.post("/detect/batch?map=none", files=[("file", ("a", NORMAL))] * 3).status_code == 200
+
+
+def test_a_picture_has_the_same_score_with_every_map(service: TestClient) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8))
+    answers = [
+        service.post(f"/detect?map={name}", content=encoded(noise, "jpeg"), headers=PNG).json()
+        for name in get_args(MapEncoding)
+    ]
+    assert len({answer["raw_score"] for answer in answers}) == 1
 
 
 def test_a_map_that_is_not_packed_is_refused_before_it_is_made(

@@ -85,8 +85,9 @@ def pool(patches_bND: Tensor, masks_bMhw: Tensor, dilation: int = 1) -> Tensor:
     if dilation > 1:
         masks = F.max_pool2d(masks, dilation, stride=1, padding=dilation // 2)
     masks_bMN = masks.flatten(2)
-    # An added 1e-8 would do as well, but the ONNX optimiser takes it for zero and drops it.
+    # With the width in rows, by which threads share a product: its sums do not depend on their number.
     sum_bDM = patches_bND.transpose(1, 2) @ masks_bMN.transpose(1, 2)
+    # An added 1e-8 would do as well, but the ONNX optimiser takes it for zero and drops it.
     return sum_bDM.transpose(1, 2) / masks_bMN.sum(-1, keepdim=True).clamp(min=1)
 
 

@@ -44,6 +44,7 @@ class Head(nn.Module):
 
     def _score(self, maps: Tensor) -> Tensor:
         highest = maps.flatten(-2).topk(self.top, dim=-1, sorted=False).values
+        # How a row is added up may depend on where in memory it begins, and so on its place in a batch.
         return F.pad(highest, (0, -self.top % 16)).sum(-1) / self.top
 
 

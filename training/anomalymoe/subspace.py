@@ -46,6 +46,7 @@ class SubspaceExpert(nn.Module):
         mixed_BChw = self._mix(features_BTF)
         residual_BChw = self._residual(mixed_BChw)
         square_BCN = (residual_BChw / self.noise).square().flatten(2)
+        # As a product: a mean over an axis adds up otherwise where a picture is alone in its batch.
         share_1C = square_BCN.new_full((1, square_BCN.shape[1]), 1 / square_BCN.shape[1])
         error = (share_1C @ square_BCN).view(-1, *self.grid)
         rebuilt_BC = (mixed_BChw - residual_BChw).mean((2, 3))

@@ -76,5 +76,5 @@ def _scaled(x_BTD: Tensor, scale_D: Tensor | None) -> Tensor:
 
 
 def _phi(x: Tensor) -> Tensor:
-    """elu(x) + 1."""
+    """elu(x) + 1, which has digits where elu is next to -1, too."""
     return x.clamp(max=0).exp() + x.relu()
