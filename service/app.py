@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 
 from service.authentication import Authentication, open_paths
 from service.detect import Detector
+from service.door import Door
 from service.errors import from_http_exception, problem_response
 from service.logging import configure_logging
 from service.metrics import Metrics
@@ -56,6 +57,7 @@ they take turns. `X-Request-ID` comes back, and is in the log."""
 def create_app(settings: Settings, models: Models, metrics: Metrics) -> FastAPI:
     """The service over models that are loaded; it computes while its lifespan lasts.
 
+    `state.door` is an application, too: what a server should ask.
     Raises: KeyFileError when the file of API keys cannot be used.
     """
     detector = Detector(settings, models, metrics)
@@ -89,6 +91,8 @@ def create_app(settings: Settings, models: Models, metrics: Metrics) -> FastAPI:
     app.add_middleware(Work, detector=detector, endpoints=endpoints)
     app.add_middleware(Authentication, keys=keys, metrics_need_key=settings.metrics_need_key)
     app.add_middleware(RequestContext, metrics=metrics, paths=paths, around=_allowing(settings))
+    # Refusals for pages of other origins need headers of the layers.
+    app.state.door = app if settings.allowed_origins() else Door(app, detector, endpoints, keys)
 
     async def on_http_exception(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -128,7 +132,7 @@ def run(settings: Settings) -> int:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     metrics = Metrics()
     app = create_app(settings, load_models(settings, metrics), metrics)
-    server = Server(app, app.state.detector)
+    server = Server(app.state.door, app.state.detector)
     with listen(settings.host, settings.port) as listener:
         log.info("listening", host=settings.host, port=listener.getsockname()[1])
         server.run([listener])

@@ -35,28 +35,33 @@ class Authentication:
         Raises: Problem (401 no or wrong key, 403 a key that may not do this).
         """
         if scope["type"] == "http" and scope["path"] not in self.open:
-            scope["state"]["key_name"] = self._key_name(scope)
+            scope["state"]["key_name"] = key_name(scope, self.keys)
         await self.app(scope, receive, send)
 
-    def _key_name(self, scope: Scope) -> str | None:
-        is_for_admins = scope["path"] in ADMIN and scope["method"] == "POST"
-        if self.keys is None:
-            if is_for_admins:
-                detail = f"{scope['path']} needs an admin key, and api_keys_file is not set"
-                raise Problem(Kind.FORBIDDEN, detail, {"WWW-Authenticate": CHALLENGE})
-            return None
-        given = _given(Headers(scope=scope))
-        if not given:
-            detail = "a key is expected, as Authorization: Bearer KEY or X-API-Key: KEY"
-            raise Problem(Kind.UNAUTHORISED, detail, {"WWW-Authenticate": CHALLENGE})
-        entry, *others = (self.keys.find(key) for key in given)
-        if entry is None or None in others:
-            headers = {"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"'}
-            raise Problem(Kind.UNAUTHORISED, "the key is not one of this service", headers)
-        if is_for_admins and entry.role != "admin":
-            headers = {"WWW-Authenticate": f'{CHALLENGE}, error="insufficient_scope"'}
-            raise Problem(Kind.FORBIDDEN, f"{entry.name} is no admin key", headers)
-        return entry.name
+
+def key_name(scope: Scope, keys: KeyRing | None) -> str | None:
+    """The name of the key that a request carries; None where none is needed.
+
+    Raises: Problem (401 no or wrong key, 403 a key that may not do this).
+    """
+    is_for_admins = scope["path"] in ADMIN and scope["method"] == "POST"
+    if keys is None:
+        if is_for_admins:
+            detail = f"{scope['path']} needs an admin key, and api_keys_file is not set"
+            raise Problem(Kind.FORBIDDEN, detail, {"WWW-Authenticate": CHALLENGE})
+        return None
+    given = _given(Headers(scope=scope))
+    if not given:
+        detail = "a key is expected, as Authorization: Bearer KEY or X-API-Key: KEY"
+        raise Problem(Kind.UNAUTHORISED, detail, {"WWW-Authenticate": CHALLENGE})
+    entry, *others = (keys.find(key) for key in given)
+    if entry is None or None in others:
+        headers = {"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"'}
+        raise Problem(Kind.UNAUTHORISED, "the key is not one of this service", headers)
+    if is_for_admins and entry.role != "admin":
+        headers = {"WWW-Authenticate": f'{CHALLENGE}, error="insufficient_scope"'}
+        raise Problem(Kind.FORBIDDEN, f"{entry.name} is no admin key", headers)
+    return entry.name
 
 
 def _given(headers: Headers) -> list[str]:

@@ -47,12 +47,18 @@ def caller_of(scope: Scope, key_name: str | None, started: float, default_ms: in
     Raises: Problem (422) when `X-Deadline-Ms` is not a number of milliseconds.
     """
     headers = Headers(scope=scope)
-    given_id = headers.get("x-client-id", "")
-    address: str = (scope.get("client") or ("",))[0]
-    own_id = f"id {given_id}" if PRINTABLE.fullmatch(given_id) else f"address {address}"
+    client = client_of(scope, key_name, headers.get("x-client-id", ""))
     wanted = headers.get("x-deadline-ms")
     if wanted is not None and not (DEADLINE_MS.fullmatch(wanted) and float(wanted) > 0):
         detail = f"X-Deadline-Ms: milliseconds above 0 are expected, got {wanted[:100]!r}"
         raise Problem(Kind.INVALID_PARAMETER, detail)
     deadline_ms = float(wanted or default_ms) or math.inf
-    return Caller(f"key {key_name}" if key_name else own_id, started + deadline_ms / 1000)
+    return Caller(client, started + deadline_ms / 1000)
+
+
+def client_of(scope: Scope, key_name: str | None, given_id: str) -> str:
+    """Whose share a request counts for: see `caller_of`."""
+    if key_name:
+        return f"key {key_name}"
+    address: str = (scope.get("client") or ("",))[0]
+    return f"id {given_id}" if PRINTABLE.fullmatch(given_id) else f"address {address}"

@@ -50,7 +50,7 @@ class RequestContext:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = request_id_of(Headers(scope=scope))
+        request_id = request_id_of(Headers(scope=scope).get("x-request-id", ""))
         exchange = _Exchange(request_id, receive, send)
         scope.setdefault("state", {}).update(
             request_id=request_id, started=exchange.started, timings_ms=exchange.timings_ms
@@ -140,7 +140,6 @@ class _Exchange:
         return ", ".join(f"{name};dur={ms:.3f}" for name, ms in {**stages, "total": total_ms}.items())
 
 
-def request_id_of(headers: Headers) -> str:
+def request_id_of(given: str) -> str:
     """The caller's request id when it is at most 128 printable characters without spaces, else a new one."""
-    given = headers.get("x-request-id", "")
     return given if PRINTABLE.fullmatch(given) else uuid4().hex

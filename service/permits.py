@@ -25,8 +25,18 @@ class Room:
         self._unit = unit
         self._held: Counter[str] = Counter()
 
+    @property
+    def is_scarce(self) -> bool:
+        """Whether a client that is alone may find none left for it."""
+        return self.taken >= SHARE * (self.limit - self.taken - 1)
+
     def take(self, client: str, more: int, wait_s: float, held: int = 0) -> None:
-        """Take more for a request that holds some already; it may have all when it is alone.
+        """Take more for a request that holds some already. Raises: as `check`."""
+        self.check(client, more, wait_s, held)
+        self._count(client, more)
+
+    def check(self, client: str, more: int, wait_s: float, held: int = 0) -> None:
+        """Look whether a request that holds some may take more; it may have all when it is alone.
 
         Raises: Problem (429) when there is no room, or the client has had its share of it.
         """
@@ -34,7 +44,6 @@ class Room:
         if more > free or (own > held and own + more > SHARE * (free - more)):
             what = f"{own} {self._unit} of this client, {self.taken} in all, of {self.limit}"
             raise _later(Kind.BUSY, what, wait_s)
-        self._count(client, more)
 
     def give_back(self, client: str, size: int) -> None:
         """What a client took is free again."""
