@@ -87,6 +87,7 @@ class Door:
     async def _answer(self, refused: _Refused, send: Send) -> None:
         self._bunching.note()
         began, path, client, request_id, problem = refused
+        status = problem.kind.status
         body = problem_answer(problem, request_id).model_dump_json().encode()
         ms = (perf_counter() - began) * 1000
         headers = [
@@ -97,18 +98,10 @@ class Door:
             (b"server-timing", b"total;dur=%.3f" % ms),
             *SECURITY_HEADERS,
         ]
-        await send({"type": "http.response.start", "status": problem.kind.status, "headers": headers})
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
         self._rejected.inc()
         self._requests[path].inc()
         self._seconds[path].observe(ms / 1000)
-        status = problem.kind.status
-        self._log.info(
-            "request",
-            request_id=request_id,
-            method="POST",
-            path=path,
-            client=client,
-            status=status,
-            ms=round(ms, 1),
-        )
+        asked = {"request_id": request_id, "method": "POST", "path": path, "client": client}
+        self._log.info("request", **asked, status=status, ms=round(ms, 1))
