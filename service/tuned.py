@@ -55,11 +55,11 @@ def tune(
 ) -> Tuned[AnyEngine]:
     """Open an engine on as many threads as are set or there are cores, and measure it; then on half of them.
 
-    Half as many are taken where they gain and a single picture is as fast, and are halved again; both are
-    timed in turn to tell. Where only batches at once are as fast, both engines are kept, if `search` allows
-    a pair: at work fewer threads wait less for each other and for those that decode. Nothing is searched
-    where a plan is known, a number is set, the settings leave no time, opening takes longer than they leave,
-    or a GPU computes. rest: called where a plan is known, after each warm-up.
+    Where batches at once are as fast then, both engines are kept, if `search` allows a pair: at work fewer
+    threads wait less for each other and for those that decode. Else, or where a single picture is clearly
+    faster, half as many are taken if they gain. Either way they are halved again; what is compared is timed
+    in turn. Nothing is searched where a plan is known, a number is set, the settings leave no time, opening
+    takes longer than they leave, or a GPU computes. rest: called where a plan is known, after each warm-up.
     """
     if known is not None:
         plan = known if search == "pair" else replace(known, threads_shared=0)
@@ -80,11 +80,13 @@ def tune(
         other_timer = timer_of(other, settings.max_batch)
         rivals = (best.plan, timer), (_plan(other_timer, threads, settings), other_timer)
         present, plan = rematch(rivals, stop + settings.tune_s)
-        if not plan.is_better(present):
-            if search == "pair" and plan.is_as_good_at_once(present):
-                best = Tuned(best.engine, present.shared_by(plan), other)
+        if search == "pair" and plan.is_as_good_at_once(present) and not plan.gains_alone(present):
+            best = Tuned(best.engine, present.shared_by(plan), other)
+            timer = _of_pair(timer, other_timer)
+        elif plan.is_better(present):
+            best, timer = Tuned(other, plan), other_timer
+        else:
             break
-        best, timer = Tuned(other, plan), other_timer
     was_measured = best.plan.alone_s < settings.tune_s
     if was_measured and best.engine.device == "cpu":
         with giving_back_memory():  # of the largest batches, which may not be those of the plan
@@ -118,6 +120,10 @@ def timer_of(engine: Tunable, most: int) -> Timer:
         return time_batches(run, size, parallel)
 
     return timer
+
+
+def _of_pair(alone: Timer, shared: Timer) -> Timer:
+    return lambda size, parallel: (alone if parallel == 1 else shared)(size, parallel)
 
 
 def _plan(timer: Timer, threads: int, settings: Settings) -> Plan:

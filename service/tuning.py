@@ -16,6 +16,7 @@ GAIN = 0.95  # a second batch at once, or fewer threads, must cost at most this 
 BATCH_GAIN = 0.98  # and so must a larger batch
 COLD_S = 0.004  # that a batch takes longer at work, where its thread has done other things before
 PATIENCE = 1.02  # fewer threads may let a single item take so many times as long
+ALONE_GAIN = 0.9  # less of it, by fewer threads, may be a neighbour's doing, who slows down several
 AT_ONCE_PATIENCE = 1.05  # and several batches at once, which then wait less for what else is at work
 ROUNDS = 3
 LONG_ENOUGH_S = 0.05
@@ -78,6 +79,10 @@ class Plan:
         """Whether it gains against the other, and lets a single item hardly wait longer."""
         return self.alone_s <= PATIENCE * other.alone_s and self.cost_s < GAIN * other.cost_s
 
+    def gains_alone(self, other: "Plan") -> bool:
+        """Whether a single item is clearly faster."""
+        return self.alone_s < ALONE_GAIN * other.alone_s
+
     def is_as_good_at_once(self, other: "Plan") -> bool:
         """Whether several batches at once are hardly slower than at work with the other."""
         return self.parallel > 1 and self.cost_s < AT_ONCE_PATIENCE * other.cost_s
@@ -97,11 +102,15 @@ class Plan:
 def make_plan(timer: Timer, max_batch: int, max_parallel: int, budget_s: float) -> Plan:
     """Time batches of 1, 2, 4, ... up to `max_batch`, then `max_parallel` at once, up to twice the best.
 
-    budget_s: about how long it may take. Raises: what computing a single item raises.
+    budget_s: about how long it may take, and as long before for the first of each size, which is slow where
+    the system has to find memory. Raises: what computing a single item raises.
     """
     stop = perf_counter() + budget_s
     sizes = sorted({min(2**power, max_batch) for power in range(max_batch.bit_length() + 1)})
-    took = _rounds(timer, _first_round(timer, sizes, stop), stop)
+    took = _first_round(timer, sizes, stop)
+    if perf_counter() < stop:
+        stop = perf_counter() + budget_s
+    took = _rounds(timer, took, stop)
     batch = _best_batch(took)
     cases = {(batch, 1): took[batch, 1]}
     if max_parallel > 1:

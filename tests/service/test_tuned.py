@@ -54,38 +54,53 @@ class Machine:
         return self.opened[-1]
 
     def timer_of(self, engine: FakeEngine, _: int) -> Timer:
-        seconds = {1: self.alone[engine.threads], 2: self.both[engine.threads]}
-        return lambda size, parallel: Took(size * seconds[parallel], size * seconds[parallel])
+        def timer(size: int, parallel: int) -> Took:
+            at_once_s = self.both[engine.threads] * parallel / 2
+            seconds = size * (self.alone[engine.threads] if parallel == 1 else at_once_s)
+            return Took(seconds, seconds)
+
+        return timer
 
 
-def test_fewer_threads_are_taken_where_one_picture_is_as_fast_and_many_are_faster(
+def test_fewer_threads_are_taken_where_one_picture_is_clearly_faster_and_many_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    machine = Machine(monkeypatch, alone={4: 1, 2: 1.01, 1: 2}, both={4: 2, 2: 1.1, 1: 4})
+    machine = Machine(monkeypatch, alone={4: 1, 2: 0.89, 1: 2}, both={4: 2, 2: 1.1, 1: 4})
     tuned = tune(machine.open, SETTINGS, None, "pair")
     assert (tuned.engine.threads, tuned.shared) == (2, None)
     assert (tuned.plan.threads, tuned.plan.threads_shared, tuned.plan.parallel) == (2, 0, 2)
-    assert (tuned.plan.alone_s, tuned.plan.pace_s) == pytest.approx((1.01, 0.55))
+    assert (tuned.plan.alone_s, tuned.plan.pace_s) == pytest.approx((0.89, 0.55))
     assert [one.threads for one in machine.opened] == [4, 2, 1]
 
 
-def test_both_are_kept_where_one_picture_is_slower_and_many_are_faster(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("alone_s", [1.2, 1, 0.91])
+def test_both_are_kept_where_only_many_pictures_are_clearly_faster(
+    monkeypatch: pytest.MonkeyPatch, alone_s: float
 ) -> None:
-    machine = Machine(monkeypatch, alone={4: 1, 2: 1.2, 1: 1}, both={4: 1.9, 2: 1.3, 1: 1})
+    machine = Machine(monkeypatch, alone={4: 1, 2: alone_s, 1: 1}, both={4: 1.9, 2: 1.3, 1: 1.9})
     tuned = tune(machine.open, SETTINGS, None, "pair")
     assert tuned.shared is not None
     assert (tuned.engine.threads, tuned.shared.threads) == (4, 2)
     assert (tuned.plan.threads, tuned.plan.threads_shared) == (4, 2)
     assert (tuned.plan.alone_s, tuned.plan.pace_s) == pytest.approx((1, 0.65))
-    assert [one.threads for one in machine.opened] == [4, 2]  # still fewer are slower still
+    assert [one.threads for one in machine.opened] == [4, 2, 1]
     # Before it is measured, to give back what that took, and for the batches of the plan.
-    assert [one.warmed for one in machine.opened] == [[1, 1, tuned.plan.batch]] * 2
+    assert [one.warmed for one in machine.opened] == [[1, 1, tuned.plan.batch]] * 2 + [[1]]
     again = tune(machine.open, SETTINGS, tuned.plan, "pair")
     assert again.shared is not None
     assert (again.engine.threads, again.shared.threads) == (4, 2)
     larger = tune(machine.open, SETTINGS, tuned.plan, "one")
     assert (larger.engine.threads, larger.shared, larger.plan.threads_shared) == (4, None, 0)
+
+
+def test_those_for_several_at_once_are_halved_as_long_as_they_are_as_fast(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Machine(monkeypatch, alone={4: 1, 2: 1.2, 1: 2}, both={4: 1.9, 2: 1.3, 1: 1.2})
+    tuned = tune(machine.open, SETTINGS, None, "pair")
+    assert tuned.shared is not None
+    assert (tuned.engine.threads, tuned.shared.threads) == (4, 1)
+    assert (tuned.plan.alone_s, tuned.plan.pace_s) == pytest.approx((1, 0.6))
 
 
 @pytest.mark.parametrize("search", ["none", "one"])
@@ -102,7 +117,7 @@ def test_no_pair_where_weights_are_not_to_be_held_twice(
 def test_a_pair_where_several_at_once_are_hardly_slower(
     monkeypatch: pytest.MonkeyPatch, fewer_s: float, has_pair: bool
 ) -> None:
-    machine = Machine(monkeypatch, alone={4: 1, 2: 1.5, 1: 1}, both={4: 1.6, 2: fewer_s, 1: 1})
+    machine = Machine(monkeypatch, alone={4: 1, 2: 1.5, 1: 1}, both={4: 1.6, 2: fewer_s, 1: 2})
     tuned = tune(machine.open, SETTINGS, None, "pair")
     assert (tuned.engine.threads, tuned.plan.parallel, tuned.shared is not None) == (4, 2, has_pair)
 

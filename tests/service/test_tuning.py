@@ -131,6 +131,24 @@ def test_a_slow_model_is_measured_once_and_any_for_not_much_longer_than_it_may_t
         assert now <= 3 * 2
 
 
+def test_what_the_first_of_each_size_takes_does_not_shorten_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    met: set[int] = set()
+    device = Device(fixed=0.02, each=0.01, together=1.5)
+
+    def timer(size: int, parallel: int) -> Took:
+        nonlocal now
+        took = device(size, parallel)
+        if size not in met:
+            met.add(size)
+            took = both(took.clock_s + 0.4)
+        now += took.clock_s
+        return took
+
+    monkeypatch.setattr("service.tuning.perf_counter", lambda: now)
+    assert make_plan(timer, 8, 2, 2).pace_s == pytest.approx(0.1 * 1.5 / 16)
+
+
 def test_a_batch_that_does_not_fit_is_left_out() -> None:
     assert make_plan(Device(3, 1, memory=3), 8, 1, 60).batch == 2
     plan = make_plan(Device(3, 1, together=1, memory=3), 8, 2, 60)
