@@ -7,9 +7,10 @@ from typing import Any
 
 import structlog
 
+from service.calls import CallWorkers
 from service.errors import Kind, Problem
 from service.metrics import Metrics
-from service.workers import CallWorkers, Workers
+from service.workers import Workers
 
 AnyWorkers = Workers[Any, Any]
 

@@ -15,6 +15,7 @@ import structlog
 from service.backends.onnx import usable_cores
 from service.batcher import Batcher
 from service.caller import Caller
+from service.calls import CallWorkers
 from service.crew import Crew
 from service.image import LargePictureError
 from service.jobs import Rank
@@ -23,7 +24,7 @@ from service.pair import Computes, Pair
 from service.settings import Settings
 from service.tuned import Tuned
 from service.turnstile import Turnstile
-from service.workers import CallWorkers, Workers
+from service.workers import Workers
 
 log = structlog.stdlib.get_logger("anomoe.lane")
 
@@ -90,18 +91,18 @@ class Lane(Generic[Item, Result]):
             made.probe = tuned.engine.warm_up
             return made
 
-        def way(most: float, width: int, batcher: Batcher[Item, Result], of: str) -> Way:
+        def way(most: float, width: int, batcher: Batcher[Item, Result], of: str, together: int = 1) -> Way:
             return Way(
                 most,
                 Turnstile(width, metrics.abandoned.inc, plan.pace_s),
                 CallWorkers(f"decode{of}", hosts, host_limit_s, host, Rank.DECODE, metrics.abandoned.inc),
                 batcher,
-                CallWorkers(f"encode{of}", drawing, host_limit_s, host, Rank.ENCODE),
+                CallWorkers(f"encode{of}", drawing, host_limit_s, host, Rank.ENCODE, together=together),
             )
 
         self.plan = plan
         under_way = plan.batch * plan.parallel
-        self.small = way(LARGE, hosts + under_way + math.ceil(under_way / 2), batcher(""), "")
+        self.small = way(LARGE, hosts + under_way + math.ceil(under_way / 2), batcher(""), "", plan.batch)
         own_batcher = batcher("-large") if host is device else self.small.batcher
         self.large = way(math.inf, 4 * hosts, own_batcher, "-large")
         for workers in {*self.large.stages} - {*self.small.stages}:

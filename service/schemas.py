@@ -107,7 +107,7 @@ class DetectAnswer(Answer):
     """The parts of the map above the threshold, in pixels of the picture (upright, as EXIF has it)."""
     anomaly_map: MapAnswer | None
     timings_ms: dict[str, float]
-    """Milliseconds of each stage; queue is all waiting, total all since the request began."""
+    """Milliseconds of each stage for all in it together; queue is all waiting, total the whole request."""
     batch_size: int
     """How many pictures were computed together."""
 

@@ -24,7 +24,7 @@ class StageError(RuntimeError):
 class Batched(Generic[Result]):
     """One item's result, and how many items were computed with it.
 
-    queue_s, took_s: how long it waited, and then how long it was computed, in seconds.
+    queue_s, took_s: how long it waited, and then how long all of them took, in seconds.
     """
 
     result: Result
@@ -255,38 +255,6 @@ class Workers(Generic[Item, Result]):
         self._open.clear()
         self._ended.set()
         self.on_failure(reason)
-
-
-class CallWorkers(Workers[Callable[[], Any], Any]):
-    """Workers whose items are calls, made one by one; they all are of one rank."""
-
-    def __init__(
-        self,
-        name: str,
-        count: int,
-        limit_s: float = math.inf,
-        crew: Crew | None = None,
-        rank: Rank = Rank.DECODE,
-        on_abandoned: Callable[[], None] = lambda: None,
-    ) -> None:
-        super().__init__(
-            name,
-            count,
-            lambda calls: [call() for call in calls],
-            crew=crew,
-            limit_s=limit_s,
-            on_abandoned=on_abandoned,
-        )
-        self._of_rank = rank
-
-    def rank(self, waiting: int, oldest_s: float) -> Rank:
-        """The one it was made with."""
-        del waiting, oldest_s
-        return self._of_rank
-
-    async def run(self, call: Callable[[], Result]) -> Result:
-        """Call in one of the threads. Raises: as `submit`, and whatever the call raises."""
-        return (await self.submit(call)).result
 
 
 def _settle(told: Mapping["asyncio.Future[Any]", object]) -> None:

@@ -71,6 +71,6 @@ class ZeroShotAnswer(Answer):
     anomaly_map: MapAnswer | None
     """That of the best one."""
     timings_ms: dict[str, float]
-    """Milliseconds of each stage; queue is all waiting, total all since the request began."""
+    """Milliseconds of each stage for all in it together; queue is all waiting, total the whole request."""
     batch_size: int
     """How many pictures were computed together."""

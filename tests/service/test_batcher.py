@@ -8,8 +8,9 @@ import pytest
 
 from service.backends.base import GraphError
 from service.batcher import Batcher
+from service.calls import CallWorkers
 from service.crew import Crew
-from service.workers import Batched, CallWorkers, StageError
+from service.workers import Batched, StageError
 
 
 class Doubler:

@@ -15,6 +15,7 @@ import pytest
 
 from service.batcher import Batcher
 from service.caller import Caller
+from service.calls import CallWorkers
 from service.curve import Curve
 from service.errors import Problem
 from service.image import LargePictureError
@@ -24,7 +25,6 @@ from service.relay import Step, calling, relay
 from service.tuned import Tuned
 from service.tuning import Plan
 from service.turnstile import Turnstile
-from service.workers import CallWorkers
 from tests.service.conftest import encoded, settings_for
 from tests.service.fuzz import png_bomb
 from tests.service.running import ServiceProcess, service_process

@@ -10,9 +10,10 @@ import pytest
 
 from service.batcher import Batcher
 from service.caller import Caller
+from service.calls import CallWorkers
 from service.errors import Kind, Problem
 from service.relay import Step, calling, relay
-from service.workers import CallWorkers, StageError
+from service.workers import StageError
 
 
 def halved(number: int) -> int:

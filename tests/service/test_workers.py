@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from service.workers import CallWorkers, StageError
+from service.calls import CallWorkers
+from service.workers import Batched, StageError
 
 
 def started(workers: CallWorkers) -> list[str]:
@@ -32,6 +33,31 @@ def test_results_and_errors_belong_to_their_callers() -> None:
             await workers.run(lambda: 1 // 0)
         assert await workers.run(threading.current_thread) is not threading.main_thread()
         assert reasons == []
+        await workers.stop()
+
+    asyncio.run(scenario())
+
+
+def test_calls_that_are_told_together_are_taken_together_and_fail_alone() -> None:
+    async def scenario() -> None:
+        workers = CallWorkers("stage", 1, together=3)
+        workers.start()
+        first_began, gate = threading.Event(), threading.Event()
+
+        def first() -> None:
+            first_began.set()
+            gate.wait(5)
+
+        calls = [first, int, lambda: 1 // 0, str, list]
+        tasks = [asyncio.create_task(workers.submit(calls[0]))]
+        await asyncio.to_thread(first_began.wait, 5)
+        tasks += [asyncio.create_task(workers.submit(call)) for call in calls[1:]]
+        await asyncio.sleep(0)
+        gate.set()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(answers.pop(2), ZeroDivisionError)
+        told = [(one.result, one.batch_size) for one in answers if isinstance(one, Batched)]
+        assert told == [(None, 1), (0, 3), ("", 3), ([], 1)]
         await workers.stop()
 
     asyncio.run(scenario())

@@ -1,0 +1,64 @@
+"""A stage that makes calls."""
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from service.crew import Crew
+from service.jobs import Rank
+from service.workers import Workers
+
+Result = TypeVar("Result")
+
+
+class CallWorkers(Workers[Callable[[], Any], Any]):
+    """Workers whose items are calls, made one by one; they all are of one rank.
+
+    together: of so many that wait a thread tells the results at once: to wake the event loop for each would
+    cost more than the first of them gains.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        count: int,
+        limit_s: float = math.inf,
+        crew: Crew | None = None,
+        rank: Rank = Rank.DECODE,
+        on_abandoned: Callable[[], None] = lambda: None,
+        *,
+        together: int = 1,
+    ) -> None:
+        super().__init__(
+            name,
+            count,
+            lambda calls: [_made(call) for call in calls],
+            crew=crew,
+            limit_s=limit_s,
+            on_abandoned=on_abandoned,
+        )
+        self._of_rank = rank
+        self._together = together
+
+    def most(self) -> int:
+        """How many calls a thread takes."""
+        return self._together
+
+    def rank(self, waiting: int, oldest_s: float) -> Rank:
+        """The one it was made with."""
+        del waiting, oldest_s
+        return self._of_rank
+
+    async def run(self, call: Callable[[], Result]) -> Result:
+        """Call in one of the threads. Raises: as `submit`, and whatever the call raises."""
+        return (await self.submit(call)).result
+
+
+def _made(call: Callable[[], Result]) -> Result | Exception:
+    """What a call gives or raises."""
+    try:
+        return call()
+    except Exception as error:  # belongs to the caller
+        return error
+    finally:
+        del call  # an error's traceback holds this frame: without it, nobody the error
