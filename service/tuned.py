@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 from service.backends.onnx import giving_back_memory, usable_cores
 from service.resting import Rest, no_rest
 from service.settings import Settings
-from service.tuning import Plan, Timer, Took, make_plan, rematch, time_batches
+from service.tuning import AT_ONCE_PATIENCE, GAIN, Plan, Timer, Took, make_plan, rematch, time_batches
 
 PARALLEL = 2  # one run's serial parts are then filled by another's; more only wait for the same cores
 
@@ -130,5 +130,7 @@ def _plan(timer: Timer, threads: int, settings: Settings) -> Plan:
     """Measure batches; without time for it, one picture, and batch as is set."""
     if settings.tune_s:
         parallel = max(PARALLEL, usable_cores() // threads)
-        return replace(make_plan(timer, settings.max_batch, parallel, settings.tune_s), threads=threads)
+        gain = AT_ONCE_PATIENCE if threads < usable_cores() else GAIN  # one alone would leave cores idle
+        plan = make_plan(timer, settings.max_batch, parallel, settings.tune_s, gain)
+        return replace(plan, threads=threads)
     return replace(make_plan(timer, 1, 1, 0), batch=settings.max_batch, threads=threads)

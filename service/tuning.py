@@ -17,7 +17,7 @@ BATCH_GAIN = 0.98  # and so must a larger batch
 COLD_S = 0.004  # that a batch takes longer at work, where its thread has done other things before
 PATIENCE = 1.02  # fewer threads may let a single item take so many times as long
 ALONE_GAIN = 0.9  # less of it, by fewer threads, may be a neighbour's doing, who slows down several
-AT_ONCE_PATIENCE = 1.05  # and several batches at once, which then wait less for what else is at work
+AT_ONCE_PATIENCE = 1.15  # and several batches at once; more would be no neighbour's doing
 ROUNDS = 3
 LONG_ENOUGH_S = 0.05
 
@@ -99,11 +99,14 @@ class Plan:
         return replace(self, **at_once, threads_shared=other.threads)
 
 
-def make_plan(timer: Timer, max_batch: int, max_parallel: int, budget_s: float) -> Plan:
+def make_plan(
+    timer: Timer, max_batch: int, max_parallel: int, budget_s: float, at_once_gain: float = GAIN
+) -> Plan:
     """Time batches of 1, 2, 4, ... up to `max_batch`, then `max_parallel` at once, up to twice the best.
 
     budget_s: about how long it may take, and as long before for the first of each size, which is slow where
-    the system has to find memory. Raises: what computing a single item raises.
+    the system has to find memory. at_once_gain: an item of several batches at once must cost at most so many
+    times as much as of one. Raises: what computing a single item raises.
     """
     stop = perf_counter() + budget_s
     sizes = sorted({min(2**power, max_batch) for power in range(max_batch.bit_length() + 1)})
@@ -119,7 +122,7 @@ def make_plan(timer: Timer, max_batch: int, max_parallel: int, budget_s: float) 
             best = _best_batch(known), max_parallel
             cases[best] = known[best]
     costs = {case: one.cost_s / math.prod(case) for case, one in cases.items()}
-    case = _first_without_a_better(costs, GAIN)
+    case = _first_without_a_better(costs, at_once_gain)
     return Plan(
         *case,
         curve=fit_curve({size: one.clock_s for (size, _), one in took.items()}),

@@ -93,6 +93,14 @@ def test_both_are_kept_where_only_many_pictures_are_clearly_faster(
     assert (larger.engine.threads, larger.shared, larger.plan.threads_shared) == (4, None, 0)
 
 
+def test_fewer_threads_than_cores_compute_several_at_once_even_where_that_is_hardly_slower(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Machine(monkeypatch, alone={4: 1, 2: 1.2, 1: 9}, both={4: 1.9, 2: 2.1, 1: 9})
+    tuned = tune(machine.open, SETTINGS, None, "pair")
+    assert (tuned.plan.threads, tuned.plan.threads_shared, tuned.plan.parallel) == (4, 2, 2)
+
+
 def test_those_for_several_at_once_are_halved_as_long_as_they_are_as_fast(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -113,11 +121,11 @@ def test_no_pair_where_weights_are_not_to_be_held_twice(
     assert len(machine.opened) == {"none": 1, "one": 2}[search]
 
 
-@pytest.mark.parametrize(("fewer_s", "has_pair"), [(1.66, True), (1.7, False)])
+@pytest.mark.parametrize(("fewer_s", "has_pair"), [(1.83, True), (1.85, False)])
 def test_a_pair_where_several_at_once_are_hardly_slower(
     monkeypatch: pytest.MonkeyPatch, fewer_s: float, has_pair: bool
 ) -> None:
-    machine = Machine(monkeypatch, alone={4: 1, 2: 1.5, 1: 1}, both={4: 1.6, 2: fewer_s, 1: 2})
+    machine = Machine(monkeypatch, alone={4: 1, 2: 1.5, 1: 1}, both={4: 1.6, 2: fewer_s, 1: 9})
     tuned = tune(machine.open, SETTINGS, None, "pair")
     assert (tuned.engine.threads, tuned.plan.parallel, tuned.shared is not None) == (4, 2, has_pair)
 
