@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -23,7 +22,7 @@ class Room:
         self.limit = limit
         self.taken = 0
         self._unit = unit
-        self._held: Counter[str] = Counter()
+        self._held: dict[str, int] = {}
 
     @property
     def is_scarce(self) -> bool:
@@ -40,7 +39,7 @@ class Room:
 
         Raises: Problem (429) when there is no room, or the client has had its share of it.
         """
-        own, free = self._held[client], self.limit - self.taken
+        own, free = self._held.get(client, 0), self.limit - self.taken
         if more > free or (own > held and own + more > SHARE * (free - more)):
             what = f"{own} {self._unit} of this client, {self.taken} in all, of {self.limit}"
             raise _later(Kind.BUSY, what, wait_s)
@@ -51,9 +50,10 @@ class Room:
 
     def _count(self, client: str, more: int) -> None:
         self.taken += more
-        self._held[client] += more
-        if not self._held[client]:
-            del self._held[client]
+        if held := self._held.get(client, 0) + more:
+            self._held[client] = held
+        else:
+            self._held.pop(client, None)
 
 
 class Permit:
@@ -75,7 +75,8 @@ class Permit:
     def give_back(self) -> None:
         """Hold nothing any more."""
         for room, size in self._held.items():
-            room.give_back(self._client, size)
+            if size:
+                room.give_back(self._client, size)
 
     def _cover(self, room: Room, size: int) -> None:
         held = self._held[room]
