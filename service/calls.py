@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any, TypeVar
 
 from service.crew import Crew
@@ -10,12 +11,14 @@ from service.workers import Workers
 
 Result = TypeVar("Result")
 
+TOGETHER_S = 0.05  # so long calls may take, by what the last ones took, whose results are told together
+
 
 class CallWorkers(Workers[Callable[[], Any], Any]):
     """Workers whose items are calls, made one by one; they all are of one rank.
 
-    together: of so many that wait a thread tells the results at once: to wake the event loop for each would
-    cost more than the first of them gains.
+    together: of so many that wait a thread tells the results at once, of fewer if they take longer than
+    TOGETHER_S: to wake the event loop for each would cost more than the first of them gains.
     """
 
     def __init__(
@@ -32,17 +35,17 @@ class CallWorkers(Workers[Callable[[], Any], Any]):
         super().__init__(
             name,
             count,
-            lambda calls: [_made(call) for call in calls],
+            self._make,
             crew=crew,
             limit_s=limit_s,
             on_abandoned=on_abandoned,
         )
         self._of_rank = rank
-        self._together = together
+        self._together = self._most = together
 
     def most(self) -> int:
         """How many calls a thread takes."""
-        return self._together
+        return self._most
 
     def rank(self, waiting: int, oldest_s: float) -> Rank:
         """The one it was made with."""
@@ -52,6 +55,14 @@ class CallWorkers(Workers[Callable[[], Any], Any]):
     async def run(self, call: Callable[[], Result]) -> Result:
         """Call in one of the threads. Raises: as `submit`, and whatever the call raises."""
         return (await self.submit(call)).result
+
+    def _make(self, calls: list[Callable[[], Any]]) -> list[Any]:
+        began = perf_counter()
+        try:
+            return [_made(call) for call in calls]  # unnamed: an error's traceback holds this frame
+        finally:
+            each_s = max(1e-6, (perf_counter() - began) / len(calls))
+            self._most = max(1, min(self._together, int(TOGETHER_S / each_s)))
 
 
 def _made(call: Callable[[], Result]) -> Result | Exception:

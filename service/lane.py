@@ -91,18 +91,18 @@ class Lane(Generic[Item, Result]):
             made.probe = tuned.engine.warm_up
             return made
 
-        def way(most: float, width: int, batcher: Batcher[Item, Result], of: str, together: int = 1) -> Way:
+        def way(most: float, width: int, batcher: Batcher[Item, Result], of: str) -> Way:
             return Way(
                 most,
                 Turnstile(width, metrics.abandoned.inc, plan.pace_s),
                 CallWorkers(f"decode{of}", hosts, host_limit_s, host, Rank.DECODE, metrics.abandoned.inc),
                 batcher,
-                CallWorkers(f"encode{of}", drawing, host_limit_s, host, Rank.ENCODE, together=together),
+                CallWorkers(f"encode{of}", drawing, host_limit_s, host, Rank.ENCODE, together=plan.batch),
             )
 
         self.plan = plan
         under_way = plan.batch * plan.parallel
-        self.small = way(LARGE, hosts + under_way + math.ceil(under_way / 2), batcher(""), "", plan.batch)
+        self.small = way(LARGE, hosts + under_way + math.ceil(under_way / 2), batcher(""), "")
         own_batcher = batcher("-large") if host is device else self.small.batcher
         self.large = way(math.inf, 4 * hosts, own_batcher, "-large")
         for workers in {*self.large.stages} - {*self.small.stages}:

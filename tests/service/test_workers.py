@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from service import calls
 from service.calls import CallWorkers
 from service.workers import Batched, StageError
 
@@ -38,7 +39,12 @@ def test_results_and_errors_belong_to_their_callers() -> None:
     asyncio.run(scenario())
 
 
-def test_calls_that_are_told_together_are_taken_together_and_fail_alone() -> None:
+@pytest.mark.parametrize(("patience_s", "taken"), [(60.0, [1, 3, 3, 1]), (0.0, [1, 1, 1, 1])])
+def test_short_calls_are_taken_and_told_together_and_fail_alone(
+    monkeypatch: pytest.MonkeyPatch, patience_s: float, taken: list[int]
+) -> None:
+    monkeypatch.setattr(calls, "TOGETHER_S", patience_s)
+
     async def scenario() -> None:
         workers = CallWorkers("stage", 1, together=3)
         workers.start()
@@ -48,16 +54,15 @@ def test_calls_that_are_told_together_are_taken_together_and_fail_alone() -> Non
             first_began.set()
             gate.wait(5)
 
-        calls = [first, int, lambda: 1 // 0, str, list]
-        tasks = [asyncio.create_task(workers.submit(calls[0]))]
+        tasks = [asyncio.create_task(workers.submit(first))]
         await asyncio.to_thread(first_began.wait, 5)
-        tasks += [asyncio.create_task(workers.submit(call)) for call in calls[1:]]
+        tasks += [asyncio.create_task(workers.submit(call)) for call in (int, lambda: 1 // 0, str, list)]
         await asyncio.sleep(0)
         gate.set()
         answers = await asyncio.gather(*tasks, return_exceptions=True)
         assert isinstance(answers.pop(2), ZeroDivisionError)
         told = [(one.result, one.batch_size) for one in answers if isinstance(one, Batched)]
-        assert told == [(None, 1), (0, 3), ("", 3), ([], 1)]
+        assert told == list(zip([None, 0, "", []], taken, strict=True))
         await workers.stop()
 
     asyncio.run(scenario())
