@@ -27,6 +27,12 @@ def give_back_large_blocks() -> None:
     mallopt(M_TRIM_THRESHOLD, 2 * LARGE_BYTES)  # twice the other one, as glibc itself has it
 
 
+def give_back_free_memory() -> None:
+    """Let glibc give what is free within its heaps back to the system, too; others stay as they are."""
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def allow_many_connections() -> None:
     """Let as many files and connections be open as the system allows; it begins with a thousand or so."""
     if sys.platform != "win32":

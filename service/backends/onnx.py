@@ -9,6 +9,7 @@ import os
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -48,6 +49,8 @@ class OnnxGraph:
     ) -> None:
         self._name = name
         providers, options = _providers(device), _options(threads)
+        if providers == [_CPU]:
+            _share_memory(options)
         try:
             files, weights = zip(*(external or _NOTHING).items(), strict=True)
             options.add_external_initializers_from_files_in_memory(
@@ -119,6 +122,19 @@ def _providers(device: Device) -> list[str | tuple[str, dict[str, str]]]:
         ort.preload_dlls()  # of the packages with CUDA's libraries, where the system has none
         return [(_CUDA, _CUDA_OPTIONS), _CPU]
     return [_CPU]
+
+
+def _share_memory(options: ort.SessionOptions) -> None:
+    """Let graphs on the CPU compute in one arena; each has its weights for itself, which leave with it."""
+    _make_arena()
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+
+
+@cache
+def _make_arena() -> None:
+    memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    ort.create_and_register_allocator(memory, ort.OrtArenaCfg({}))
 
 
 def _tensor_spec(kind: str, shape: list[int | str | None]) -> TensorSpec:

@@ -53,6 +53,18 @@ def test_memory_of_large_batches_is_given_back():
     np.testing.assert_array_equal(graph.run({"a": small})["sum"], [5])
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="resident memory is read from /proc")
+def test_graphs_compute_in_the_same_memory():
+    first, second = (OnnxGraph(graph_bytes(ADD_TWICE), "cpu", threads=1) for _ in range(2))
+    large = np.ones(2**24, np.float32)
+    first.run({"a": large})
+    kept = resident_bytes()
+    second.run({"a": large})
+    assert resident_bytes() < kept + large.nbytes / 2
+    with giving_back_memory():
+        first.run({"a": large[:1]})
+
+
 def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
