@@ -29,7 +29,7 @@ def test_it_is_tidied_once_after_much_work(
                     stack.enter_context(permits.hold())
             await asyncio.sleep(0.1)
             assert tidied == []
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.5)
         task.cancel()
 
     asyncio.run(scenario())
