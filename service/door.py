@@ -81,6 +81,7 @@ class Door:
         try:
             self._permits.check(client, 1, self._models.wait_s(endpoint.kind, client))
         except Problem as problem:
+            problem.__traceback__ = None  # its frames hold the request, and by their callers itself
             return _Refused(began, path, client, request_id_of(told(b"x-request-id")), problem)
         return None
 

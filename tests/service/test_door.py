@@ -1,5 +1,6 @@
 """A full service refuses at the door what it would refuse inside, and lets everything else in."""
 
+import gc
 import re
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
@@ -11,6 +12,7 @@ from starlette.testclient import TestClient
 
 from service.caller import Caller
 from service.door import Door
+from service.errors import Problem
 from service.security import add_key, make_key
 from tests.service.conftest import ServiceFactory, encoded
 from tests.service.test_app import check_problem, detector_in
@@ -109,3 +111,17 @@ def test_pages_of_other_origins_are_answered_by_the_application(start_service: S
         response = door_of(service).post("/detect", content=NORMAL, headers=headers)
     check_problem(response, 429, "busy")
     assert response.headers["access-control-allow-origin"] == "https://line.example"
+
+
+def test_nothing_of_a_refused_request_is_left_to_the_collector(service: TestClient) -> None:
+    """Bodies of what is refused would fill the memory until it runs, and it stops every thread."""
+    door = door_of(service)
+    with held(service, "id cam"):
+        gc.collect()
+        gc.disable()
+        try:
+            refused = [door.post("/detect", content=NORMAL, headers=CAMERA).status_code for _ in range(3)]
+            assert refused == [429] * 3
+            assert not [one for one in gc.get_objects() if type(one) is Problem]
+        finally:
+            gc.enable()

@@ -11,7 +11,7 @@ from export.contract.bundle import Bundle
 from service import tuned as module
 from service.curve import Curve
 from service.engine import Engine
-from service.tuned import tune
+from service.tuned import timer_of, tune
 from service.tuning import Plan, Timer, Took
 from tests.service.conftest import settings_for
 
@@ -195,3 +195,17 @@ def test_a_gpu_has_met_every_size_of_a_batch_before_it_is_timed_and_before_it_se
     tuned = tune(lambda _: FirstTimeSlowEngine(), settings, None, "none")
     assert tuned.plan.batch == 16
     assert tuned.engine.warmed == [1, *range(1, 17)]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_of_several_at_once_on_the_cores_only_what_they_spend_counts(device: str) -> None:
+    """Another process's work, which a sleep stands for here, makes the clock go on meanwhile."""
+
+    class Disturbed(FakeEngine):
+        def run(self, pictures: Sequence[int]) -> Sequence[object]:
+            time.sleep(0.02)
+            return pictures
+
+    timer = timer_of(Disturbed(1, device), 1)
+    assert timer(1, 1).clock_s > 0.01
+    assert (timer(1, 2).clock_s > 0.01) == (device == "cuda")
