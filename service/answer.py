@@ -11,6 +11,7 @@ import numpy as np
 from export.contract.bundle import Bundle
 from export.contract.category import FloatArray
 from export.contract.manifest import InputSpec
+from export.contract.preprocess import visible_box
 from service.caller import ANYONE, Caller
 from service.decide import Decision
 from service.engine import Outcome
@@ -74,6 +75,8 @@ def draw_map(
     if parameters.map == "npy":  # whose size is known before it is made
         check(np.dtype(np.float32).itemsize * width * height)
     picture = opened.image if parameters.map == "overlay" else None
+    if picture and not is_input:  # the map shows what the model sees
+        picture = picture.resize(place.size, box=visible_box(opened.size, spec))
     data = encode_map(raw_map, threshold, parameters.map, place, picture)
     check(len(data))
     return MapAnswer(encoding=parameters.map, width=width, height=height, data=_base64(data))

@@ -88,7 +88,7 @@ def create_app(settings: Settings, models: Models, metrics: Metrics) -> FastAPI:
     paths = frozenset(route.path for route in routes if isinstance(route, Route))
     endpoints = {**endpoints_of(work, "anomalymoe"), **endpoints_of(zero_shot_work, "moeclip")}
     # From the inside to the outside: what is added last sees a request first.
-    app.add_middleware(Work, detector=detector, endpoints=endpoints)
+    app.add_middleware(Work, detector=detector, endpoints=endpoints, paths=paths)
     app.add_middleware(Authentication, keys=keys, metrics_need_key=settings.metrics_need_key)
     app.add_middleware(RequestContext, metrics=metrics, paths=paths, around=_allowing(settings))
     # Refusals for pages of other origins need headers of the layers.

@@ -35,12 +35,19 @@ def ask_all(
     if not pictures:
         fail(f"no pictures in {', '.join(map(str, paths))}")
     failures: list[str] = []
-    for name, result in _ask(url, pictures, question):
+    try:
+        client = Client(url)
+    except ClientError as error:
+        fail(str(error))
+    for name, result in _ask(client, pictures, question):
         report.add(name, result)
         if isinstance(result, ClientError):
             failures.append(f"{name}: {result}")
         elif save_maps is not None:
-            save_map(save_maps / f"{name}.map.png", result.anomaly_map)
+            try:
+                save_map(save_maps / f"{name}.map.png", result.anomaly_map)
+            except OSError as error:
+                failures.append(f"{name}: the map cannot be written: {error.strerror}")
     report.end()
     if failures:
         fail(failures[0] if len(failures) == 1 else f"{failures[0]} (and {len(failures) - 1} more)")
@@ -70,10 +77,10 @@ def fail(reason: str) -> NoReturn:
 
 
 def _ask(
-    url: str, pictures: list[tuple[Path, Path]], question: Question[AnyAnswer]
+    client: Client, pictures: list[tuple[Path, Path]], question: Question[AnyAnswer]
 ) -> Iterator[tuple[Path, AnyAnswer | ClientError]]:
     """Each picture's name with its answer or its error, in order; shows progress on stderr."""
-    with Client(url) as client:
+    with client:
         for path, name in track(pictures, "Asking", console=Console(stderr=True), transient=True):
             try:
                 yield name, question(client, path.read_bytes())

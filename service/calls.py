@@ -1,6 +1,7 @@
 """A stage that makes calls."""
 
 import math
+from collections import deque
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any, TypeVar
@@ -11,7 +12,8 @@ from service.workers import Workers
 
 Result = TypeVar("Result")
 
-TOGETHER_S = 0.05  # so long calls may take, by what the last ones took, whose results are told together
+TOGETHER_S = 0.05  # so long calls may take, by any of the last ones, whose results are told together
+LAST = 8  # times that a thread took some
 
 
 class CallWorkers(Workers[Callable[[], Any], Any]):
@@ -41,7 +43,8 @@ class CallWorkers(Workers[Callable[[], Any], Any]):
             on_abandoned=on_abandoned,
         )
         self._of_rank = rank
-        self._together = self._most = together
+        self._together, self._most = together, 1
+        self._each_s: deque[float] = deque(maxlen=LAST)
 
     def most(self) -> int:
         """How many calls a thread takes."""
@@ -61,8 +64,8 @@ class CallWorkers(Workers[Callable[[], Any], Any]):
         try:
             return [_made(call) for call in calls]  # unnamed: an error's traceback holds this frame
         finally:
-            each_s = max(1e-6, (perf_counter() - began) / len(calls))
-            self._most = max(1, min(self._together, int(TOGETHER_S / each_s)))
+            self._each_s.append(max(1e-6, (perf_counter() - began) / len(calls)))
+            self._most = max(1, min(self._together, int(TOGETHER_S / max(list(self._each_s)))))
 
 
 def _made(call: Callable[[], Result]) -> Result | Exception:

@@ -18,11 +18,17 @@ class ClientError(Exception):
 
 
 class Client:
-    """One connection to a service, for a `with` statement; `timeout_s` bounds each picture."""
+    """One connection to a service, for a `with` statement; `timeout_s` bounds each picture.
+
+    Raises: ClientError when the address is none.
+    """
 
     def __init__(self, url: str, timeout_s: float = 60.0) -> None:
         self.url = url
-        self._http = httpx.Client(base_url=url, timeout=timeout_s)
+        try:
+            self._http = httpx.Client(base_url=url, timeout=timeout_s)
+        except httpx.InvalidURL as error:
+            raise ClientError(f"{url}: {error}") from error
 
     def __enter__(self) -> "Client":
         """Use the connection."""

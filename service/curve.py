@@ -17,6 +17,10 @@ class Curve:
         """How long so many items take."""
         return self.each_s * items + self.fixed_s
 
+    def times(self, factor: float) -> "Curve":
+        """Of what takes so many times as long."""
+        return Curve(self.each_s * factor, self.fixed_s * factor)
+
 
 def fit_curve(measured: Mapping[int, float]) -> Curve:
     """The line through seconds by number of items, neither part below 0; with one number all is slope."""

@@ -24,7 +24,7 @@ from service.backends.base import GraphError
 from service.caller import Caller
 from service.decide import Decision, decide
 from service.engine import Outcome, Picture
-from service.errors import Kind, Problem, ProblemAnswer, problem_answer
+from service.errors import Kind, Problem, ProblemAnswer, problem_answer, unexpected
 from service.health import Health
 from service.image import Opened, announced_effort, open_picture
 from service.lane import Way
@@ -35,7 +35,7 @@ from service.relay import Step, calling, relay
 from service.resting import Resting, StoppedError
 from service.schemas import DetectAnswer, DetectParameters
 from service.settings import Settings
-from service.tidying import tidy_when_quiet
+from service.tidying import tidy, tidy_when_quiet
 from service.workers import StageError
 
 log = structlog.stdlib.get_logger("anomoe.detect")
@@ -112,6 +112,10 @@ class Detector:
         map_bytes = 0
         began = perf_counter()
 
+        def told(problem: Problem) -> ProblemAnswer:
+            self.metrics.count_problem(problem)
+            return problem_answer(problem, trace.request_id)
+
         async def one(data: bytes) -> DetectAnswer | ProblemAnswer:
             nonlocal map_bytes
             async with slots:
@@ -123,8 +127,10 @@ class Detector:
                     map_bytes += own
                     return answer
                 except Problem as problem:
-                    self.metrics.count_problem(problem)
-                    return problem_answer(problem, trace.request_id)
+                    return told(problem)
+                except Exception as error:  # must not fail the others
+                    log.exception("picture failed")
+                    return told(unexpected(error))
 
         return await asyncio.gather(*map(one, pictures))
 
@@ -160,6 +166,8 @@ class Detector:
             self.metrics.reloads.labels("done").inc()
             log.info("reloaded", new=_names(new), left=_names(left))
             await self._end(left)
+            left.clear()
+            await asyncio.to_thread(tidy)
 
     def leave(self) -> None:
         """Give up what is being loaded, since the service is stopping."""

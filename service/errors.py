@@ -82,6 +82,11 @@ class ProblemAnswer(BaseModel):
     request_id: str
 
 
+def unexpected(error: Exception) -> Problem:
+    """What the caller is told of an error that nobody foresaw; the log has more."""
+    return Problem(Kind.INTERNAL, f"unexpected {type(error).__name__}, see the log of the service")
+
+
 def shown(text: str) -> str:
     """What a caller wrote, for an error message: shortened, with what does not print escaped."""
     return repr(text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}...")
@@ -105,10 +110,8 @@ def problem_response(problem: Problem, request_id: str) -> Response:
 
 
 def from_http_exception(error: HTTPException, request: Request) -> Problem:
-    """The framework's own errors (unknown path, wrong method, broken multipart) as a problem."""
+    """The framework's own errors (wrong method, broken multipart) as a problem."""
     headers = dict(error.headers or {})
-    if error.status_code == 404:
-        return Problem(Kind.NOT_FOUND, f"no such path: {shown(request.url.path)}", headers)
     if error.status_code == 405:
         detail = f"{request.method} is not allowed on {shown(request.url.path)}"
         return Problem(Kind.METHOD_NOT_ALLOWED, detail, headers)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
 
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 
 from export.contract.manifest import InputSpec
-from export.contract.preprocess import Pixels, fit, to_rgb
+from export.contract.preprocess import Pixels, fit, orientation, to_rgb
 from service.errors import Kind, Problem
 
 SIGNATURES = {
@@ -32,6 +32,14 @@ MARGIN = 2.5  # a JPEG is decoded with at least so many times the model's pixels
 
 START_OF_SCAN = b"\xff\xda"  # each goes over all pixels again; pixels themselves never look like that
 SCANS = 10  # of a progressive JPEG
+
+EXIF = b"Exif\0\0"
+EXIFS = 64  # in a JPEG, each of which Pillow joins to all before it
+
+TILES = 2**19  # of a TIFF, each of which takes Pillow microseconds; 100 megapixels have 390 000 of 16 x 16
+
+RLE_EFFORT = 100  # times that of other pixels: Pillow unpacks those of a BMP in Python
+RLE = (1, 2)  # a BMP's `compression`
 
 STARTS_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # the segments that tell a JPEG's size
 FILL = 0xFF  # there may be any number before a segment
@@ -113,6 +121,7 @@ def _decode(data: bytes, max_pixels: float, enough: Size | None, expected: float
     if len(data) > expected:  # a file may have a hundred thousand empty parts, which take long to go through
         raise LargePictureError
     try:
+        _check_exif(data)
         image = Image.open(BytesIO(data), formats=FORMATS)
         size = image.size
         if _pixels_to_decode(image, data, max_pixels) > expected:
@@ -129,10 +138,15 @@ def _decode(data: bytes, max_pixels: float, enough: Size | None, expected: float
         raise Problem(Kind.UNDECODABLE_PICTURE, f"the picture cannot be decoded: {error}") from error
 
 
+def _check_exif(data: bytes) -> None:
+    """Raises: Problem (413) for a JPEG whose header would take minutes to read."""
+    if data.startswith(SIGNATURES["JPEG"]) and (parts := data.count(EXIF)) > EXIFS:
+        raise Problem(Kind.TOO_LARGE, f"the picture has {parts} parts of EXIF, at most {EXIFS} are read")
+
+
 def _upright(size: Size, image: Image.Image) -> Size:
     """A size, with sides exchanged if the picture lies on one of its own."""
-    is_turned = image.getexif().get(ExifTags.Base.Orientation) in QUARTER_TURNS
-    return (size[1], size[0]) if is_turned else size
+    return (size[1], size[0]) if orientation(image) in QUARTER_TURNS else size
 
 
 def _pixels_to_decode(image: ImageFile, data: bytes, max_pixels: float) -> float:
@@ -148,11 +162,18 @@ def _pixels_to_decode(image: ImageFile, data: bytes, max_pixels: float) -> float
         check_pixels((width, height), max_pixels)
         pixels = max(pixels, width * height)
         is_jpeg = image.info.get("compression") == "jpeg"
+        if len(image.tile) > TILES:
+            raise Problem(Kind.TOO_LARGE, f"the picture has {len(image.tile)} tiles, the limit is {TILES}")
+    told = ""
     if is_jpeg and (scans := data.count(START_OF_SCAN)) > SCANS:
         pixels *= scans / SCANS
-        if pixels > 10 * max_pixels:
-            detail = f"the picture is told in {scans} scans of {image.width} x {image.height} pixels"
-            raise Problem(Kind.TOO_LARGE, f"{detail}; progressive ones have {SCANS}")
+        told = f"{scans} scans, progressive ones have {SCANS}"
+    elif image.format == "BMP" and image.info.get("compression") in RLE:
+        pixels *= RLE_EFFORT
+        told = f"runs, the limit is {max_pixels // 10:.0f} of them"
+    if told and pixels > 10 * max_pixels:
+        detail = f"the picture has {image.width} x {image.height} pixels"
+        raise Problem(Kind.TOO_LARGE, f"{detail}, told in {told}")
     return pixels
 
 

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.body import announced_bytes
 from service.caller import ANYONE, PRINTABLE, Caller
-from service.errors import Kind, Problem, problem_response
+from service.errors import Problem, problem_response, unexpected
 from service.metrics import UNMATCHED, Metrics
 
 CLIENT_CLOSED_REQUEST = 499
@@ -73,8 +73,7 @@ class RequestContext:
             await self._refuse(scope, exchange, problem)
         except Exception as error:  # last resort: the caller gets an answer, the log a trace
             log.exception("request failed")
-            what = f"unexpected {type(error).__name__}, see the log of the service"
-            await self._refuse(scope, exchange, Problem(Kind.INTERNAL, what))
+            await self._refuse(scope, exchange, unexpected(error))
 
     async def _refuse(self, scope: Scope, exchange: "_Exchange", problem: Problem) -> None:
         if exchange.status is not None:  # the answer has begun, there is no other

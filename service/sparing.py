@@ -31,6 +31,9 @@ class Sparing(Generic[Item, Result]):
     def __call__(self, items: list[Item]) -> list[Result | Exception]:
         """One result or one exception per item, in order."""
         results = self._attempt(items)
+        for result in results:
+            if isinstance(result, Exception):
+                _forget_frames(result)
         failed = [place for place, result in enumerate(results) if isinstance(result, GraphError)]
         if len(items) == 1 or not failed:
             return results
@@ -48,6 +51,8 @@ class Sparing(Generic[Item, Result]):
             if len(results) != len(items):
                 raise GraphError(f"the engine gave {len(results)} results for {len(items)} items")
         except Exception as error:  # whatever fails a batch must not fail each of its items yet
+            if len(items) == 1 and not isinstance(error, GraphError):  # which tells enough
+                log.exception("engine failed")
             results = [_as_graph_error(error) for _ in items]
         errors = [result for result in results if isinstance(result, Exception)]
         if len(items) > 1 and any(map(is_out_of_memory, errors)):
@@ -61,6 +66,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     text = str(error).lower()
     has_failed = isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError)
     return has_failed or any(words in text for words in OUT_OF_MEMORY)
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Drop the frames of an error, which hold pictures, memory of the device and, by callers, the error."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__
 
 
 def _as_graph_error(error: Exception) -> GraphError:

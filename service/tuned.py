@@ -64,7 +64,7 @@ def tune(
     if known is not None:
         plan = known if search == "pair" else replace(known, threads_shared=0)
         shared = open_engine(plan.threads_shared) if plan.threads_shared else None
-        return _warm(Tuned(open_engine(plan.threads), plan, shared), rest)
+        return _checked(_warm(Tuned(open_engine(plan.threads), plan, shared), rest), rest)
     began = perf_counter()
     threads = settings.threads or usable_cores()
     engine = open_engine(threads)
@@ -103,6 +103,19 @@ def _warm(tuned: Tuned[AnyEngine], rest: Rest = no_rest) -> Tuned[AnyEngine]:
             engine.warm_up(size)
             rest()
     return tuned
+
+
+def _checked(tuned: Tuned[AnyEngine], rest: Rest) -> Tuned[AnyEngine]:
+    """With the curve of a plan that is taken over no lower than a batch is seen to take now.
+
+    Raises: what computing a batch of samples raises, as where it is measured.
+    """
+    plan = tuned.plan
+    took = timer_of(tuned.engine, plan.batch)(plan.batch, 1)
+    rest()
+    if took.clock_s <= plan.batch_s:
+        return tuned
+    return replace(tuned, plan=replace(plan, curve=plan.curve.times(took.clock_s / plan.batch_s)))
 
 
 def timer_of(engine: Tunable, most: int) -> Timer:

@@ -1,13 +1,17 @@
 """A request to pictures and parameters: raw body, multipart form or JSON; the query works with each."""
 
 import asyncio
+import codecs
+import sys
 from base64 import b64decode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartParser
 from starlette.requests import Request
 
 from service.errors import SHOWN_CHARACTERS, Kind, Problem, shown
@@ -16,6 +20,11 @@ SHOWN_COMPLAINTS = 10
 MOST_PARAMETERS = 100  # each unknown one costs an error
 BLANKS = b" \t\r\n"  # in base64, whose lines many tools break
 MOST_VALUES = 100_000  # of a JSON body; while they are read no other thread goes on
+
+CHARSETS = frozenset({"utf-8", "ascii", "iso8859-1"})  # of a form; others decode slowly, or raise anything
+
+# A body is in memory as a whole, and bounded: large parts of it need no file beside.
+MultiPartParser.spool_max_size = sys.maxsize
 
 Parameters = TypeVar("Parameters", bound=BaseModel)
 
@@ -60,12 +69,13 @@ async def read_upload(request: Request, wanted: type[Parameters]) -> Upload[Para
 async def read_form(request: Request, wanted: type[Parameters]) -> Upload[Parameters]:
     """Read a multipart body: parts named `file` with a file name are pictures, the others parameters.
 
-    Raises: Problem (413 too large, 415 wrong content type, 422 wrong parameter).
+    Raises: Problem (400 malformed, 413 too large, 415 wrong content type, 422 wrong parameter).
     """
     _check_encoding(request)
     content_type = request.headers.get("content-type", "")
     if not content_type.lower().startswith("multipart/form-data"):
         raise Problem(Kind.NOT_A_PICTURE, f"content-type: {shown(content_type)} is not multipart/form-data")
+    _check_charset(content_type)
     async with request.form() as form:
         parts = form.multi_items()
         for name, part in parts:
@@ -83,6 +93,16 @@ def _check_encoding(request: Request) -> None:
     if coding.strip().lower() not in ("", "identity"):
         detail = f"content-encoding: {shown(coding)} is not read, the body has to come as it is"
         raise Problem(Kind.NOT_A_PICTURE, detail, {"Accept-Encoding": "identity"})
+
+
+def _check_charset(content_type: str) -> None:
+    charset = parse_options_header(content_type)[1].get(b"charset", b"utf-8").decode("latin-1")
+    try:
+        is_known = codecs.lookup(charset).name in CHARSETS
+    except (LookupError, ValueError):
+        is_known = False
+    if not is_known:
+        raise Problem(Kind.MALFORMED, f"content-type: charset={shown(charset)} is not utf-8")
 
 
 def gathered(pairs: Iterable[tuple[str, object]]) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """Requests for work: let in with a permit before their body is read, answered past the framework's layers."""
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Container, Coroutine, Mapping
 from typing import Any, NamedTuple
 
 from fastapi import APIRouter
@@ -15,7 +15,7 @@ from service.body import LimitedBody, expected_bytes
 from service.bunching import Bunching
 from service.caller import caller_of
 from service.detect import Detector
-from service.errors import Problem, from_http_exception
+from service.errors import Kind, Problem, from_http_exception, shown
 from service.sending import send_json
 
 
@@ -36,22 +36,28 @@ class Work:
     """Lets a request for work in, or refuses it unread; what its endpoint gives becomes JSON unchecked.
 
     The framework's layers, which the other requests take, would cost a busy service one picture in a hundred.
-    The state of the request gets `caller`. Refusals are Problems, which `RequestContext` answers.
+    The state of the request gets `caller`. Refusals are Problems, which `RequestContext` answers. `paths` are
+    those of the application: patterns of the framework also match one with a line's end behind it, which
+    nothing before them knows.
     """
 
-    def __init__(self, app: ASGIApp, detector: Detector, endpoints: Mapping[str, Endpoint]) -> None:
+    def __init__(
+        self, app: ASGIApp, detector: Detector, endpoints: Mapping[str, Endpoint], paths: Container[str]
+    ) -> None:
         self.app = app
         self.detector = detector
         self.settings = detector.settings
-        self._endpoints = endpoints
+        self._endpoints, self._paths = endpoints, paths
         self._bunching = Bunching()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection.
 
-        Raises: Problem (413 announced too large, 422 wrong deadline, 429, 503, 504; 400 a form that the
-        framework cannot read), and whatever an endpoint raises.
+        Raises: Problem (404 unknown path, 413 announced too large, 422 wrong deadline, 429, 503, 504; 400 a
+        form that the framework cannot read), and whatever an endpoint raises.
         """
+        if scope["type"] == "http" and scope["path"] not in self._paths:
+            raise Problem(Kind.NOT_FOUND, f"no such path: {shown(scope['path'])}")
         is_post = scope["type"] == "http" and scope["method"] == "POST"
         endpoint = self._endpoints.get(scope["path"]) if is_post else None
         if endpoint is None:

@@ -124,6 +124,9 @@ class Workers(Generic[Item, Result]):
         self._crew.close(self._jobs)
         await self._ended.wait()
         self._crew.leave(self._jobs)
+        if self._timer is not None:  # which would hold the stage, and the model behind it
+            self._timer.cancel()
+            self._timer = None
 
     def check(self) -> None:
         """Raises: StageError when the stage has failed."""

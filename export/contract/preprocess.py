@@ -31,15 +31,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """
     if getattr(image, "is_animated", False):
         image.seek(0)
-    image = _upright(image)
+    image.load()
+    turn = _TURNS.get(orientation(image))
+    image = image if turn is None else image.transpose(turn)
     if image.mode in _DEEP_GREY:
         return _from_deep_grey(image)
     if image.has_transparency_data:
         return _on_white(image.convert("RGBA")).convert("RGB")
-    if image.mode == "RGB":  # of which `convert` would make a copy
-        image.load()
-        return image
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would make a copy
 
 
 def _on_white(image: Image.Image) -> Image.Image:
@@ -51,10 +50,15 @@ def _on_white(image: Image.Image) -> Image.Image:
     return canvas
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Turn as EXIF says; Pillow's own function also writes the EXIF anew and fails where it is damaged."""
-    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    return image if turn is None else image.transpose(turn)
+def orientation(image: Image.Image) -> int:
+    """How EXIF says that a picture lies, 1 to 8; 1 where it says nothing or cannot be read.
+
+    Pillow's own function to turn a picture fails where EXIF is damaged. A PNG must have been loaded.
+    """
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # whatever Pillow stumbles over: the pixels are as good without
+        return 1
 
 
 def _from_deep_grey(image: Image.Image) -> Image.Image:

@@ -38,8 +38,8 @@ class TextCache:
         try:
             return await asyncio.gather(*texts)
         finally:
-            for text in texts:  # those that are left after an error
-                text.cancel()
+            while texts:  # after an error, whose traceback holds this frame, some are left
+                texts.pop().cancel()
 
     async def _text(self, key: Key, turn: Turn, encode: Encode) -> ClassText:
         if self._is_new(key):
@@ -65,6 +65,7 @@ class TextCache:
             if not under_way.waiting:
                 self._end(key, under_way)
                 under_way.task.cancel()
+            del under_way  # as above
 
     def _begin(self, key: Key, encode: Encode) -> "_UnderWay":
         async def work() -> ClassText:

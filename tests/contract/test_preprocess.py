@@ -41,6 +41,12 @@ def test_damaged_exif_does_not_refuse_the_picture():
     assert to_rgb(image).size == (2, 4)
 
 
+@pytest.mark.parametrize("form", ["png", "jpeg"])
+def test_exif_that_is_none_does_not_refuse_the_picture(form: str):
+    image = reopened(Image.new("RGB", (4, 2), RED), form, exif=b"Exif\0\0garbage", dpi=(72, 72))
+    assert to_rgb(image).size == (4, 2)
+
+
 def test_transparency_is_laid_on_white():
     image = Image.new("RGBA", (2, 1), (255, 0, 0, 255))
     image.putpixel((0, 0), (255, 0, 0, 0))

@@ -56,6 +56,22 @@ def test_saved_maps_stay_in_their_folder(
     assert (tmp_path / "maps/good.png.map.png").is_file()
 
 
+@pytest.mark.parametrize("url", ["http://localhost:abc", "no address"])
+def test_an_address_that_is_none_gives_one_line(pictures: Path, url: str) -> None:
+    result = runner.invoke(app, ["detect", str(pictures), "--url", url])
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith("anomoe: ")
+    assert url in result.stderr.splitlines()[-1]
+
+
+def test_maps_that_cannot_be_written_lose_no_verdict(service_url: str, pictures: Path) -> None:
+    options = ["--url", service_url, "--save-maps", str(pictures / "notes.txt")]
+    result = runner.invoke(app, ["detect", str(pictures), *options])
+    assert result.exit_code == 1
+    assert (" normal " in result.stdout, " anomalous " in result.stdout) == (True, True)
+    assert "good.png: the map cannot be written: " in result.stderr.splitlines()[-1]
+
+
 def test_failed_picture_leaves_the_others_and_gives_code_1(service_url: str, pictures: Path) -> None:
     paths = [str(pictures / "notes.txt"), str(pictures / "good.png")]
     result = runner.invoke(app, ["detect", *paths, "--url", service_url])

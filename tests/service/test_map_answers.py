@@ -9,7 +9,11 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from export.contract.manifest import InputSpec
+from service.answer import draw_map
 from service.findings import MapEncoding
+from service.image import open_picture
+from service.schemas import DetectParameters
 from tests.service.conftest import encoded
 from tests.service.test_app import ANOMALOUS, NORMAL, PNG, check_problem, picture_of
 from tests.tiny_bundle import SIZE
@@ -64,3 +68,17 @@ def test_a_map_that_is_not_packed_is_refused_before_it_is_made(
     monkeypatch.setattr("service.answer.encode_map", pytest.fail)
     refused = service.post("/detect?map=npy", content=NORMAL, headers=PNG)
     check_problem(refused, 413, "too-large", "56 x 42", str(56 * 42 * 4))
+
+
+def test_an_overlay_at_the_models_size_shows_what_the_model_sees() -> None:
+    spec = InputSpec(height=28, width=28, crop=0.5)
+    picture = Image.new("RGB", (80, 40), "red")
+    picture.paste("green", (20, 10, 60, 30))
+    opened = open_picture(encoded(picture), spec, 10_000)
+    parameters = DetectParameters(map="overlay", map_size="model")
+    drawn = draw_map(opened, np.zeros((28, 28), np.float32), 1.0, parameters, spec)
+    assert drawn is not None
+    shown = Image.open(BytesIO(b64decode(drawn.data))).crop(
+        (4, 4, 24, 24)
+    )  # away from the edge, which is mixed
+    assert shown.getcolors() == [(20 * 20, (0, 128, 0))]

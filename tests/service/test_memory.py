@@ -7,12 +7,14 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 
+from service.backends.base import GraphError
 from service.batcher import Batcher
 from service.caller import Caller
 from service.calls import CallWorkers
@@ -25,6 +27,8 @@ from service.relay import Step, calling, relay
 from service.tuned import Tuned
 from service.tuning import Plan
 from service.turnstile import Turnstile
+from service.zero_shot.text_cache import TextCache
+from service.zero_shot.text_tower import ClassText
 from tests.service.conftest import encoded, settings_for
 from tests.service.fuzz import png_bomb
 from tests.service.running import ServiceProcess, service_process
@@ -81,6 +85,22 @@ async def of_a_relay() -> None:
         await workers.run(int)
 
 
+async def of_a_model() -> None:
+    batcher = Batcher[int, float](lambda items: [1 / item for item in items], 1)
+    batcher.start()
+    try:
+        await batcher.submit(0)
+    finally:
+        await batcher.submit(1)
+
+
+async def of_a_class_name() -> None:
+    async def encode(_: str) -> ClassText:
+        raise ZeroDivisionError
+
+    await TextCache(8, Metrics()).texts("digest", ["name"], nullcontext, encode)
+
+
 async def of_a_turnstile() -> None:
     turnstile = Turnstile(1)
     async with turnstile.turn(Caller()), turnstile.turn(Caller(deadline=time.perf_counter() + 0.01)):
@@ -107,7 +127,18 @@ async def of_a_large_picture() -> None:
         await lane.retire()
 
 
-@pytest.mark.parametrize("error", [of_workers, of_a_batcher, of_a_relay, of_a_turnstile, of_a_large_picture])
+@pytest.mark.parametrize(
+    "error",
+    [
+        of_workers,
+        of_a_batcher,
+        of_a_relay,
+        of_a_model,
+        of_a_class_name,
+        of_a_turnstile,
+        of_a_large_picture,
+    ],
+)
 def test_an_error_keeps_nothing_of_its_caller(error: Callable[[], Awaitable[None]]) -> None:
     async def scenario() -> None:
         references: list[weakref.ref[Held]] = []
@@ -117,7 +148,7 @@ def test_an_error_keeps_nothing_of_its_caller(error: Callable[[], Awaitable[None
             references.append(weakref.ref(held))
             await error()
 
-        with pytest.raises((ZeroDivisionError, Problem)):
+        with pytest.raises((ZeroDivisionError, GraphError, Problem)):
             await caller()
         await asyncio.sleep(0)
         assert references[0]() is None

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import weakref
 from pathlib import Path
 
 import httpx
@@ -156,3 +157,15 @@ def test_no_request_is_lost_while_bundles_are_reloaded_again_and_again(
 
     asyncio.run(scenario())
     assert set(versions) <= {str(number) for number in range(1, 2 + RELOADS)}
+
+
+def test_a_model_that_has_left_is_freed(served: Served, bundle_folder: Path) -> None:
+    async def scenario() -> None:
+        async with serving(served.app) as url, served.client(url) as client:
+            assert (await client.post("/detect", content=NORMAL)).status_code == 200
+            engine = weakref.ref(served.app.state.detector.models.all[0].engine)
+            version_of(bundle_folder, served.folder / "tiny", "2")
+            assert (await client.post("/models/reload")).status_code == 200
+            assert engine() is None
+
+    asyncio.run(scenario())

@@ -42,13 +42,15 @@ def test_a_rest_follows_from_the_time_since_the_last_one_until_it_is_stopped(
         rest()
 
 
-def test_a_reload_rests_after_every_graph_and_warm_up(bundle_folder: Path, tmp_path: Path) -> None:
+def test_a_reload_rests_after_every_graph_and_warm_up_and_the_batch_that_is_tried(
+    bundle_folder: Path, tmp_path: Path
+) -> None:
     settings, rests = settings_for(tmp_path, threads=1), Rests()
     version_of(bundle_folder, tmp_path / "tiny", "1")
     first = load_models(settings, Metrics())
     version_of(bundle_folder, tmp_path / "tiny", "2")
     load_models(settings, Metrics(), first.all, Resting(rests))
-    assert len(rests.taken) == len(Bundle.read(bundle_folder).manifest.graphs) + 1
+    assert len(rests.taken) == len(Bundle.read(bundle_folder).manifest.graphs) + 2
     rests.taken.clear()
     words = make_tiny_zero_shot_bundle(tmp_path / "words")
     version_of(bundle_folder, tmp_path / "tiny", "1")

@@ -1,5 +1,7 @@
 """A batch that fails is computed again in halves, so that only what is bad fails."""
 
+import gc
+import weakref
 from collections.abc import Sequence
 
 import pytest
@@ -83,3 +85,22 @@ def test_other_failures_keep_the_limit() -> None:
     sparing = Sparing(Engine(), 8)
     sparing([13, 1])
     assert sparing.limit == 8
+
+
+def test_what_failed_for_want_of_memory_holds_none_while_halves_are_tried() -> None:
+    held: list[weakref.ref[Engine]] = []
+
+    def run(items: list[int]) -> Sequence[int]:
+        assert [reference() for reference in held] == [None] * len(held)
+        large = Engine()
+        held.append(weakref.ref(large))
+        if len(items) > 1:
+            raise RuntimeError("CUDA out of memory")
+        return items
+
+    gc.disable()
+    try:
+        assert Sparing(run, 8)([1, 2, 3, 4]) == [1, 2, 3, 4]
+    finally:
+        gc.enable()
+    assert len(held) == 7

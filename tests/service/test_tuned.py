@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -9,6 +10,7 @@ import pytest
 
 from export.contract.bundle import Bundle
 from service import tuned as module
+from service.backends.base import GraphError
 from service.curve import Curve
 from service.engine import Engine
 from service.tuned import timer_of, tune
@@ -209,3 +211,19 @@ def test_of_several_at_once_on_the_cores_only_what_they_spend_counts(device: str
     timer = timer_of(Disturbed(1, device), 1)
     assert timer(1, 1).clock_s > 0.01
     assert (timer(1, 2).clock_s > 0.01) == (device == "cuda")
+
+
+def test_with_a_plan_that_is_known_a_batch_is_computed_too() -> None:
+    """Another bundle may fail, or take longer than the one before did, before it counts as hung."""
+
+    class Slow(FakeEngine):
+        def run(self, pictures: Sequence[int]) -> Sequence[object]:
+            time.sleep(0.02)
+            return [GraphError("not finite")] if self.threads == 1 else pictures
+
+    known = Plan(2, 1, Curve(0.001, 0), alone_s=0.001, pace_s=0.001, cost_s=0.001, threads=2)
+    tuned = tune(Slow, SETTINGS, known, "pair")
+    assert tuned.plan.batch_s > 0.01
+    assert (tuned.plan.alone_s, tuned.plan.at_work) == (0.001, (2, 1))
+    with pytest.raises(GraphError, match="not finite"):
+        tune(Slow, SETTINGS, replace(known, threads=1), "pair")

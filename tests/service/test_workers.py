@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -63,6 +64,22 @@ def test_short_calls_are_taken_and_told_together_and_fail_alone(
         assert isinstance(answers.pop(2), ZeroDivisionError)
         told = [(one.result, one.batch_size) for one in answers if isinstance(one, Batched)]
         assert told == list(zip([None, 0, "", []], taken, strict=True))
+        await workers.stop()
+
+    asyncio.run(scenario())
+
+
+def test_after_a_long_call_none_is_taken_with_another_for_a_while() -> None:
+    async def scenario() -> None:
+        workers = CallWorkers("stage", 1, together=4)
+        workers.start()
+        most = [workers.most()]
+        for seconds in (0, 1.5 * calls.TOGETHER_S, *[0] * calls.LAST):
+            await workers.run(partial(time.sleep, seconds))
+            most.append(workers.most())
+        assert most[:3] == [1, 4, 1]
+        assert set(most[3:-1]) == {1}
+        assert most[-1] == 4
         await workers.stop()
 
     asyncio.run(scenario())
