@@ -14,6 +14,7 @@ from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 from export.contract.manifest import InputSpec
 from export.contract.preprocess import Pixels, fit, orientation, to_rgb
 from service.errors import Kind, Problem
+from service.tiff import check_strips, check_tiff
 
 SIGNATURES = {
     "PNG": (b"\x89PNG\r\n\x1a\n",),
@@ -33,10 +34,9 @@ MARGIN = 2.5  # a JPEG is decoded with at least so many times the model's pixels
 START_OF_SCAN = b"\xff\xda"  # each goes over all pixels again; pixels themselves never look like that
 SCANS = 10  # of a progressive JPEG
 
-EXIF = b"Exif\0\0"
-EXIFS = 64  # in a JPEG, each of which Pillow joins to all before it
-
-TILES = 2**19  # of a TIFF, each of which takes Pillow microseconds; 100 megapixels have 390 000 of 16 x 16
+# Parts of which Pillow joins each to all before it, or unpacks each, and how many of them are read.
+PARTS = {"JPEG": (b"Exif\0\0",), "PNG": (b"iCCP", b"zTXt", b"iTXt")}
+MOST_PARTS = 64
 
 RLE_EFFORT = 100  # times that of other pixels: Pillow unpacks those of a BMP in Python
 RLE = (1, 2)  # a BMP's `compression`
@@ -121,7 +121,7 @@ def _decode(data: bytes, max_pixels: float, enough: Size | None, expected: float
     if len(data) > expected:  # a file may have a hundred thousand empty parts, which take long to go through
         raise LargePictureError
     try:
-        _check_exif(data)
+        _check_parts(data)
         image = Image.open(BytesIO(data), formats=FORMATS)
         size = image.size
         if _pixels_to_decode(image, data, max_pixels) > expected:
@@ -129,7 +129,8 @@ def _decode(data: bytes, max_pixels: float, enough: Size | None, expected: float
         if enough is not None and image.format in JPEGS:
             image.draft(None, _upright(enough, image))
         image.load()
-        return _upright(size, image), to_rgb(image)
+        full = size if image.format in JPEGS else image.size  # those may be reduced; a TIFF is turned by now
+        return _upright(full, image), to_rgb(image)
     except (Problem, LargePictureError, MemoryError):
         raise
     except UnidentifiedImageError as error:
@@ -138,10 +139,14 @@ def _decode(data: bytes, max_pixels: float, enough: Size | None, expected: float
         raise Problem(Kind.UNDECODABLE_PICTURE, f"the picture cannot be decoded: {error}") from error
 
 
-def _check_exif(data: bytes) -> None:
-    """Raises: Problem (413) for a JPEG whose header would take minutes to read."""
-    if data.startswith(SIGNATURES["JPEG"]) and (parts := data.count(EXIF)) > EXIFS:
-        raise Problem(Kind.TOO_LARGE, f"the picture has {parts} parts of EXIF, at most {EXIFS} are read")
+def _check_parts(data: bytes) -> None:
+    """Raises: Problem (413) for a picture of which all but the pixels would take minutes to read."""
+    for name, marks in PARTS.items():
+        if data.startswith(SIGNATURES[name]) and (parts := sum(map(data.count, marks))) > MOST_PARTS:
+            detail = f"the picture has {parts} parts beside its pixels, at most {MOST_PARTS} are read"
+            raise Problem(Kind.TOO_LARGE, detail)
+    if data.startswith(SIGNATURES["TIFF"]):
+        check_tiff(data)
 
 
 def _upright(size: Size, image: Image.Image) -> Size:
@@ -161,9 +166,8 @@ def _pixels_to_decode(image: ImageFile, data: bytes, max_pixels: float) -> float
         width, height = image.tag_v2.get(TILEWIDTH, 0), image.tag_v2.get(TILELENGTH, 0)
         check_pixels((width, height), max_pixels)
         pixels = max(pixels, width * height)
+        check_strips(image.tag_v2, len(data))
         is_jpeg = image.info.get("compression") == "jpeg"
-        if len(image.tile) > TILES:
-            raise Problem(Kind.TOO_LARGE, f"the picture has {len(image.tile)} tiles, the limit is {TILES}")
     told = ""
     if is_jpeg and (scans := data.count(START_OF_SCAN)) > SCANS:
         pixels *= scans / SCANS

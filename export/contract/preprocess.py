@@ -19,7 +19,10 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_PHOTOMETRIC = 262  # a TIFF's tag
 _WHITE = (255, 255, 255, 255)
+
+EXIF_BYTES = 2**20
 
 BAND_PIXELS = 2**18  # that are laid on white at once
 
@@ -32,10 +35,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if getattr(image, "is_animated", False):
         image.seek(0)
     image.load()
+    zero_is_white = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0  # a TIFF; Pillow sees to 8 bits
     turn = _TURNS.get(orientation(image))
     image = image if turn is None else image.transpose(turn)
     if image.mode in _DEEP_GREY:
-        return _from_deep_grey(image)
+        return _from_deep_grey(image, zero_is_white)
     if image.has_transparency_data:
         return _on_white(image.convert("RGBA")).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")  # which would make a copy
@@ -53,17 +57,21 @@ def _on_white(image: Image.Image) -> Image.Image:
 def orientation(image: Image.Image) -> int:
     """How EXIF says that a picture lies, 1 to 8; 1 where it says nothing or cannot be read.
 
-    Pillow's own function to turn a picture fails where EXIF is damaged. A PNG must have been loaded.
+    Pillow's own function to turn a picture fails where EXIF is damaged. More than EXIF_BYTES are not
+    read, as each number takes memory. A PNG must have been loaded.
     """
+    if len(image.info.get("exif", b"")) > EXIF_BYTES:
+        return 1
     try:
         return image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # whatever Pillow stumbles over: the pixels are as good without
         return 1
 
 
-def _from_deep_grey(image: Image.Image) -> Image.Image:
+def _from_deep_grey(image: Image.Image, zero_is_white: bool) -> Image.Image:
     values = np.nan_to_num(np.asarray(image, np.float32), nan=0.0)
     grey = np.rint(values.clip(0, 65535) / 257).astype(np.uint8)
+    grey = 255 - grey if zero_is_white else grey
     return Image.fromarray(grey).convert("RGB")
 
 

@@ -69,6 +69,16 @@ def test_sixteen_bit_grey_keeps_its_whole_range(form: str):
     np.testing.assert_array_equal(np.asarray(rgb)[0, :, 0], [0, 1, 128, 255])
 
 
+@pytest.mark.parametrize("values", [np.full((2, 3), 200, np.uint8), np.full((2, 3), 200 * 257, np.uint16)])
+def test_a_tiff_whose_zero_is_white_is_inverted(values: np.ndarray):
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, "tiff")
+    photometric = b"\x06\x01\x03\x00\x01\x00\x00\x00"  # tag 262, one short number
+    assert photometric + b"\x01" in file.getvalue()
+    inverted = Image.open(io.BytesIO(file.getvalue().replace(photometric + b"\x01", photometric + b"\x00")))
+    assert to_rgb(inverted).getpixel((0, 0)) == (55, 55, 55)
+
+
 def test_deep_grey_is_clipped_before_scaling():
     for values in (np.array([[-5, 70000]], np.int32), np.array([[np.nan, np.inf]], np.float32)):
         np.testing.assert_array_equal(np.asarray(to_rgb(Image.fromarray(values)))[0, :, 1], [0, 255])

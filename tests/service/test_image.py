@@ -12,8 +12,8 @@ from PIL import Image
 from export.contract.manifest import InputSpec
 from service.errors import Kind, Problem
 from service.image import (
-    EXIFS,
     FORMATS,
+    MOST_PARTS,
     RLE_EFFORT,
     SCANS,
     START_OF_SCAN,
@@ -241,17 +241,16 @@ def test_a_jpeg_of_very_many_parts_of_exif_is_refused_unread() -> None:
     """Pillow joins each to those before it: megabytes of them would take minutes, and no thread got on."""
     data = encoded(gradient(), "jpeg")
     part = b"\xff\xe1\x00\x12Exif\0\0" + bytes(10)
-    assert decode(data[:2] + EXIFS * part + data[2:], LIMIT).size == (64, 48)
-    assert problem_of(data[:2] + (EXIFS + 1) * part + data[2:]) is Kind.TOO_LARGE
+    assert decode(data[:2] + MOST_PARTS * part + data[2:], LIMIT).size == (64, 48)
+    assert problem_of(data[:2] + (MOST_PARTS + 1) * part + data[2:]) is Kind.TOO_LARGE
 
 
-def test_a_tiff_of_very_many_tiles_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = encoded(gradient(), "tiff")
-    tiles = len(Image.open(BytesIO(data)).tile)
-    monkeypatch.setattr("service.image.TILES", tiles)
-    assert decode(data, LIMIT).size == (64, 48)
-    monkeypatch.setattr("service.image.TILES", tiles - 1)
-    assert problem_of(data) is Kind.TOO_LARGE
+@pytest.mark.parametrize("kind", [b"iCCP", b"zTXt", b"iTXt"])
+def test_a_png_of_very_many_packed_parts_is_refused_unread(kind: bytes) -> None:
+    data, packed = encoded(gradient()), b"a\0\0" + zlib.compress(bytes(2**20))
+    part = struct.pack(">I", len(packed)) + kind + packed + struct.pack(">I", zlib.crc32(kind + packed))
+    assert decode(data[:33] + part + data[33:], LIMIT).size == (64, 48)
+    assert problem_of(data[:33] + (MOST_PARTS + 1) * part + data[33:]) is Kind.TOO_LARGE
 
 
 def test_a_bmp_of_runs_is_larger_than_it_looks() -> None:

@@ -1,0 +1,76 @@
+"""What the directories of a TIFF announce, looked at before all of it is unpacked (TIFF 6.0, section 2)."""
+
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from service.errors import Kind, Problem
+
+TILES = 2**19  # each of which takes Pillow microseconds; 100 megapixels have 390 000 of 16 x 16
+NUMBERS = 2**18  # under any other tag: of a map of colours there are three times 2**16
+SHARED_BYTES = 2**26  # that strips or tiles may have at least, if some are the same
+ENTRIES = 2**16 - 1  # of a directory; a file of more than 4 GB may have more
+
+STRIPS, TILED = (273, 279), (324, 325)  # where each begins, and its bytes
+STRIPS_AND_TILES = frozenset(STRIPS + TILED)
+DIRECTORIES = frozenset({34665, 34853, 40965})  # of EXIF, of GPS and of interoperability
+BYTES = frozenset({1, 2, 7})  # types that stay what they are
+BIG = 43  # in the third byte, where numbers have 8 bytes instead of 4
+
+
+class _Entry(NamedTuple):
+    tag: int
+    type: int
+    numbers: int
+    value: bytes
+
+
+def check_tiff(data: bytes) -> None:
+    """Look at the first directory and at those it names.
+
+    Raises: Problem (413) where they have more entries, tiles or numbers than a picture of any use.
+    """
+    order = "<" if data.startswith(b"II") else ">"
+    word, at = ("Q", 8) if data[2:3] == bytes([BIG]) else ("I", 4)
+    with suppress(struct.error):  # cut off, of which Pillow has more to say
+        (first,) = struct.unpack_from(order + word, data, at)
+        for entry in _entries(data, order, word, first):
+            _check(entry)
+            if entry.tag in DIRECTORIES:
+                (place,) = struct.unpack_from(order + "I", entry.value)
+                for inner in _entries(data, order, word, place):
+                    _check(inner)
+
+
+def check_strips(tags: Mapping[int, Any], size: int) -> None:
+    """Look at the bytes of the strips and tiles in a file of a size. Pillow has read the tags.
+
+    Raises: Problem (413) where they share most: each might be as long as the file, and unpacked by itself.
+    """
+    for places, lengths in (STRIPS, TILED):
+        pairs = zip(tags.get(places, ()), tags.get(lengths, ()), strict=False)
+        used = sum(max(0, min(length, size - place)) for place, length in pairs)
+        if used > max(2 * size, SHARED_BYTES):
+            detail = f"the picture's strips or tiles have {used} bytes, the file has {size}"
+            raise Problem(Kind.TOO_LARGE, detail)
+
+
+def _entries(data: bytes, order: str, word: str, at: int) -> Iterator[_Entry]:
+    number = order + ("Q" if word == "Q" else "H")
+    (count,) = struct.unpack_from(number, data, at)
+    if count > ENTRIES:
+        raise Problem(
+            Kind.TOO_LARGE, f"a directory of the picture has {count} entries, the limit is {ENTRIES}"
+        )
+    entry = struct.Struct(f"{order}HH{word}{struct.calcsize(order + word)}s")
+    begin = at + struct.calcsize(number)
+    for place in range(begin, begin + count * entry.size, entry.size):
+        yield _Entry(*entry.unpack_from(data, place))
+
+
+def _check(entry: _Entry) -> None:
+    most = TILES if entry.tag in STRIPS_AND_TILES else NUMBERS
+    if entry.numbers > most and entry.type not in BYTES:
+        detail = f"the picture has {entry.numbers} numbers under tag {entry.tag}, the limit is {most}"
+        raise Problem(Kind.TOO_LARGE, detail)
