@@ -35,12 +35,16 @@ def check_tiff(data: bytes) -> None:
     word, at = ("Q", 8) if data[2:3] == bytes([BIG]) else ("I", 4)
     with suppress(struct.error):  # cut off, of which Pillow has more to say
         (first,) = struct.unpack_from(order + word, data, at)
+        places: list[int] = []
         for entry in _entries(data, order, word, first):
             _check(entry)
             if entry.tag in DIRECTORIES:
-                (place,) = struct.unpack_from(order + "I", entry.value)
-                for inner in _entries(data, order, word, place):
-                    _check(inner)
+                places += struct.unpack_from(order + "I", entry.value)
+        if len(places) > len(DIRECTORIES):
+            detail = f"the picture names {len(places)} directories, the limit is {len(DIRECTORIES)}"
+            raise Problem(Kind.TOO_LARGE, detail)
+        for entry in (entry for place in places for entry in _entries(data, order, word, place)):
+            _check(entry)
 
 
 def check_strips(tags: Mapping[int, Any], size: int) -> None:
@@ -60,9 +64,8 @@ def _entries(data: bytes, order: str, word: str, at: int) -> Iterator[_Entry]:
     number = order + ("Q" if word == "Q" else "H")
     (count,) = struct.unpack_from(number, data, at)
     if count > ENTRIES:
-        raise Problem(
-            Kind.TOO_LARGE, f"a directory of the picture has {count} entries, the limit is {ENTRIES}"
-        )
+        detail = f"a directory of the picture has {count} entries, the limit is {ENTRIES}"
+        raise Problem(Kind.TOO_LARGE, detail)
     entry = struct.Struct(f"{order}HH{word}{struct.calcsize(order + word)}s")
     begin = at + struct.calcsize(number)
     for place in range(begin, begin + count * entry.size, entry.size):

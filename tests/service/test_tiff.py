@@ -75,6 +75,13 @@ def test_a_large_file_may_not_have_a_million_entries() -> None:
         check_tiff(head + struct.pack("<Q", ENTRIES + 1))
 
 
+def test_directories_are_named_once() -> None:
+    entry = struct.pack("<HHII", 34665, 4, 1, 8)
+    check_tiff(b"II*\0" + struct.pack("<IH", 8, 3) + 3 * entry)
+    with pytest.raises(Problem, match="names 4 directories"):
+        check_tiff(b"II*\0" + struct.pack("<IH", 8, 4) + 4 * entry)
+
+
 def test_what_is_cut_off_is_left_to_pillow() -> None:
     whole = encoded(Image.new("RGB", (20, 20)), "tiff")
     for size in range(len(whole)):
