@@ -43,12 +43,13 @@ class CallWorkers(Workers[Callable[[], Any], Any]):
             on_abandoned=on_abandoned,
         )
         self._of_rank = rank
-        self._together, self._most = together, 1
+        self._together = together
         self._each_s: deque[float] = deque(maxlen=LAST)
 
     def most(self) -> int:
         """How many calls a thread takes."""
-        return self._most
+        longest_s = max(list(self._each_s), default=math.inf)  # a copy, to which no thread adds meanwhile
+        return max(1, min(self._together, int(TOGETHER_S / longest_s)))
 
     def rank(self, waiting: int, oldest_s: float) -> Rank:
         """The one it was made with."""
@@ -65,7 +66,6 @@ class CallWorkers(Workers[Callable[[], Any], Any]):
             return [_made(call) for call in calls]  # unnamed: an error's traceback holds this frame
         finally:
             self._each_s.append(max(1e-6, (perf_counter() - began) / len(calls)))
-            self._most = max(1, min(self._together, int(TOGETHER_S / max(list(self._each_s)))))
 
 
 def _made(call: Callable[[], Result]) -> Result | Exception:

@@ -174,7 +174,7 @@ def _pixels_to_decode(image: ImageFile, data: bytes, max_pixels: float) -> float
         told = f"{scans} scans, progressive ones have {SCANS}"
     elif image.format == "BMP" and image.info.get("compression") in RLE:
         pixels *= RLE_EFFORT
-        told = f"runs, the limit is {max_pixels // 10:.0f} of them"
+        told = f"runs, the limit is {10 * max_pixels // RLE_EFFORT:.0f} of them"
     if told and pixels > 10 * max_pixels:
         detail = f"the picture has {image.width} x {image.height} pixels"
         raise Problem(Kind.TOO_LARGE, f"{detail}, told in {told}")

@@ -67,13 +67,21 @@ async def of_workers() -> None:
         await workers.run(int)  # by then the thread has left the first call behind
 
 
-async def of_a_batcher() -> None:
-    batcher = Batcher[int, int](lambda items: [item or ZeroDivisionError() for item in items], 1)
+async def of_batches(run: Callable[[list[int]], Sequence[float | Exception]]) -> None:
+    batcher = Batcher[int, float](run, 1)
     batcher.start()
     try:
         await batcher.submit(0)
     finally:
         await batcher.submit(1)
+
+
+async def of_a_batcher() -> None:
+    await of_batches(lambda items: [item or ZeroDivisionError() for item in items])
+
+
+async def of_a_model() -> None:
+    await of_batches(lambda items: [1 / item for item in items])
 
 
 async def of_a_relay() -> None:
@@ -83,15 +91,6 @@ async def of_a_relay() -> None:
         await relay(Step(workers, calling(int)), Step(workers, lambda _: 1 // 0))
     finally:
         await workers.run(int)
-
-
-async def of_a_model() -> None:
-    batcher = Batcher[int, float](lambda items: [1 / item for item in items], 1)
-    batcher.start()
-    try:
-        await batcher.submit(0)
-    finally:
-        await batcher.submit(1)
 
 
 async def of_a_class_name() -> None:
