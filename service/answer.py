@@ -149,6 +149,8 @@ def answer_of(
         alpha=decision.alpha,
         is_anomalous=decision.is_anomalous,
         reason=decision.reason,
+        distance=decision.distance,
+        distance_limit=decision.distance_limit,
         levels=decision.levels,
         experts=list(batched.result.experts),
         regions=regions,

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from export.contract.appearance import appearance
 from export.contract.bundle import Bundle
 from export.contract.category import Category, FloatArray
 from export.contract.decision import calibrate, nearest_category
@@ -20,7 +22,7 @@ from service.backends.base import Array, Device, DeviceTensor, GraphError
 from service.backends.opening import open_graphs
 from service.backends.timed import curves_of
 from service.curve import Curve
-from service.findings import CategorySource, Selected
+from service.findings import Selected
 from service.resting import Rest, no_rest
 
 Feeds = dict[str, Array | DeviceTensor]
@@ -42,19 +44,29 @@ class Picture:
 class Outcome:
     """What the graphs say about one picture.
 
-    category: the one whose calibration was used, also when category_source is "unknown".
+    category: the one whose calibration was used; is_named: by the request, else the nearest to the picture.
+    distance: see `Category.distance`.
     level_maps (3, h, w): calibrated and gated errors in the order of LEVELS. map (Hm, Wm): their head's sum.
     level_scores (3,). experts: highest weight first. timings_ms: of the batch the picture was in.
     """
 
     category: Category
-    category_source: CategorySource
+    is_named: bool
+    distance: float
     level_maps: FloatArray
     map: FloatArray
     raw_score: float
     level_scores: FloatArray
     experts: tuple[Selected, ...]
     timings_ms: dict[str, float]
+
+
+class _Match(NamedTuple):
+    """The category that a picture is judged by, whether its request named it, and the distance to it."""
+
+    category: Category
+    is_named: bool
+    distance: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +76,7 @@ class _Batch:
     feeds: Feeds
     experts: npt.NDArray[np.int64]
     gates: FloatArray
-    matches: list[tuple[Category, CategorySource]]
+    matches: list[_Match]
 
 
 class Engine:
@@ -162,15 +174,14 @@ class Engine:
         tokens = self._graphs["backbone"].run_on_device({"image": images})
         cls = tokens["cls"].numpy().astype(np.float32)
         choice = self._graphs["router"].run({"cls": cls})
-        matches = [self._match(name, row) for name, row in zip(names, cls, strict=True)]
+        matches = [self._match(*one) for one in zip(names, cls, images, strict=True)]
         feeds: Feeds = {"image": images, "features": tokens["features"]}
         return _Batch(feeds, choice["experts"].astype(np.int64), choice["gates"].astype(np.float32), matches)
 
-    def _match(self, name: str | None, cls: FloatArray) -> tuple[Category, CategorySource]:
-        if name is not None:
-            return self.category(name), "request"
-        category, distance = nearest_category(cls, self.categories.values())
-        return category, "recognised" if distance <= category.radius else "unknown"
+    def _match(self, name: str | None, cls: FloatArray, pixels: Pixels) -> _Match:
+        candidates = self.categories.values() if name is None else [self.category(name)]
+        category, distance = nearest_category(cls, appearance(pixels), candidates)
+        return _Match(category, name is not None, distance)
 
     def _levels(self, batch: _Batch) -> tuple[FloatArray, dict[int, GraphError]]:
         """Calibrated and gated level maps (B, 3, h, w), and the rows whose experts failed."""
@@ -188,7 +199,7 @@ class Engine:
                 failures.update(dict.fromkeys(rows, failure))
                 continue
             for row, error in zip(rows, errors, strict=True):
-                category, _ = batch.matches[row]
+                category = batch.matches[row].category
                 calibrated = calibrate(error, category.error_offset[column], category.error_scale[column])
                 levels[row, LEVELS.index(expert.level)] += weights[row] * calibrated
         for row, level_maps in enumerate(levels):
@@ -206,7 +217,7 @@ class Engine:
         graph = self._graphs[expert.graph]
         feeds: Feeds = {**batch.feeds, "rows": np.array(rows, np.int64)}
         if expert.level == "component":
-            feeds["centres"], feeds["valid"] = _padded([batch.matches[row][0].centres for row in rows])
+            feeds["centres"], feeds["valid"] = _padded([batch.matches[row].category.centres for row in rows])
         errors = graph.run({name: feeds[name] for name in graph.inputs})["error"].astype(np.float32)
         wanted = (len(rows), *self.manifest.grid)
         if errors.shape != wanted:
@@ -221,15 +232,16 @@ class Engine:
         head: Mapping[str, FloatArray],
         timings_ms: dict[str, float],
     ) -> Outcome:
-        category, source = batch.matches[row]
+        match = batch.matches[row]
         specs = [self._expert(int(column)) for column in batch.experts[row]]
         selected = [
             Selected(spec.level, spec.index, float(gate))
             for spec, gate in zip(specs, batch.gates[row], strict=True)
         ]
         return Outcome(
-            category=category,
-            category_source=source,
+            category=match.category,
+            is_named=match.is_named,
+            distance=match.distance,
             level_maps=level_maps,
             map=head["map"],
             raw_score=float(head["score"]),

@@ -7,7 +7,7 @@ from export.contract.manifest import Level
 
 MapEncoding = Literal["png", "png16", "overlay", "npy"]
 CategorySource = Literal["request", "recognised", "unknown"]
-Reason = Literal["score", "unknown_product"]
+Reason = Literal["score", "unknown_product", "not_this_product"]
 
 
 @dataclass(frozen=True)

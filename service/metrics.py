@@ -19,6 +19,7 @@ ZERO_SHOT = "zero-shot"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 SCORES = tuple(step / 20 for step in range(1, 21))
+DISTANCES = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
 
 Labelled = TypeVar("Labelled", Counter, Histogram)
 
@@ -53,6 +54,12 @@ class Metrics:
         self.reloads = counter("reloads_total", "Reloads of the bundles", "result")
         self.expert_selected = counter("expert_selected_total", "Pictures per expert", "level", "expert")
         self.score = histogram("score", "Display scores, 0.5 is the threshold", SCORES, "category")
+        self.distance = histogram(
+            "distance", "Distance to the product, 1 at its radius", DISTANCES, "category"
+        )
+        self.not_this_product = counter(
+            "not_this_product_total", "Pictures too far from the named product", "category"
+        )
         self.anomalies = counter("anomalies_total", "Pictures called anomalous", "category")
         self.images = counter("images_total", "Pictures answered", "category")
         self.calibration_size = gauge("calibration_size", "Normal pictures behind the threshold", "category")
@@ -76,6 +83,9 @@ class Metrics:
         self.images.labels(category).inc()
         if decision.is_anomalous:
             self.anomalies.labels(category).inc()
+        self.distance.labels(category).observe(decision.distance)
+        if decision.reason == "not_this_product":
+            self.not_this_product.labels(category).inc()
         if decision.score is not None:
             self.score.labels(category).observe(decision.score)
         for expert in outcome.experts:

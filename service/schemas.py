@@ -91,6 +91,7 @@ class DetectAnswer(Answer):
     score: float | None
     """0 to 1, above 0.5 when raw_score is above the threshold: raw_score / (raw_score + threshold)."""
     raw_score: float
+    """The larger of what the map says and what the distance is worth."""
     threshold: float | None
     """Of the raw score; a normal picture is above it with probability alpha at most."""
     p_value: float | None
@@ -99,7 +100,12 @@ class DetectAnswer(Answer):
     """The false-positive rate that is promised; that of the calibration's size where less was asked for."""
     is_anomalous: bool
     reason: Reason | None
-    """Why it is anomalous, null when it is not."""
+    """Why it is anomalous, null when it is not: beyond distance_limit `not_this_product` where the request
+    named one, else `unknown_product`."""
+    distance: float
+    """How far the picture is from the product, by features or look; calibration pictures are below 1."""
+    distance_limit: float
+    """The distance that is worth the threshold of the score."""
     levels: dict[Level, LevelShare]
     experts: list[Selected]
     """Those that the router chose, the most trusted first."""

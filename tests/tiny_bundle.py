@@ -14,6 +14,7 @@ import onnx
 from onnx import helper, numpy_helper, parser
 from PIL import Image
 
+from export.contract.appearance import STATISTICS
 from export.contract.bundle import write_bundle
 from export.contract.category import Category
 from export.contract.manifest import LEVELS, ExpertSpec, GraphSpec, InputSpec, Level, Manifest, TensorSpec
@@ -153,6 +154,9 @@ def tiny_category(name: str) -> Category:
         centres=factors[:, None] * colour,
         prototype=unit,
         radius=0.3,
+        appearance_mean=np.zeros(STATISTICS, np.float32),
+        appearance_whitening=np.zeros((STATISTICS, STATISTICS), np.float32),
+        distance_score=0.2,
         error_offset=_ramp(0.001, 0.002),
         error_scale=_ramp(0.05, 0.15),
         scores=np.linspace(0.01, 0.2, 199, dtype=np.float32),

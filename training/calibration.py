@@ -2,10 +2,10 @@
 
 Centres and prototype come from the training pictures; everything that a decision rests on comes from
 pictures that took no part in training.
-Legend: n pictures, E experts, h w patch grid, D width, M components.
+Legend: n pictures, E experts, h w patch grid, D width, M components, F statistics of appearance.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,7 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from export.contract.category import Category, FloatArray
+from export.contract.appearance import Whitening, appearance, fit_whitening
+from export.contract.category import DISTANCE_POWER, Category, FloatArray
 from training.anomalymoe.component import fit_centres
 from training.anomalymoe.detector import AnomalyMoE, Detection, Scene
 from training.anomalymoe.expert import target_patches, top_mean
@@ -34,15 +35,25 @@ OFFSET_QUANTILE = 0.9
 SCALE_QUANTILE = 0.999
 LEAST_TRUST = 0.01
 TRUST_POWER = 16  # synthetic defects are easier than real ones, so that small differences count
-RADIUS_MARGIN = 1.5  # a picture this much further from the prototype than any held-out one is another product
+RADIUS_MARGIN = 1.2  # a picture this much further away than any calibration picture is another product
+RADIUS_MARGIN_OF_FEW = 2.0  # more, divided by the number of pictures: few hardly show how far others may be
+SCORE_MARGIN_OF_FEW = 4.0  # as a share of the scores, divided by the number of pictures
+SMALLEST_RADIUS = 1e-4  # of cosine distances, which float32 rounds
+LEAST_DISTANCE_SCORE = 1e-3
+FEW = 50  # pictures, all of which calibrate, each by what the others say
 
 
 @dataclass(frozen=True, eq=False)
 class Knowledge:
-    """What the training pictures say about a product: component centres (M, D) and unit prototype (D,)."""
+    """What the training pictures say about a product: component centres (M, D) and unit prototype (D,).
+
+    directions (n, D), appearances (n, F): of each of them, unit cls token and statistics of its pixels.
+    """
 
     centres: FloatArray
     prototype: FloatArray
+    directions: FloatArray
+    appearances: FloatArray
 
 
 class _Seen(NamedTuple):
@@ -75,37 +86,118 @@ def learn_product(detector: AnomalyMoE, pictures: Pictures, components: int, see
             patches.append(own.flatten(0, 1).cpu())
             directions.append(torch.nn.functional.normalize(encoded.cls, dim=1).cpu())
     centres = fit_centres(torch.cat(patches).numpy(), components, seed)
-    prototype = torch.nn.functional.normalize(torch.cat(directions).mean(0), dim=0)
-    return Knowledge(centres, prototype.numpy())
+    units_nD = torch.cat(directions).numpy()
+    return Knowledge(centres, _prototype(units_nD), units_nD, _appearances(pictures))
 
 
 @torch.no_grad()
 def calibrate(detector: AnomalyMoE, head: Head, name: str, known: Knowledge, held_out: Pictures) -> Category:
-    """Error scales, radius and score distribution of a category from held-out pictures (n, H, W, 3)."""
-    seen = _look(detector, held_out, known)
-    damaged = _look(detector, damage(np.random.default_rng(0), held_out), known)
+    """Error scales, distances and score distribution of a category from held-out pictures (n, H, W, 3)."""
+    return _calibrate(detector, head, name, known, [(known, held_out)])
+
+
+@torch.no_grad()
+def cross_calibrate(
+    detector: AnomalyMoE, head: Head, name: str, pictures: Pictures, components: int
+) -> Category:
+    """The same from pictures (n, H, W, 3) of which none trained the detector: each by what the others taught.
+
+    n >= 2. Where pictures are few, so all of them calibrate and not just those that could be held out.
+    """
+    numbers = np.arange(len(pictures))
+    folds = [numbers % FOLDS == fold for fold in range(min(FOLDS, len(pictures)))]
+    parts = [(learn_product(detector, pictures[~fold], components), pictures[fold]) for fold in folds]
+    return _calibrate(detector, head, name, learn_product(detector, pictures, components), parts)
+
+
+def _calibrate(
+    detector: AnomalyMoE,
+    head: Head,
+    name: str,
+    known: Knowledge,
+    parts: Sequence[tuple[Knowledge, Pictures]],
+) -> Category:
+    """parts: pictures with what others than these have taught."""
+    held_out = np.concatenate([pictures for _, pictures in parts])
+    seen = _look(detector, parts)
+    damaged = _look(detector, [(one, damage(np.random.default_rng(0), pictures)) for one, pictures in parts])
     trust_E = _trust(seen.errors, damaged.errors)
+    # What this product's pictures do not choose is asked about other pictures only: it must not be hushed.
+    trust_E = torch.where(seen.router.chosen.any(0), trust_E, 1.0)
     offset, scale = _fit_scales(seen.errors, trust_E)
     scored = _cross_scored(detector, head, seen, trust_E)
-    distances = 1 - torch.nn.functional.normalize(seen.cls, dim=1).numpy() @ known.prototype
+    cautious = 1 + SCORE_MARGIN_OF_FEW / len(held_out)
+    units_nD = torch.nn.functional.normalize(seen.cls, dim=1).numpy()
+    reach = _reach(known, units_nD, _appearances(held_out), is_cross_fitted=len(parts) > 1)
+    scores = scored.score.numpy() * cautious
+    distance_score = max(float(scores.max()), LEAST_DISTANCE_SCORE)
+    joint = np.maximum(scores, distance_score * reach.distances**DISTANCE_POWER)
     return Category(
         name=name,
         centres=known.centres,
         prototype=known.prototype,
-        radius=min(2.0, float(RADIUS_MARGIN * distances.max())),
+        radius=reach.radius,
+        appearance_mean=reach.whitening.mean,
+        appearance_whitening=reach.whitening.matrix,
+        distance_score=distance_score,
         error_offset=offset.numpy(),
         error_scale=scale.numpy(),
-        scores=scored.score.sort().values.numpy(),
-        peaks=scored.map.amax((1, 2)).sort().values.numpy(),
+        scores=np.sort(joint).astype(np.float32),
+        peaks=np.sort(scored.map.amax((1, 2)).numpy() * cautious),
         chosen=seen.router.chosen.sum(0).numpy(),
     )
 
 
-def _look(detector: AnomalyMoE, pictures: Pictures, known: Knowledge) -> _Seen:
+class _Reach(NamedTuple):
+    """What distance 1 is, by cls token and appearance, and the distances (n,) of held-out pictures."""
+
+    radius: float
+    whitening: Whitening
+    distances: FloatArray
+
+
+def _reach(
+    known: Knowledge, units_nD: FloatArray, appearances_nF: FloatArray, *, is_cross_fitted: bool
+) -> _Reach:
+    """Each held-out picture is measured by all others, those in `known` included."""
+    taught = 0 if is_cross_fitted else len(known.directions)  # else it is these very pictures
+    all_units = np.concatenate([known.directions[:taught], units_nD])
+    all_looks = np.concatenate([known.appearances[:taught], appearances_nF])
+    numbers = np.arange(len(all_units))
+    semantic, visual = np.zeros((2, len(numbers)), np.float32)
+    for fold in range(min(FOLDS, len(numbers))):
+        inside = numbers % FOLDS == fold
+        others = ~inside if len(numbers) > 1 else inside
+        semantic[inside] = 1 - all_units[inside] @ _prototype(all_units[others])
+        visual[inside] = fit_whitening(all_looks[others]).distance(all_looks[inside])
+    margin = RADIUS_MARGIN + RADIUS_MARGIN_OF_FEW / len(numbers)
+    radius = float(np.clip(margin * semantic.max(), SMALLEST_RADIUS, 2))
+    mean, matrix = fit_whitening(all_looks)
+    visual_radius = max(
+        margin * float(visual.max()), np.sqrt(len(mean))
+    )  # at least the smallest deviation of each
+    distances = np.maximum(semantic / radius, visual / visual_radius)[taught:]
+    return _Reach(radius, Whitening(mean, (matrix / visual_radius).astype(np.float32)), distances)
+
+
+def _prototype(units_nD: FloatArray) -> FloatArray:
+    mean = units_nD.mean(0)
+    return mean / max(float(np.linalg.norm(mean)), 1e-12)
+
+
+def _appearances(pictures: Pictures) -> FloatArray:
+    return np.stack([appearance(one) for one in pictures])
+
+
+def _look(detector: AnomalyMoE, parts: Sequence[tuple[Knowledge, Pictures]]) -> _Seen:
     with on_training_device(detector):
-        parts = [_look_at_batch(detector, batch, known) for batch in _batches(pictures)]
-    router = RouterOutput(*(torch.cat(column) for column in zip(*(one.router for one in parts), strict=True)))
-    return _Seen(torch.cat([one.cls for one in parts]), router, torch.cat([one.errors for one in parts]))
+        seen = [
+            _look_at_batch(detector, batch, known)
+            for known, pictures in parts
+            for batch in _batches(pictures)
+        ]
+    router = RouterOutput(*(torch.cat(column) for column in zip(*(one.router for one in seen), strict=True)))
+    return _Seen(torch.cat([one.cls for one in seen]), router, torch.cat([one.errors for one in seen]))
 
 
 def _look_at_batch(detector: AnomalyMoE, pixels: Tensor, known: Knowledge) -> _Seen:

@@ -22,7 +22,7 @@ from training.data import DataError, Sample, find_samples, load_mask, load_pictu
 from training.distributed import on_training_device
 from training.metrics import Metrics, auroc, bootstrap_interval, evaluate, mean_metrics
 from training.protocol import Protocol, min_max, prepared
-from training.scoring import calibrated_levels, raw_levels
+from training.scoring import judged, raw_levels
 
 BATCH = 16
 ALL = "all"
@@ -94,14 +94,13 @@ def score_samples(
     starts = range(0, len(samples), BATCH)
     tracked = progress.track(starts, description=f"score {samples[0].category}")
     with on_training_device(checkpoint.detector):
-        levels_nLhw = torch.cat(
-            [_levels(checkpoint, samples[start : start + BATCH], protocol) for start in tracked]
-        )
+        parts = [_judged(checkpoint, samples[start : start + BATCH], protocol) for start in tracked]
+    levels_nLhw, evidence_n = (torch.cat(column) for column in zip(*parts, strict=True))
     if protocol.normalise == "test-minmax":
         levels_nLhw = min_max(levels_nLhw)
     outputs = [head(part) for part in levels_nLhw.split(BATCH)]
     maps, scores, level_scores = (torch.cat(parts).numpy() for parts in zip(*outputs, strict=True))
-    return Scored(list(samples), scores, level_scores, maps)
+    return Scored(list(samples), np.maximum(scores, evidence_n.numpy()), level_scores, maps)
 
 
 def evaluate_checkpoint(
@@ -177,17 +176,17 @@ def defect_groups(kinds: Sequence[str]) -> dict[str, set[str]]:
     return {ALL: set(kinds), **several, **{kind: {kind} for kind in sorted(kinds)}}
 
 
-def _levels(checkpoint: Checkpoint, samples: Sequence[Sample], protocol: Protocol) -> Tensor:
-    """Level maps (B, L, h, w) of pictures of one category."""
+def _judged(checkpoint: Checkpoint, samples: Sequence[Sample], protocol: Protocol) -> tuple[Tensor, Tensor]:
+    """Level maps (B, L, h, w) of pictures of one category, and the score (B,) of their distances."""
     detector, spec = checkpoint.detector, checkpoint.config.input
     pixels = torch.from_numpy(np.stack([load_picture(one.path, spec) for one in samples]))
     known = checkpoint.categories
     categories = [known[one.category] for one in samples] if protocol.needs_categories else []
     if protocol.normalise == "calibrated":
-        return calibrated_levels(detector, pixels, categories)
+        return judged(detector, pixels, categories)
     grid = detector.encoder.grid
     masks = component_masks(protocol.masks, samples, spec, grid) if protocol.masks else None
-    return raw_levels(detector, pixels, categories, masks)
+    return raw_levels(detector, pixels, categories, masks), torch.zeros(len(pixels))
 
 
 def _category_rows(name: str, scored: Scored, checkpoint: Checkpoint) -> list[Row]:

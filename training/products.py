@@ -11,7 +11,7 @@ from rich.progress import Progress
 from export.contract.category import Category
 from training.anomalymoe.detector import AnomalyMoE
 from training.anomalymoe.head import Head
-from training.calibration import Knowledge, calibrate, learn_product
+from training.calibration import FEW, Knowledge, calibrate, cross_calibrate, learn_product
 from training.checkpoint import load_checkpoint, replace_categories
 from training.config import FitConfig
 from training.data import DataError, Sample, find_samples, load_picture, split_holdout
@@ -82,7 +82,21 @@ def measure_products(
     """
     split = read_normal(data, config, progress)
     known = learn_products(detector, split, config, progress)
-    return calibrate_products(detector, split, known, config, progress)
+    calibrated = calibrate_products(detector, split, known, config, progress)
+    return calibrated | _cross_calibrate_few(detector, split, config, progress)
+
+
+def _cross_calibrate_few(
+    detector: AnomalyMoE, split: NormalSplit, config: FitConfig, progress: Progress
+) -> dict[str, Category]:
+    """Products with few pictures anew, from all of them, as none trained the detector."""
+    head = Head(config.map_size, detector.encoder.grid)
+    products = split.by_category(split.kept + split.held_out)
+    few = {name: pictures for name, pictures in products.items() if 1 < len(pictures) <= FEW}
+    return {
+        name: cross_calibrate(detector, head, name, pictures, config.calibration.components)
+        for name, pictures in progress.track(few.items(), description="cross-fit")
+    }
 
 
 def add_products(folder: Path, data: Path, progress: Progress) -> list[str]:

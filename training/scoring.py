@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from export.contract.appearance import appearance
 from export.contract.category import Category, FloatArray
 from training.anomalymoe.detector import AnomalyMoE, Detection, Scene
 from training.anomalymoe.head import Head, HeadOutput
@@ -33,24 +34,39 @@ def stack_centres(centres: Sequence[FloatArray]) -> Centres:
     return Centres(torch.from_numpy(padded), torch.from_numpy(valid))
 
 
+class Scored(NamedTuple):
+    """What the service makes of pictures: level maps (B, L, h, w), and the score (B,) of their distances."""
+
+    levels: Tensor
+    evidence: Tensor
+
+
 @torch.inference_mode()
 def score_pictures(
     detector: AnomalyMoE, head: Head, pixels: Tensor, categories: Sequence[Category], *, dense: bool = False
 ) -> HeadOutput:
-    """Maps, scores and level scores of uint8 pictures (B, H, W, 3), each with its category."""
-    return head(calibrated_levels(detector, pixels, categories, dense=dense))
+    """Maps, scores and level scores of uint8 pictures (B, H, W, 3), each with its category.
+
+    The scores are those of the maps; a verdict looks at the distance, too: see `judged`.
+    """
+    return head(judged(detector, pixels, categories, dense=dense).levels)
 
 
 @torch.inference_mode()
-def calibrated_levels(
+def judged(
     detector: AnomalyMoE, pixels: Tensor, categories: Sequence[Category], *, dense: bool = False
-) -> Tensor:
-    """Level maps (B, L, h, w) of uint8 pictures, by the calibration of their categories."""
+) -> Scored:
+    """Level maps and evidence of uint8 pictures (B, H, W, 3), by the calibration of their categories."""
     offset, scale = (
         torch.from_numpy(np.stack([getattr(category, field) for category in categories])).to(detector.mean)
         for field in ("error_offset", "error_scale")
     )
-    return detector.level_maps(_detect(detector, pixels, categories, dense=dense), offset, scale).cpu()
+    cls, detection = _detect(detector, pixels, categories, dense=dense)
+    evidence = [
+        category.evidence(category.distance(token, appearance(picture)))
+        for category, token, picture in zip(categories, cls.cpu().numpy(), pixels.numpy(), strict=True)
+    ]
+    return Scored(detector.level_maps(detection, offset, scale).cpu(), torch.tensor(evidence))
 
 
 @torch.inference_mode()
@@ -62,7 +78,7 @@ def raw_levels(
     masks: components from files, bool (B, M, h, w), in place of the detector's own; no categories are then
     needed.
     """
-    detection = _detect(detector, pixels, categories, masks)
+    _, detection = _detect(detector, pixels, categories, masks)
     zeros = detector.mean.new_zeros(len(pixels), len(detector.experts), *detector.encoder.grid)
     return detector.level_maps(detection, zeros, zeros + 1).cpu()
 
@@ -73,11 +89,16 @@ def _detect(
     categories: Sequence[Category],
     masks: Tensor | None = None,
     dense: bool = False,
-) -> Detection:
+) -> tuple[Tensor, Detection]:
+    """cls tokens (B, D), and what the detector finds."""
     image = detector.normalise(pixels)
+    encoded = detector.encode(image)
+    dilation = DILATION
     if masks is None:
         centres = stack_centres([category.centres for category in categories])
-        return detector(image, centres.values.to(image.device), centres.valid.to(image.device), dense)
-    encoded = detector.encode(image)
-    scene = Scene(image, encoded.features, masks.to(image.device), DILATION)
-    return detector.detect(scene, detector.router(encoded.cls), dense)
+        own = detector.component_masks(
+            encoded.features, centres.values.to(image.device), centres.valid.to(image.device)
+        )
+        masks, dilation = own, 1
+    scene = Scene(image, encoded.features, masks.to(image.device), dilation)
+    return encoded.cls, detector.detect(scene, detector.router(encoded.cls), dense)

@@ -5,10 +5,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from safetensors.numpy import load, save
 
-FloatArray = npt.NDArray[np.float32]
+from export.contract.appearance import STATISTICS, FloatArray, Whitening
+
+DISTANCE_POWER = (
+    4  # so steep that the distances of normal pictures, below 1, hardly count beside their scores
+)
 
 _OPTIONAL = ("chosen",)
 
@@ -61,8 +64,11 @@ class ClassScores(NormalScores):
 class Category(NormalScores):
     """What the service knows about one product. M components, D width, E router columns, h w patch grid.
 
+    scores (n,): of each calibration picture the larger of image score and `evidence` of its distance.
     centres (M, D): component centres. prototype (D,): mean direction of the cls tokens, unit length.
-    radius: largest cosine distance of a cls token to the prototype that still is this product.
+    radius: the cosine distance of a cls token to the prototype that counts as distance 1.
+    appearance_mean (F,), appearance_whitening (F, F): see `Whitening`; its distance 1 counts as 1.
+    distance_score: the image score that distance 1 is worth.
     error_offset, error_scale (E, h, w): calibration of each expert's error; the scale is positive.
     chosen (E,): how many of the calibration pictures chose each expert; None where that was not counted.
     Raises ValueError when an array has the wrong shape, order or sign.
@@ -71,25 +77,51 @@ class Category(NormalScores):
     centres: FloatArray
     prototype: FloatArray
     radius: float
+    appearance_mean: FloatArray
+    appearance_whitening: FloatArray
+    distance_score: float
     error_offset: FloatArray
     error_scale: FloatArray
     chosen: FloatArray | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_ranks({"centres": 2, "prototype": 1, "error_offset": 3, "error_scale": 3})
+        ranks = {"centres": 2, "prototype": 1, "error_offset": 3, "error_scale": 3}
+        self._check_ranks({**ranks, "appearance_mean": 1, "appearance_whitening": 2})
         width = len(self.prototype)
         self._check_rules(
             {
                 f"centres must have width {width}": self.centres.shape[1] == width,
                 "prototype must have length 1": abs(float(np.linalg.norm(self.prototype)) - 1) < 1e-3,
-                f"radius {self.radius} must be a cosine distance": 0 <= self.radius <= 2,
+                f"radius {self.radius} must be a cosine distance above 0": 0 < self.radius <= 2,
+                f"appearance_mean must have length {STATISTICS}": self.appearance_mean.shape == (STATISTICS,),
+                f"appearance_whitening must be {STATISTICS} x {STATISTICS}": self.appearance_whitening.shape
+                == (STATISTICS, STATISTICS),
+                f"distance_score {self.distance_score} must be positive": 0 < self.distance_score < np.inf,
                 "error_scale must have the shape of error_offset": self.error_scale.shape
                 == self.error_offset.shape,
                 "error_scale must be positive": bool((self.error_scale > 0).all()),
                 f"chosen must count pictures of {len(self.scores)} by expert": self._counts_pictures(),
             }
         )
+
+    def distance(self, cls: FloatArray, appearance: FloatArray) -> float:
+        """How far a picture is from the product, by cls token (D,) or appearance (F,), whichever is further.
+
+        No calibration picture is as far as 1.
+        """
+        unit = cls / max(float(np.linalg.norm(cls)), 1e-12)
+        semantic = (1 - float(self.prototype @ unit)) / self.radius
+        visual = Whitening(self.appearance_mean, self.appearance_whitening).distance(appearance)
+        return max(semantic, float(visual), 0.0)
+
+    def evidence(self, distance: float) -> float:
+        """The image score that a distance is worth: distance_score * distance ** 4."""
+        return self.distance_score * distance**DISTANCE_POWER
+
+    def distance_limit(self, threshold: float) -> float:
+        """The distance whose evidence is as high as a threshold of image scores."""
+        return (threshold / self.distance_score) ** (1 / DISTANCE_POWER)
 
     def _counts_pictures(self) -> bool:
         if self.chosen is None:
@@ -113,8 +145,8 @@ def parse_categories(data: bytes) -> dict[str, Category]:
     """Read what `dump_categories` wrote, sorted by name. Raises ValueError when a field is malformed."""
     categories: dict[str, Category] = {}
     for name, values in _by_name(data, Category).items():
-        radius = float(values.pop("radius")[0])
-        categories[name] = Category(name=name, radius=radius, **values)
+        numbers = {field: float(values.pop(field)[0]) for field in ("radius", "distance_score")}
+        categories[name] = Category(name=name, **numbers, **values)
     return categories
 
 
@@ -153,5 +185,6 @@ def _by_name(data: bytes, kind: type[NormalScores]) -> dict[str, dict[str, Float
                 if field not in _OPTIONAL or f"{name}/{field}" in tensors
             }
         except KeyError as error:
-            raise ValueError(f"category {name!r}: tensor {error} is missing") from error
+            hint = "calibrated by an older version? `anomoe-train calibrate` and `anomoe-export build` add it"
+            raise ValueError(f"category {name!r}: tensor {error} is missing: {hint}") from error
     return found

@@ -52,18 +52,17 @@ def display_score(raw: Number, threshold: float) -> Number:
     return raw / (raw + threshold) if raw + threshold > 0 else 0.0
 
 
-def nearest_category(cls: FloatArray, categories: Iterable[Category]) -> tuple[Category, float]:
-    """The category whose prototype is nearest to a cls token (D,), with the cosine distance 0..2.
+def nearest_category(
+    cls: FloatArray, appearance: FloatArray, categories: Iterable[Category]
+) -> tuple[Category, float]:
+    """The category that a picture is nearest to by cls token (D,) and appearance (F,), with the distance.
 
     Raises ValueError when there are no categories.
     """
-    known = list(categories)
-    if not known:
+    distances = [(category, category.distance(cls, appearance)) for category in categories]
+    if not distances:
         raise ValueError("categories: at least one is needed, got none")
-    unit = cls / max(float(np.linalg.norm(cls)), 1e-12)
-    distances = 1 - np.stack([category.prototype for category in known]) @ unit
-    nearest = int(distances.argmin())
-    return known[nearest], float(distances[nearest])
+    return min(distances, key=lambda one: one[1])
 
 
 def _checked(alpha: float) -> float:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
+from export.contract.appearance import STATISTICS
 from export.contract.category import (
     Category,
     dump_categories,
@@ -23,7 +24,7 @@ def test_round_trip(tmp_path: Path):
     for category in written:
         for field in fields(Category):
             before, after = getattr(category, field.name), getattr(read[category.name], field.name)
-            np.testing.assert_array_equal(np.float32(before) if field.name == "radius" else before, after)
+            np.testing.assert_array_equal(np.float32(before) if isinstance(before, float) else before, after)
 
 
 def test_keys_are_name_and_field():
@@ -46,6 +47,10 @@ def test_missing_tensor_is_named():
         ("centres", np.zeros((0, 8), np.float32)),
         ("prototype", np.ones(8, np.float32)),
         ("radius", -0.1),
+        ("radius", 0.0),
+        ("appearance_mean", np.zeros(3, np.float32)),
+        ("appearance_whitening", np.full((STATISTICS, STATISTICS), np.nan, np.float32)),
+        ("distance_score", 0.0),
         ("error_scale", np.zeros((6, 4, 4), np.float32)),
         ("error_scale", np.ones((5, 4, 4), np.float32)),
         ("error_offset", np.ones(6, np.float32)),

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from export.contract.appearance import STATISTICS
 from export.contract.decision import (
     calibrate,
     conformal_threshold,
@@ -12,6 +15,8 @@ from export.contract.decision import (
     p_value,
 )
 from tests.tiny_bundle import tiny_category
+
+LOOK = np.zeros(STATISTICS, np.float32)
 
 
 def test_calibrated_errors_start_at_the_offset():
@@ -77,15 +82,28 @@ def test_display_score_of_numbers_and_arrays():
     np.testing.assert_array_equal(display_score(np.array([0.0, 2.0], np.float32), 0.0), [0, 1])
 
 
-def test_nearest_category_ignores_length():
+def test_nearest_category_ignores_the_length_of_the_token():
     brick, slate = tiny_category("brick"), tiny_category("slate")
-    category, distance = nearest_category(7 * slate.prototype, [brick, slate])
+    category, distance = nearest_category(7 * slate.prototype, LOOK, [brick, slate])
     assert category is slate
-    assert distance == pytest.approx(0, abs=1e-6)
-    _, opposite = nearest_category(-slate.prototype, [slate])
-    assert opposite == pytest.approx(2)
+    assert distance == pytest.approx(0, abs=1e-5)
+    _, opposite = nearest_category(-slate.prototype, LOOK, [slate])
+    assert opposite == pytest.approx(2 / slate.radius)
+
+
+def test_each_category_measures_distance_by_its_own_radius():
+    narrow, wide = replace(tiny_category("slate"), radius=0.01), tiny_category("brick")
+    between = narrow.prototype + 0.5 * wide.prototype
+    assert narrow.prototype @ between > wide.prototype @ between
+    assert nearest_category(between, LOOK, [narrow, wide])[0] is wide
+
+
+def test_a_picture_that_looks_otherwise_is_far_whatever_its_token_says():
+    category = replace(tiny_category("brick"), appearance_whitening=np.eye(STATISTICS, dtype=np.float32))
+    _, distance = nearest_category(category.prototype, LOOK + 2, [category])
+    assert distance == pytest.approx(2 * STATISTICS**0.5)
 
 
 def test_nearest_of_no_categories_is_an_error():
     with pytest.raises(ValueError, match="categories"):
-        nearest_category(np.ones(8, np.float32), [])
+        nearest_category(np.ones(8, np.float32), LOOK, [])

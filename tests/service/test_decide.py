@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from service.decide import decide
-from service.engine import CategorySource, Outcome
+from service.engine import Outcome
 from service.findings import Selected
 from tests.tiny_bundle import tiny_category
 
@@ -12,13 +12,15 @@ CATEGORY = replace(
     tiny_category("brick"),
     scores=np.arange(1, 100, dtype=np.float32),
     peaks=2 * np.arange(1, 100, dtype=np.float32),
+    distance_score=90.0,
 )
 
 
-def outcome(raw_score: float, source: CategorySource = "recognised") -> Outcome:
+def outcome(raw_score: float, *, distance: float = 0, is_named: bool = False) -> Outcome:
     return Outcome(
         category=CATEGORY,
-        category_source=source,
+        is_named=is_named,
+        distance=distance,
         level_maps=np.zeros((3, 4, 4), np.float32),
         map=np.zeros((28, 28), np.float32),
         raw_score=raw_score,
@@ -44,11 +46,33 @@ def test_score_at_the_threshold_is_normal():
 
 
 def test_unknown_product_is_anomalous_and_has_no_score():
-    decision = decide(outcome(0.0, "unknown"), alpha=0.1)
+    decision = decide(outcome(0.0, distance=2), alpha=0.1)
     assert (decision.category, decision.score, decision.threshold, decision.p_value) == (None,) * 4
-    assert (decision.is_anomalous, decision.reason) == (True, "unknown_product")
-    assert decision.raw_score == 0
+    assert (decision.category_source, decision.is_anomalous) == ("unknown", True)
+    assert decision.reason == "unknown_product"
+    assert decision.raw_score == 90 * 2**4
     assert decision.pixel_threshold == 180
+
+
+def test_a_picture_far_from_the_named_product_is_anomalous_however_little_its_map_shows():
+    decision = decide(outcome(0.0, distance=2, is_named=True), alpha=0.1)
+    assert (decision.category, decision.category_source) == ("brick", "request")
+    assert (decision.is_anomalous, decision.reason) == (True, "not_this_product")
+    assert decision.score is not None
+    assert decision.score > 0.5
+    assert decision.p_value == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.1, 0.5])
+def test_beyond_the_distance_limit_begins_what_is_anomalous(alpha: float):
+    limit = decide(outcome(0.0), alpha).distance_limit
+    assert not decide(outcome(0.0, distance=limit * 0.999), alpha).is_anomalous
+    assert decide(outcome(0.0, distance=limit * 1.001), alpha).is_anomalous
+
+
+def test_distances_of_normal_pictures_hardly_count_beside_their_scores():
+    assert decide(outcome(10.0, distance=0.5), 0.1).raw_score == 10
+    assert decide(outcome(10.0, distance=0.9), 0.1).raw_score == pytest.approx(90 * 0.9**4)
 
 
 def test_pixel_threshold_comes_from_the_peaks():

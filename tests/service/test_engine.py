@@ -92,7 +92,8 @@ def test_category_is_recognised_requested_or_unknown(engine: Engine):
             ]
         )
     )
-    assert [result.category_source for result in results] == ["recognised", "request", "unknown"]
+    assert [result.is_named for result in results] == [False, True, False]
+    assert [result.distance < 1 for result in results] == [True, False, False]
     assert [result.category.name for result in results[:2]] == ["slate", "brick"]
 
 

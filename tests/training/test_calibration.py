@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from export.contract.appearance import appearance
 from export.contract.category import Category
 from tests.training.tiny_run import GRID, SIZE, Pictures, normal_pictures, tiny_checkpoint
 from training.anomalymoe.detector import AnomalyMoE, Scene
@@ -62,12 +63,15 @@ def test_what_was_learnt_is_kept(category: Category, known: Knowledge) -> None:
     np.testing.assert_array_equal(category.prototype, known.prototype)
 
 
-def test_the_radius_covers_every_held_out_picture_with_a_margin(
+def test_every_calibration_picture_is_nearer_than_1_and_another_product_is_not(
     detector: AnomalyMoE, category: Category
 ) -> None:
-    distances = 1 - directions(detector, HELD_OUT).numpy() @ category.prototype
-    assert category.radius == pytest.approx(1.5 * distances.max(), rel=1e-4)
-    assert (distances < category.radius).all()
+    def distances(pictures: Pictures) -> list[float]:
+        tokens = directions(detector, pictures).numpy()
+        return [category.distance(*one) for one in zip(tokens, map(appearance, pictures), strict=True)]
+
+    assert max(distances(np.concatenate([KEPT, HELD_OUT]))) < 1
+    assert min(distances(normal_pictures("square", 4))) > 2
 
 
 def test_held_out_pictures_are_scored_by_scales_that_they_had_no_part_in(
