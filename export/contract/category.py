@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load, save
 
+from export.contract.class_name import canonical_name
+
 FloatArray = npt.NDArray[np.float32]
 
 _OPTIONAL = ("chosen",)
@@ -119,11 +121,17 @@ def parse_categories(data: bytes) -> dict[str, Category]:
 
 
 def parse_class_scores(data: bytes) -> dict[str, ClassScores]:
-    """The class names of what `dump_categories` wrote, sorted by name. Raises ValueError likewise."""
+    """The class names of what `dump_categories` wrote, by canonical name. Raises ValueError likewise.
+
+    Each keeps the spelling that it was calibrated with. Of two spellings of one name, as older files may
+    hold, the one counts whose pictures scored lower: its threshold raises the alarm earlier.
+    """
     classes: dict[str, ClassScores] = {}
     for name, values in _by_name(data, ClassScores).items():
         medical = bool(values.pop("medical")[0])
-        classes[name] = ClassScores(name=name, medical=medical, **values)
+        scores = ClassScores(name=name, medical=medical, **values)
+        key = canonical_name(name)
+        classes[key] = min(scores, classes.get(key, scores), key=lambda one: float(one.scores[-1]))
     return classes
 
 
