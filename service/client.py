@@ -79,7 +79,7 @@ class Client:
         except httpx.TimeoutException as error:
             raise ClientError(f"{self._where}: no answer within {self._timeout_s:g} s") from error
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-            raise ClientError(f"{self._where}: {error or type(error).__name__}") from error
+            raise ClientError(f"{self._where}: {str(error) or type(error).__name__}") from error
         if not response.is_success:
             raise ClientError(self._reason(response))
         try:
