@@ -1,5 +1,6 @@
 """The `anomoe` command: serve bundles, or ask a running service about pictures."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -8,8 +9,9 @@ import typer
 from pydantic import BaseModel, ValidationError
 
 from export.contract.bundle import BundleError
-from service.asking import ask_all, fail
+from service.asking import KEY_FILE_VARIABLE, KEY_VARIABLE, ask_all, connect, fail
 from service.backends.base import GraphError
+from service.picture_files import STDIN
 from service.report import JsonReport, detect_table, zero_shot_table
 from service.schemas import DetectParameters
 from service.security import ROLES, KeyFileError, add_key, make_key
@@ -34,6 +36,7 @@ Examples:
   anomoe detect part.png
   anomoe detect pictures/ --category tile --alpha 0.05 --save-maps maps
   anomoe detect part.png --json
+  grab-frame | anomoe detect - --key-file key.txt
 """
 KEY_HELP = """Make an API key: the key is printed once, the file keeps its hash.
 
@@ -56,9 +59,28 @@ Examples:
 """
 
 LOCAL = "http://127.0.0.1:8000"
-Paths = Annotated[list[Path], typer.Argument(exists=True, help="Pictures and folders of pictures.")]
+
+
+def _existing(paths: list[Path]) -> list[Path]:
+    for path in paths:
+        if path != STDIN and not os.path.exists(path):  # noqa: PTH110 (false where a folder is closed to us)
+            raise typer.BadParameter(f"{str(path)!r} does not exist")
+    return paths
+
+
+# One that cannot be read leaves the others: it is told when its turn comes.
+Paths = Annotated[
+    list[Path],
+    typer.Argument(callback=_existing, readable=False, help="Pictures and folders of them; - is stdin."),
+]
 Url = Annotated[str, typer.Option(help="Address of the service.")]
-SaveMaps = Annotated[Path | None, typer.Option(help="Folder for the anomaly maps.")]
+Key = Annotated[str | None, typer.Option(help=f"API key; else {KEY_VARIABLE} of the environment.")]
+KeyFile = Annotated[
+    Path | None, typer.Option(help=f"File with the key alone; else {KEY_FILE_VARIABLE} of the environment.")
+]
+SaveMaps = Annotated[
+    Path | None, typer.Option(help="Folder for the anomaly maps, PICTURE.map.png each; files in it stay.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per picture.")]
 Checked = TypeVar("Checked", bound=BaseModel)
 
@@ -110,9 +132,11 @@ def key(
 
 
 @app.command(help=DETECT_HELP)
-def detect(
+def detect(  # noqa: PLR0913, PLR0917 (one parameter an option)
     paths: Paths,
     url: Url = LOCAL,
+    key: Key = None,
+    key_file: KeyFile = None,
     category: Annotated[str | None, typer.Option(help="Product; recognised when not given.")] = None,
     alpha: Annotated[float | None, typer.Option(help="Accepted false-positive rate, 0 to 1.")] = None,
     save_maps: SaveMaps = None,
@@ -121,15 +145,18 @@ def detect(
     """Print one line per picture; exit code 1 when a picture got no answer."""
     parameters = checked(DetectParameters, category=category, alpha=alpha, map="png" if save_maps else "none")
     report = JsonReport() if as_json else detect_table()
-    ask_all(url, paths, lambda client, picture: client.detect(picture, parameters), report, save_maps)
+    client = connect(url, key, key_file)
+    ask_all(client, paths, lambda client, picture: client.detect(picture, parameters), report, save_maps)
 
 
 @app.command("zero-shot", help=ZERO_SHOT_HELP)
-def zero_shot(
+def zero_shot(  # noqa: PLR0913 (one parameter an option)
     paths: Paths,
     *,
     class_name: Annotated[list[str], typer.Option(help="What the pictures may show; may be repeated.")],
     url: Url = LOCAL,
+    key: Key = None,
+    key_file: KeyFile = None,
     domain: Annotated[str, typer.Option(help="industrial or medical.")] = "industrial",
     threshold: Annotated[
         float | None, typer.Option(help="Score above which it is anomalous, 0 to 1.")
@@ -146,7 +173,8 @@ def zero_shot(
         map="png" if save_maps else "none",
     )
     report = JsonReport() if as_json else zero_shot_table()
-    ask_all(url, paths, lambda client, picture: client.zero_shot(picture, parameters), report, save_maps)
+    client = connect(url, key, key_file)
+    ask_all(client, paths, lambda client, picture: client.zero_shot(picture, parameters), report, save_maps)
 
 
 def read_settings(options: Mapping[str, object]) -> Settings:

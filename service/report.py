@@ -1,6 +1,7 @@
 """How the client commands show answers: a table for people, JSON lines for programs."""
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -42,7 +43,9 @@ class TableReport(Generic[Shown]):
 
     def __init__(self, titles: Sequence[str], row: Callable[[Shown], Sequence[str]]) -> None:
         what, verdict, *numbers = titles
-        self.table = Table("picture", what, verdict)
+        self.table = Table()
+        for title in ("picture", what, verdict):
+            self.table.add_column(title, overflow="fold")  # rather than to cut off what tells two apart
         for number in (*numbers, "ms"):
             self.table.add_column(number, justify="right")
         self.row = row
@@ -50,9 +53,9 @@ class TableReport(Generic[Shown]):
     def add(self, name: Path, result: Shown | ClientError) -> None:
         """Add one picture's row."""
         if isinstance(result, ClientError):
-            self.table.add_row(escape(str(name)), "", f"[red]{escape(str(result))}[/]")
+            self.table.add_row(_shown(name), "", f"[red]{escape(str(result))}[/]")
         else:
-            self.table.add_row(escape(str(name)), *self.row(result), f"{result.timings_ms['total']:.1f}")
+            self.table.add_row(_shown(name), *self.row(result), f"{result.timings_ms['total']:.1f}")
 
     def end(self) -> None:
         """Print the table."""
@@ -78,6 +81,10 @@ def zero_shot_table() -> TableReport[ZeroShotAnswer]:
         return escape(best.class_name), verdict, _number(best.score), _number(best.threshold)
 
     return TableReport(("best", "verdict", "score", "threshold"), row)
+
+
+def _shown(name: Path) -> str:
+    return escape(os.fsencode(name).decode(errors="replace"))
 
 
 def _verdict(is_anomalous: bool) -> str:

@@ -18,6 +18,7 @@ from export.contract.category import (
     parse_categories,
     parse_class_scores,
 )
+from export.contract.class_name import canonical_name
 from export.contract.manifest import TOKENIZER, FileSpec, Manifest
 from export.contract.manifest_file import (
     MANIFEST,
@@ -38,7 +39,7 @@ class Bundle:
     """A bundle whose every file had the size and SHA-256 of its manifest when it was read.
 
     digest: see `manifest_digest`. categories: the products of an anomalymoe bundle. class_scores: of a
-    moeclip bundle, the class names that normal pictures have calibrated. The other one is empty.
+    moeclip bundle, what normal pictures have calibrated, by canonical class name. The other one is empty.
     """
 
     folder: Path
@@ -147,16 +148,17 @@ def _read_categories(folder: Path, manifest: Manifest) -> tuple[dict[str, Catego
         class_scores = parse_class_scores(data) if manifest.kind == "moeclip" else {}
     except (ValueError, SafetensorError) as error:
         raise BundleError(f"{where}: {error}") from error
+    names = manifest.categories if categories else tuple(map(canonical_name, manifest.categories))
     found = {*categories, *class_scores}
-    if found != set(manifest.categories):
-        raise BundleError(f"{where}: holds {sorted(found)}, not {sorted(manifest.categories)}")
+    if found != set(names):
+        raise BundleError(f"{where}: holds {sorted(found)}, not {sorted(set(names))}")
     for category in categories.values():
         _check_fit(category, manifest, where)
-    return _in_order(categories, manifest), _in_order(class_scores, manifest)
+    return _in_order(categories, names), _in_order(class_scores, names)
 
 
-def _in_order(categories: dict[str, AnyCategory], manifest: Manifest) -> dict[str, AnyCategory]:
-    return {name: categories[name] for name in manifest.categories if name in categories}
+def _in_order(categories: dict[str, AnyCategory], names: Iterable[str]) -> dict[str, AnyCategory]:
+    return {name: categories[name] for name in names if name in categories}
 
 
 def _check_fit(category: Category, manifest: Manifest, where: Path) -> None:

@@ -8,9 +8,10 @@ import numpy as np
 from safetensors.numpy import load, save
 
 from export.contract.appearance import STATISTICS, FloatArray, Whitening
+from export.contract.class_name import canonical_name
 
 DISTANCE_POWER = (
-    4  # so steep that the distances of normal pictures, below 1, hardly count beside their scores
+    8  # so steep that the distances of normal pictures, below 1, hardly count beside their scores
 )
 
 _OPTIONAL = ("chosen",)
@@ -116,7 +117,7 @@ class Category(NormalScores):
         return max(semantic, float(visual), 0.0)
 
     def evidence(self, distance: float) -> float:
-        """The image score that a distance is worth: distance_score * distance ** 4."""
+        """The image score that a distance is worth: distance_score * distance ** 8."""
         return self.distance_score * distance**DISTANCE_POWER
 
     def distance_limit(self, threshold: float) -> float:
@@ -151,11 +152,17 @@ def parse_categories(data: bytes) -> dict[str, Category]:
 
 
 def parse_class_scores(data: bytes) -> dict[str, ClassScores]:
-    """The class names of what `dump_categories` wrote, sorted by name. Raises ValueError likewise."""
+    """The class names of what `dump_categories` wrote, by canonical name. Raises ValueError likewise.
+
+    Each keeps the spelling that it was calibrated with. Of two spellings of one name, as older files may
+    hold, the one counts whose pictures scored lower: its threshold raises the alarm earlier.
+    """
     classes: dict[str, ClassScores] = {}
     for name, values in _by_name(data, ClassScores).items():
         medical = bool(values.pop("medical")[0])
-        classes[name] = ClassScores(name=name, medical=medical, **values)
+        scores = ClassScores(name=name, medical=medical, **values)
+        key = canonical_name(name)
+        classes[key] = min(scores, classes.get(key, scores), key=lambda one: float(one.scores[-1]))
     return classes
 
 

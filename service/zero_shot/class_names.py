@@ -1,8 +1,10 @@
 """Class names as callers write them, checked and brought to one form."""
 
 from collections.abc import Sequence
-from unicodedata import category, normalize
+from typing import NamedTuple
+from unicodedata import category
 
+from export.contract.class_name import canonical_name
 from service.errors import Kind, Problem, shown
 
 _WHITESPACE_CONTROLS = "\t\n\v\f\r\x85"
@@ -13,18 +15,25 @@ _INVISIBLE = ("Cf", "Mn", "Mc", "Me", "Zs", "Zl", "Zp")
 _MOST_COMPOSED = 4  # NFC makes one character of at most this many
 
 
-def clean_names(names: Sequence[str], max_names: int, max_characters: int) -> dict[str, int]:
-    """The distinct names and their first places, in order: NFC, stripped, every run of whitespace one space.
+class ClassName(NamedTuple):
+    """A name as it is asked for and answered, and the form in which it is compared, encoded and kept."""
+
+    asked: str
+    canonical: str
+
+
+def clean_names(names: Sequence[str], max_names: int, max_characters: int) -> list[ClassName]:
+    """The names in order, each as often as it is asked for.
 
     Raises: Problem (422) naming the place and the value of the first name at fault.
     """
     if not 1 <= len(names) <= max_names:
         detail = f"class_names: 1 to {max_names} names are expected, got {len(names)}"
         raise Problem(Kind.INVALID_PARAMETER, detail)
-    cleaned: dict[str, int] = {}
+    cleaned: list[ClassName] = []
     for place, name in enumerate(names):
         try:
-            cleaned.setdefault(clean_name(name, max_characters), place)
+            cleaned.append(ClassName(name, clean_name(name, max_characters)))
         except ValueError as error:
             raise wrong_name(place, name, str(error)) from error
     return cleaned
@@ -36,7 +45,7 @@ def wrong_name(place: int, name: str, why: str) -> Problem:
 
 
 def clean_name(name: str, max_characters: int) -> str:
-    """One name in NFC, stripped, every run of whitespace one space.
+    """The canonical form of one name.
 
     Joiners inside emoji and Persian words stay. Raises ValueError when the name is too long, holds a
     control character (also one that turns the direction of writing), or shows nothing.
@@ -44,7 +53,7 @@ def clean_name(name: str, max_characters: int) -> str:
     composable = len(name) <= _MOST_COMPOSED * max_characters  # else too long however it is composed
     if composable:
         _refuse_controls(name)
-        name = normalize("NFC", " ".join(name.split()))
+        name = canonical_name(name)
     if len(name) > max_characters:
         raise ValueError(f"longer than {max_characters} characters")
     if all(category(character) in _INVISIBLE or character in _BLANK_LETTERS for character in name):

@@ -1,7 +1,8 @@
 """One picture's way: texts -> turn -> decode -> batcher -> judge -> encode -> answer."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from time import perf_counter
 
@@ -15,7 +16,7 @@ from service.image import Opened, announced_effort
 from service.lane import Way
 from service.relay import Step, calling, relay
 from service.zero_shot.answer import Maps, answer_of, draw_maps
-from service.zero_shot.class_names import clean_names, wrong_name
+from service.zero_shot.class_names import ClassName, clean_names, wrong_name
 from service.zero_shot.engine import Finding, Question
 from service.zero_shot.model import ZeroShotModel
 from service.zero_shot.schemas import ZeroShotAnswer, ZeroShotParameters
@@ -39,16 +40,19 @@ class ZeroShotDetector:
         """
         model = self._detector.models.zero_shot()
         settings = self._settings
-        places = clean_names(parameters.class_names, settings.max_class_names, settings.max_class_name_length)
-        names = list(places)
+        names = clean_names(parameters.class_names, settings.max_class_names, settings.max_class_name_length)
+        distinct = list(dict.fromkeys(name.canonical for name in names))
+        places = [distinct.index(name.canonical) for name in names]
 
-        def judge_all(opened: Opened, finding: Finding) -> tuple[Sequence[Verdict], Maps]:
+        def judge_all(opened: Opened, computed: Finding) -> tuple[Finding, Sequence[Verdict], Maps]:
+            finding = computed.at(places)
             verdicts = judge(model.bundle, names, finding, parameters)
-            return verdicts, draw_maps(opened, finding, verdicts, parameters, model.bundle.manifest.input)
+            maps = draw_maps(opened, finding, verdicts, parameters, model.bundle.manifest.input)
+            return finding, verdicts, maps
 
         with model_problems(), model.lane.used():
             began = perf_counter()
-            texts = await self._texts(model, places, trace.caller)
+            texts = await self._texts(model, names, trace.caller)
             text_ms = (perf_counter() - began) * 1000
 
             def question_of(opened: Opened) -> Question:
@@ -62,11 +66,12 @@ class ZeroShotDetector:
                     Step(way.batcher, question_of, trace.caller),
                     Step(way.encoding, calling(judge_all), trace.caller),
                 )
-                verdicts, maps = judged.result
+                finding, verdicts, maps = judged.result
                 computed_ms = {"text": text_ms, **computed.result.timings_ms}
                 timings_ms = timings(waited_s, opened, computed, judged, computed_ms, trace.started)
-                self._detector.metrics.count_zero_shot(verdicts[computed.result.best], timings_ms)
-                return answer_of(model.bundle, trace, verdicts, computed, maps, timings_ms)
+                self._detector.metrics.count_zero_shot(verdicts[finding.best], timings_ms)
+                answered = replace(computed, result=finding)
+                return answer_of(model.bundle, trace, verdicts, answered, maps, timings_ms)
 
             return await model.lane.through(trace.caller, work, announced_effort(data))
 
@@ -86,9 +91,9 @@ class ZeroShotDetector:
             raise Problem(Kind.TOO_LARGE, detail)
 
     async def _texts(
-        self, model: ZeroShotModel, places: Mapping[str, int], caller: Caller
+        self, model: ZeroShotModel, names: Sequence[ClassName], caller: Caller
     ) -> tuple[ClassText, ...]:
-        """What the text tower says of the names, given with their places in the request.
+        """What the text tower says of each distinct name, in order; as calibrated ones were spelt then.
 
         Raises: Problem (422 for one that is too long, 504), StageError.
         """
@@ -96,13 +101,18 @@ class ZeroShotDetector:
         async def encode(name: str) -> ClassText:
             return (await model.names.submit(name)).result
 
+        calibrated = model.bundle.class_scores
+        spelt: dict[str, int] = {}
+        for place, (_, name) in enumerate(names):
+            spelt.setdefault(calibrated[name].name if name in calibrated else name, place)
         turn = partial(model.name_turns.turn, Caller(caller.client))  # its deadline ends the wait below
         try:
             with move_on_after(caller.remaining_s):
-                return tuple(await self._cache.texts(model.bundle.digest, list(places), turn, encode))
+                return tuple(await self._cache.texts(model.bundle.digest, list(spelt), turn, encode))
         except NameTooLongError as error:
-            (name,) = error.args
-            raise wrong_name(places[name], name, "too many tokens for the prompts of the model") from error
+            place = spelt[error.args[0]]
+            why = "too many tokens for the prompts of the model"
+            raise wrong_name(place, names[place].asked, why) from error
         except asyncio.CancelledError:
             self._detector.metrics.abandoned.inc()
             raise

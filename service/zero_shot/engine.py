@@ -4,7 +4,7 @@ Shape letters: B pictures, r rows (pairs), k class names of one picture, E embed
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from time import perf_counter
 
@@ -53,6 +53,13 @@ class Finding:
     maps: Mapping[int, FloatArray]
     has_all_maps: bool
     timings_ms: dict[str, float]
+
+    def at(self, places: Sequence[int]) -> "Finding":
+        """The same for the names at some places, among them the best one's: one name may come twice."""
+        best = places.index(self.best)
+        wanted = range(len(places)) if self.has_all_maps else (best,)
+        maps = {new: self.maps[places[new]] for new in wanted}
+        return replace(self, best=best, scores=tuple(self.scores[old] for old in places), maps=maps)
 
 
 @dataclass(frozen=True, eq=False)

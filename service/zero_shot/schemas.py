@@ -47,6 +47,7 @@ class ClassAnswer(Answer):
     """The verdict with one class name."""
 
     class_name: str
+    """As it was asked for; spellings that differ in case, spaces, underscores and dashes are one name."""
     score: float
     """0 to 1."""
     threshold: float
@@ -65,7 +66,7 @@ class ZeroShotAnswer(Answer):
     calibrated: bool
     """Whether every threshold was given or fitted to normal pictures, and is no guess."""
     best: str
-    """The class name that fits the picture best."""
+    """The class name that fits the picture best, as it was asked for."""
     classes: list[ClassAnswer]
     """In the order they were asked for."""
     anomaly_map: MapAnswer | None

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from export.contract.bundle import Bundle
 from export.contract.decision import conformal_threshold
+from service.zero_shot.class_names import ClassName
 from service.zero_shot.engine import Finding
 from service.zero_shot.schemas import ZeroShotParameters
 
@@ -29,11 +30,11 @@ class Verdict:
 
 
 def judge(
-    bundle: Bundle, names: Sequence[str], finding: Finding, parameters: ZeroShotParameters
+    bundle: Bundle, names: Sequence[ClassName], finding: Finding, parameters: ZeroShotParameters
 ) -> list[Verdict]:
     """A verdict for each class name, in order."""
     return [
-        Verdict(name, score, *_thresholds(bundle, name, parameters))
+        Verdict(name.asked, score, *_thresholds(bundle, name.canonical, parameters))
         for name, score in zip(names, finding.scores, strict=True)
     ]
 

@@ -295,6 +295,13 @@ def test_zero_shot_bundle_with_class_scores(zero_shot: Path):
     np.testing.assert_array_equal(bundle.class_scores["slate"].peaks, tiny_normal_scores("slate").peaks)
 
 
+def test_class_names_of_older_bundles_are_found_by_their_canonical_form(tmp_path: Path):
+    names = ("Metal_disc", "X-ray", "metal disc")
+    bundle = Bundle.read(make_tiny_zero_shot_bundle(tmp_path / "clip", calibrated=names))
+    assert list(bundle.class_scores) == ["metal disc", "x ray"]
+    assert bundle.class_scores["x ray"].name == "X-ray"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -8,9 +8,11 @@ from safetensors.numpy import load, save
 from export.contract.appearance import STATISTICS
 from export.contract.category import (
     Category,
+    ClassScores,
     dump_categories,
     load_categories,
     parse_categories,
+    parse_class_scores,
     save_categories,
 )
 from tests.tiny_bundle import tiny_category
@@ -31,6 +33,14 @@ def test_keys_are_name_and_field():
     tensors = load(dump_categories([tiny_category("brick")]))
     assert tensors["brick/centres"].shape == (2, 8)
     assert tensors["brick/radius"].shape == (1,)
+
+
+def test_of_two_spellings_of_one_class_name_the_stricter_one_counts():
+    low, high = np.array([0.1, 0.2], np.float32), np.array([0.1, 0.3], np.float32)
+    for first, second in (("Metal disc", "metal_disc"), ("metal_disc", "Metal disc")):
+        written = [ClassScores(first, low, low), ClassScores(second, high, high)]
+        (kept,) = parse_class_scores(dump_categories(written)).items()
+        assert (kept[0], kept[1].name) == ("metal disc", first)
 
 
 def test_missing_tensor_is_named():

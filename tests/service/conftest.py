@@ -71,9 +71,9 @@ def service_url(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @contextmanager
-def listening(bundles: Path | str) -> Iterator[str]:
+def listening(bundles: Path | str, **settings: object) -> Iterator[str]:
     """The address of a service that listens on a real port while the context lasts."""
-    chosen = settings_for(bundles)
+    chosen = settings_for(bundles, **settings)
     metrics = Metrics()
     app = create_app(chosen, load_models(chosen, metrics), metrics)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))

@@ -1,16 +1,20 @@
 """The command: tables, JSON lines, saved maps, exit codes."""
 
+import errno
 import json
+import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from service.cli import app
-from service.security import KeyRing, hash_of
+from service.security import KeyRing, add_key, hash_of, make_key
 from service.settings import Settings
+from tests.service.conftest import listening
 from tests.tiny_bundle import make_tiny_bundle, plain_picture, spotted_picture
 
 runner = CliRunner()
@@ -45,6 +49,184 @@ def test_json_lines_and_saved_maps(service_url: str, pictures: Path, tmp_path: P
     assert (bad["picture"], bad["is_anomalous"]) == ("pictures/sub/bad.bmp", True)
     with Image.open(maps / "pictures/sub/bad.bmp.map.png") as saved:
         assert saved.size == (56, 42)
+
+
+def ask(*arguments: object, stdin: bytes | None = None) -> Result:
+    return runner.invoke(app, ["detect", *map(str, arguments)], input=stdin)
+
+
+def last_line(result: Result) -> str:
+    """Why the command ended with code 1."""
+    assert (result.exit_code, "Traceback" in result.output) == (1, False)
+    return result.stderr.splitlines()[-1]
+
+
+@pytest.fixture
+def equal_names(tmp_path: Path) -> list[Path]:
+    """Two pictures of one name in two folders: a normal and an anomalous one."""
+    paths = [tmp_path / "x" / "1.png", tmp_path / "y" / "1.png"]
+    for path, image in zip(paths, (plain_picture("brick"), spotted_picture("brick")), strict=True):
+        path.parent.mkdir()
+        image.save(path)
+    return paths
+
+
+@pytest.mark.parametrize("as_folders", [False, True])
+def test_pictures_of_equal_name_have_rows_and_maps_of_their_own(
+    service_url: str, equal_names: list[Path], tmp_path: Path, as_folders: bool
+) -> None:
+    given = [path.parent for path in equal_names] if as_folders else equal_names
+    result = ask(*given, "--url", service_url, "--json", "--save-maps", tmp_path / "maps")
+    assert result.exit_code == 0, result.output
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(one["picture"], one["is_anomalous"]) for one in lines] == [("x/1.png", False), ("y/1.png", True)]
+    first, second = (tmp_path / "maps" / f"{one['picture']}.map.png" for one in lines)
+    assert first.read_bytes() != second.read_bytes()
+
+
+def test_maps_that_are_there_are_not_overwritten(
+    service_url: str, equal_names: list[Path], tmp_path: Path
+) -> None:
+    kept = tmp_path / "maps" / "x" / "1.png.map.png"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("mine")
+    result = ask(*equal_names, "--url", service_url, "--save-maps", tmp_path / "maps")
+    assert last_line(result).startswith("anomoe: x/1.png: the map cannot be written: ")
+    assert f"File exists: '{kept}'" in last_line(result)
+    assert (" normal " in result.stdout, " anomalous " in result.stdout) == (True, True)
+    assert kept.read_text() == "mine"
+    assert (tmp_path / "maps" / "y" / "1.png.map.png").is_file()
+
+
+def test_a_picture_that_is_given_twice_is_asked_once(service_url: str, pictures: Path) -> None:
+    good = pictures / "good.png"
+    result = ask(good, pictures, pictures / "sub" / ".." / "good.png", "--url", service_url, "--json")
+    names = [json.loads(line)["picture"] for line in result.stdout.splitlines()]
+    assert names == ["pictures/good.png", "pictures/sub/bad.bmp"]
+
+
+def test_names_that_do_not_fit_are_folded_and_not_cut_off(service_url: str, tmp_path: Path) -> None:
+    paths = [tmp_path / ("long-" * 30) / f"{number}.png" for number in (1, 2)]
+    paths[0].parent.mkdir()
+    for path in paths:
+        plain_picture("brick").save(path)
+    result = ask(paths[0].parent, "--url", service_url)
+    cells = "".join(line.split("│")[1].strip() for line in result.stdout.splitlines() if "│" in line)
+    assert all(f"{'long-' * 30}/{path.name}" in cells for path in paths)
+
+
+def test_picture_of_the_standard_input(service_url: str, pictures: Path, tmp_path: Path) -> None:
+    options = ("--url", service_url, "--json", "--save-maps", tmp_path / "maps")
+    result = ask("-", *options, stdin=(pictures / "sub" / "bad.bmp").read_bytes())
+    assert result.exit_code == 0, result.output
+    assert (json.loads(result.stdout)["picture"], json.loads(result.stdout)["is_anomalous"]) == ("-", True)
+    assert (tmp_path / "maps" / "-.map.png").is_file()
+    assert "The request is malformed (400)" in last_line(ask("-", *options, stdin=b""))
+
+
+def test_what_is_not_asked_is_named(service_url: str, pictures: Path) -> None:
+    (pictures / "linked").symlink_to(pictures / "sub")
+    (pictures / ".hidden.png").write_text("no picture")
+    (pictures / "sub" / "a.heic").write_text("a picture")
+    (pictures / "lost.png").symlink_to(pictures / "nowhere.png")
+    result = ask(pictures, "--url", service_url)
+    passed_over = f"anomoe: passed over, no pictures by their names: {pictures}/linked (and 2 more)"
+    assert result.stderr.splitlines()[0] == passed_over
+    assert last_line(result) == "anomoe: pictures/lost.png: cannot be read: No such file or directory"
+
+
+def test_folder_that_cannot_be_listed_fails_and_the_others_are_asked(
+    service_url: str, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if path.endswith("sub"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    result = ask(pictures, "--url", service_url)
+    assert " normal " in result.stdout
+    assert last_line(result).startswith("anomoe: pictures/sub: cannot be read: ")
+
+
+def test_picture_that_cannot_be_read_leaves_the_others(
+    service_url: str, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = pictures / "sub" / "bad.bmp"
+    access, read = os.access, Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path == bad:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(os, "access", lambda path, *mode: str(path) != str(bad) and access(path, *mode))
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    result = ask(bad, pictures / "good.png", "--url", service_url)
+    assert " normal " in result.stdout
+    assert last_line(result) == "anomoe: sub/bad.bmp: cannot be read: Permission denied"
+
+
+def test_name_that_is_no_text_is_shown(service_url: str, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"f\xfcr.png")
+    plain_picture("brick").save(path)
+    result = ask(path, "--url", service_url)
+    assert result.exit_code == 0, result.output
+    assert "f\ufffdr.png" in result.stdout
+
+
+@pytest.fixture(scope="module")
+def locked(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """The address of a service that asks for a key, and the key."""
+    path = tmp_path_factory.mktemp("keys") / "keys.txt"
+    secret, entry = make_key("line", "infer")
+    add_key(path, entry)
+    with listening(bundle_folder, api_keys_file=path) as url:
+        yield url, secret
+
+
+def test_key_comes_from_an_option_a_file_or_the_environment(
+    locked: tuple[str, str], pictures: Path, tmp_path: Path
+) -> None:
+    url, secret = locked
+    file, wrong = tmp_path / "key.txt", tmp_path / "wrong.txt"
+    file.write_bytes(f"\ufeff{secret}\r\n".encode())
+    wrong.write_text("wrong")
+    asked = ["detect", str(pictures), "--url", url]
+
+    def code(*options: object, **variables: object) -> int:
+        environment = {
+            "ANOMOE_KEY": None,
+            "ANOMOE_KEY_FILE": None,
+            **{k: str(v) for k, v in variables.items()},
+        }
+        return runner.invoke(app, [*asked, *map(str, options)], env=environment).exit_code
+
+    assert code() == 1
+    assert code("--key", secret) == code("--key-file", file) == 0
+    assert (
+        code(ANOMOE_KEY=secret)
+        == code(ANOMOE_KEY_FILE=file)
+        == code(ANOMOE_KEY=secret, ANOMOE_KEY_FILE="")
+        == 0
+    )
+    assert code("--key", secret, ANOMOE_KEY="wrong") == code("--key-file", file, ANOMOE_KEY="wrong") == 0
+    assert code("--key", secret, ANOMOE_KEY_FILE=wrong) == 0
+    assert code("--key", "wrong", ANOMOE_KEY=secret) == 1
+    assert code("--key", secret, "--key-file", file) == code(ANOMOE_KEY=secret, ANOMOE_KEY_FILE=file) == 2
+
+
+def test_missing_and_wrong_keys_are_told(locked: tuple[str, str], pictures: Path, tmp_path: Path) -> None:
+    url, _ = locked
+    given = [pictures / "good.png", "--url", url]
+    assert "No key, or a wrong one (401): a key is expected" in last_line(ask(*given))
+    assert "not one of this service" in last_line(ask(*given, "--key", "other"))
+    assert "the key is empty" in last_line(ask(*given, "--key", ""))
+    missing = last_line(ask(*given, "--key-file", tmp_path / "none.txt"))
+    assert missing.startswith("anomoe: the key cannot be read: ")
+    assert str(tmp_path / "none.txt") in missing
 
 
 def test_saved_maps_stay_in_their_folder(

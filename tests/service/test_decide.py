@@ -50,7 +50,7 @@ def test_unknown_product_is_anomalous_and_has_no_score():
     assert (decision.category, decision.score, decision.threshold, decision.p_value) == (None,) * 4
     assert (decision.category_source, decision.is_anomalous) == ("unknown", True)
     assert decision.reason == "unknown_product"
-    assert decision.raw_score == 90 * 2**4
+    assert decision.raw_score == 90 * 2**8
     assert decision.pixel_threshold == 180
 
 
@@ -72,7 +72,7 @@ def test_beyond_the_distance_limit_begins_what_is_anomalous(alpha: float):
 
 def test_distances_of_normal_pictures_hardly_count_beside_their_scores():
     assert decide(outcome(10.0, distance=0.5), 0.1).raw_score == 10
-    assert decide(outcome(10.0, distance=0.9), 0.1).raw_score == pytest.approx(90 * 0.9**4)
+    assert decide(outcome(10.0, distance=0.9), 0.1).raw_score == pytest.approx(90 * 0.9**8)
 
 
 def test_pixel_threshold_comes_from_the_peaks():

@@ -3,13 +3,13 @@
 Legend: n pictures, S side of the square pictures.
 """
 
-import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from export.contract.class_name import canonical_name
 from export.contract.manifest import InputSpec
 from training.data import CACHE_LIMIT_BYTES, DataError, Sample, load_mask, load_picture, without_mask
 
@@ -19,8 +19,8 @@ Masks = npt.NDArray[np.bool_]
 
 
 def class_name(sample: Sample) -> str:
-    """What the picture shows, in words as the service reads them: its category in NFC, `_` as space."""
-    return " ".join(unicodedata.normalize("NFC", sample.category).replace("_", " ").split())
+    """What the picture shows: its category as the service reads it."""
+    return canonical_name(sample.category)
 
 
 def auxiliary_samples(samples: Sequence[Sample], source: object) -> list[Sample]:

@@ -119,11 +119,67 @@ def test_one_name_may_be_a_string(zero_shot_service: TestClient) -> None:
     assert in_json["classes"] == form.json()["classes"] == answered(zero_shot_service, "brick")["classes"]
 
 
-def test_each_distinct_name_is_answered_once_in_its_clean_form(zero_shot_service: TestClient) -> None:
-    answer = answered(
-        zero_shot_service, "  slate ", "brick", "slate", "caf\u00e9", "cafe\u0301", "🔩", "زجاجة"
-    )
-    assert [one["class_name"] for one in answer["classes"]] == ["slate", "brick", "caf\u00e9", "🔩", "زجاجة"]
+def test_every_name_is_answered_as_it_was_asked_for_and_each_distinct_one_computed_once(
+    zero_shot_service: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[Question] = []
+    run = ZeroShotEngine.run
+
+    def remember(engine: ZeroShotEngine, questions: Sequence[Question]) -> Sequence[object]:
+        computed.extend(questions)
+        return run(engine, questions)
+
+    monkeypatch.setattr(ZeroShotEngine, "run", remember)
+    names = ("caf\u00e9", "  slate ", "brick", "Slate", "cafe\u0301", "🔩", "BRICK_")
+    answer = answered(zero_shot_service, *names, maps="all")
+    assert [len(one.texts) for one in computed] == [4]
+    assert text_metrics(zero_shot_service) == (0, 4, 4)
+    by_name = {one.pop("class_name"): one for one in answer["classes"]}
+    assert tuple(by_name) == names
+    assert answer["best"] == "brick"
+    for one, other in (("  slate ", "Slate"), ("brick", "BRICK_"), ("caf\u00e9", "cafe\u0301")):
+        assert by_name[one] == by_name[other]
+    assert by_name["brick"]["anomaly_map"] == answer["anomaly_map"] != by_name["Slate"]["anomaly_map"]
+
+
+def test_spellings_of_one_name_have_one_calibration_and_one_text(
+    start_service: ServiceFactory, tmp_path: Path
+) -> None:
+    folder = make_tiny_zero_shot_bundle(tmp_path / "bundle", calibrated=("metal disc",))
+    service = start_service(bundles=str(folder))
+    spellings = ("metal_disc", "metal disc", "Metal disc", "  metal   disc", "metal-disc", "metal\u200bdisc")
+    answers = [answered(service, name) for name in spellings]
+    assert [one["best"] for one in answers] == list(spellings)
+    assert {one["calibrated"] for one in answers} == {True}
+    verdicts = [(one["classes"][0]["score"], one["classes"][0]["threshold"]) for one in answers]
+    assert len(set(verdicts)) == 1
+    assert text_metrics(service) == (len(spellings) - 1, 1, 1)
+
+
+def test_calibration_of_an_older_bundle_is_found_and_its_own_spelling_encoded(
+    start_service: ServiceFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_tiny_zero_shot_bundle(tmp_path / "bundle", calibrated=("Geha\u0308use_X-1",))
+    service = start_service(bundles=str(folder))
+    encoded_names: list[str] = []
+    encode = TextTower.run
+
+    def remember(tower: TextTower, names: Sequence[str]) -> Sequence[object]:
+        encoded_names.extend(names)
+        return encode(tower, names)
+
+    monkeypatch.setattr(TextTower, "run", remember)
+    answer = answered(service, "geh\u00e4use x 1", "Geha\u0308use_X-1")
+    assert (answer["calibrated"], encoded_names) == (True, ["Geha\u0308use_X-1"])
+    (listed,) = service.get("/categories").json()["categories"]
+    assert listed["name"] == "geh\u00e4use x 1"
+
+
+def test_too_long_a_name_is_shown_as_it_was_asked_for(start_service: ServiceFactory, tmp_path: Path) -> None:
+    name = "_".join(["A"] * CONTEXT)
+    folder = make_tiny_zero_shot_bundle(tmp_path / "bundle", calibrated=(name.replace("_", " "),))
+    response = post(start_service(bundles=str(folder)), "brick", "nut", name)
+    check_problem(response, 422, "invalid-parameter", "class_names[2]", "too many tokens", f"'{name}'")
 
 
 def test_a_map_with_every_name(zero_shot_service: TestClient) -> None:

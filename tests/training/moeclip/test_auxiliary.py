@@ -40,7 +40,7 @@ def write(path: Path, pixels: np.ndarray) -> Path:
 
 def test_names_have_spaces_for_underscores() -> None:
     assert class_name(sample("metal_nut", 0, False)) == "metal nut"
-    assert class_name(sample(" a__b ", 0, False)) == "a b"
+    assert class_name(sample(" a__B ", 0, False)) == "a b"
 
 
 def test_pictures_without_masks_are_left_out() -> None:

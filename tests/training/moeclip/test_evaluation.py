@@ -132,7 +132,7 @@ def test_a_class_of_the_same_name_is_replaced_others_stay(
 ) -> None:
     add_classes(folder, pictures, "industrial", quiet_progress())
     before = load_run(folder).class_scores
-    shutil.copytree(pictures / "square", tmp_path / "other" / "disc")
+    shutil.copytree(pictures / "square", tmp_path / "other" / "_Disc")
     add_classes(folder, tmp_path / "other", "medical", quiet_progress())
     after = load_run(folder).class_scores
     assert {name: one.medical for name, one in after.items()} == {"disc": True, "square": False}
