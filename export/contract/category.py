@@ -10,9 +10,7 @@ from safetensors.numpy import load, save
 from export.contract.appearance import STATISTICS, FloatArray, Whitening
 from export.contract.class_name import canonical_name
 
-DISTANCE_POWER = (
-    8  # so steep that the distances of normal pictures, below 1, hardly count beside their scores
-)
+DISTANCE_POWER = 8  # so steep that distances of normal pictures, below 1, hardly count as scores
 
 _OPTIONAL = ("chosen",)
 
