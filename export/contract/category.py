@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load, save
 
+from export.contract.names import composed
+
 FloatArray = npt.NDArray[np.float32]
 
 _OPTIONAL = ("chosen",)
@@ -147,7 +149,7 @@ def _by_name(data: bytes, kind: type[NormalScores]) -> dict[str, dict[str, Float
     found: dict[str, dict[str, FloatArray]] = {}
     for name in sorted({key.rpartition("/")[0] for key in tensors}):
         try:
-            found[name] = {
+            found[composed(name)] = {
                 field: tensors[f"{name}/{field}"]
                 for field in _tensor_names(kind)
                 if field not in _OPTIONAL or f"{name}/{field}" in tensors
