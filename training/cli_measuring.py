@@ -140,7 +140,7 @@ def calibrate(
             else:
                 _refuse("--domain", "moeclip", domain != "industrial")
                 added = add_products(checkpoint, data, progress)
-    except (DataError, CheckpointError, OSError) as error:
+    except (ValueError, OSError) as error:  # a ValueError for pictures that calibrate nothing, too
         fail(str(error))
     console.print(f"{checkpoint}: calibrated for {', '.join(added)}")
 
