@@ -7,22 +7,31 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from export.contract.bundle import Bundle, BundleError
 from export.contract.manifest_file import store_verification
+from export.contract.names import composed
 from export.contract.provenance import Format, Precision
 from service.backends.base import Device, GraphError
+from training.folders import GOOD_NAMES, taken_for_good
+from training.logs import log_to_stderr
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 console = Console()
 
 CheckpointFolder = Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder written by fit.")]
+GoodOption = Annotated[
+    str, typer.Option("--good", help="Names of the folders of normal pictures in --data, in any case.")
+]
+ALL_GOOD_NAMES = ",".join(GOOD_NAMES)
 BundleFolder = Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Bundle folder.")]
 
 
 @app.callback()
 def main() -> None:
     """From a trained checkpoint to a bundle that the service loads without torch."""
+    log_to_stderr()
 
 
 @app.command()
@@ -47,6 +56,7 @@ def build(  # noqa: PLR0913, PLR0917 (one parameter an option)
             "pictures calibrate int8-static.",
         ),
     ] = None,
+    good: GoodOption = ALL_GOOD_NAMES,
 ) -> None:
     """Export a checkpoint as a bundle.
 
@@ -61,10 +71,10 @@ def build(  # noqa: PLR0913, PLR0917 (one parameter an option)
     from training.checkpoint import CheckpointError  # noqa: PLC0415
     from training.data import DataError  # noqa: PLC0415
 
-    names = None if categories is None else tuple(one.strip() for one in categories.split(","))
+    names = None if categories is None else tuple(composed(one.strip()) for one in categories.split(","))
     request = Request(name or output.name, version, form, precision, names, keep_unused, data)
     try:
-        with shown_progress() as progress:
+        with taken_for_good(good.split(",")), shown_progress() as progress:
             bundle, accuracy = assemble(checkpoint, output, request, progress)
     except (CheckpointError, DataError, BundleError, GraphError, OSError, ValueError) as error:
         fail(str(error))
@@ -86,6 +96,7 @@ def verify(
         Path | None, typer.Option(exists=True, help="Data set whose test pictures are compared, too.")
     ] = None,
     device: Annotated[Device, typer.Option(help="Where the bundle computes.")] = "cpu",
+    good: GoodOption = ALL_GOOD_NAMES,
 ) -> None:
     """Compare every graph of a bundle, and its maps and scores, with the torch model it was made from.
 
@@ -104,7 +115,7 @@ def verify(
     from training.data import DataError  # noqa: PLC0415
 
     try:
-        with shown_progress() as progress:
+        with taken_for_good(good.split(",")), shown_progress() as progress:
             result = compare_run(Bundle.read(bundle), checkpoint, data, progress, device)
     except (CheckpointError, DataError, BundleError, GraphError, OSError, ValueError) as error:
         fail(str(error))
@@ -196,8 +207,8 @@ def shown_progress() -> Progress:
 
 def fail(reason: str) -> NoReturn:
     """End with exit code 1 and one line on the error stream."""
-    line = " ".join(reason.split())
-    Console(stderr=True).print(f"anomoe-export: {line}", style="red", highlight=False, soft_wrap=True)
+    line = Text(f"anomoe-export: {' '.join(reason.split())}", style="red")  # a path may look like markup
+    Console(stderr=True).print(line, soft_wrap=True)
     raise typer.Exit(1)
 
 

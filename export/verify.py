@@ -4,7 +4,7 @@ Differences are relative to the largest value of the tensor at hand.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -18,8 +18,9 @@ from rich.progress import Progress
 from torch import Tensor
 
 from export.accuracy import Accuracy, measure_accuracy, outcomes, read_pictures, read_test_samples
-from export.active import with_experts
+from export.active import expert_specs, with_experts
 from export.contract.bundle import Bundle
+from export.contract.manifest import Manifest
 from export.contract.provenance import TOLERANCES, Verification
 from export.graphs import Part, detector_parts, part_inputs, random_pictures
 from service.backends.base import Array, Device, Graph
@@ -35,6 +36,9 @@ MOST_DROP = 0.5  # points of image AUROC
 END_TO_END = ("map", "score")
 
 Pictures = Literal["random", "real"]
+Facts = Mapping[str, tuple[object, object]]
+"""By name: what the bundle says, and what the run does."""
+
 Batches = dict[Pictures, list[list[Picture]]]
 
 
@@ -109,9 +113,10 @@ def compare(
 ) -> Comparison:
     """Compare a bundle with the torch model that has the same experts, on random pictures and of `data`.
 
-    Raises BundleError for a changed file, GraphError for a graph that cannot run, DataError for test pictures
-    that do not suffice.
+    Raises ValueError for the run of another bundle, BundleError for a changed file, GraphError for a graph
+    that cannot run, DataError for test pictures that do not suffice.
     """
+    check_same(_facts(bundle.manifest, checkpoint))
     columns = [expert.column for expert in bundle.manifest.experts]
     same = replace(checkpoint, detector=with_experts(checkpoint.detector, columns))
     engine = Engine(bundle, device=device)
@@ -121,6 +126,43 @@ def compare(
     differences = [*graphs, *_compare_whole(engine, same, batches)]
     accuracy = measure_accuracy(engine, same, samples, progress) if samples else []
     return Comparison(TOLERANCES[bundle.manifest.precision], differences, accuracy)
+
+
+def check_same(facts: Facts) -> None:
+    """Raise ValueError naming each fact that is another in the run than in the bundle."""
+    different = [
+        f"{name} {theirs} in the bundle, {ours} in the run"
+        for name, (theirs, ours) in facts.items()
+        if theirs != ours
+    ]
+    if different:
+        raise ValueError(f"the bundle was made from another run: {'; '.join(different)}")
+
+
+def present(wanted: Iterable[str], known: Iterable[str]) -> tuple[str, str]:
+    """The names that are wanted, and those of them that are known, in words."""
+    names = sorted(wanted)
+    kept = [name for name in names if name in set(known)]
+    return ", ".join(names) or "none", ", ".join(kept) or "none of them"
+
+
+def _facts(manifest: Manifest, checkpoint: Checkpoint) -> Facts:
+    """What a bundle and its run must agree in before any graph can be compared."""
+    detector, config = checkpoint.detector, checkpoint.config
+    theirs, ours = (
+        [f"{one.level} {one.index} (column {one.column})" for one in experts]
+        for experts in (manifest.experts, expert_specs(detector))
+    )
+    encoded = part_inputs(detector, random_pictures((config.input.height, config.input.width), 1), (0,))
+    backbone = manifest.graphs["backbone"].outputs
+    return {
+        "categories": present(manifest.categories, checkpoint.categories),
+        "experts": present(theirs, ours),
+        "top_k": (manifest.top_k, detector.router.config.top_k),
+        "input": (manifest.input, config.input),
+        "map_size": (manifest.map_size, config.map_size),
+        **{name: (backbone[name].shape[1:], tuple(encoded[name].shape[1:])) for name in ("features", "cls")},
+    }
 
 
 def _batches(engine: Engine, samples: Sequence[Sample]) -> Batches:

@@ -5,6 +5,7 @@ Legend: P prompts, r rows = pairs of a picture and a class name.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,11 +17,22 @@ from torch import Tensor
 from export.accuracy import BATCH, Accuracy, compare_accuracy, load_pixels, read_test_samples
 from export.contract.bundle import Bundle
 from export.contract.category import FloatArray
+from export.contract.manifest import Manifest
 from export.contract.preprocess import Pixels
 from export.contract.provenance import TOLERANCES
 from export.graphs import Part
-from export.moeclip import Vision, class_tokens, zero_shot_examples, zero_shot_parts
-from export.verify import BATCHES, Comparison, Difference, Pictures, largest_difference, real_batches
+from export.moeclip import Vision, class_tokens, zero_shot_examples, zero_shot_parts, zero_shot_spec
+from export.verify import (
+    BATCHES,
+    Comparison,
+    Difference,
+    Facts,
+    Pictures,
+    check_same,
+    largest_difference,
+    present,
+    real_batches,
+)
 from export.zero_shot import Run
 from service.backends.base import Device
 from service.backends.opening import open_graph
@@ -54,9 +66,10 @@ def compare_zero_shot(
 ) -> Comparison:
     """Compare a bundle with its run, on random pictures and on those of `data`, whose categories name them.
 
-    Raises BundleError for a changed file, GraphError for a graph that cannot run, DataError for test pictures
-    that do not suffice.
+    Raises ValueError for the run of another bundle, BundleError for a changed file, GraphError for a graph
+    that cannot run, DataError for test pictures that do not suffice.
     """
+    check_same(_facts(bundle.manifest, run))
     samples = [] if data is None else read_class_samples(data)
     names = sorted({one.category for one in samples}) or list(run.class_scores) or [NAME]
     scorers: dict[Domain, Scorer] = {domain: Scorer(run, names, domain) for domain in DOMAINS}
@@ -71,6 +84,21 @@ def compare_zero_shot(
     differences += _compare_whole(served, scorers, cases)
     accuracy = served.measure(scorers["industrial"], samples, progress)
     return Comparison(TOLERANCES[bundle.manifest.precision], differences, accuracy)
+
+
+def _facts(manifest: Manifest, run: Run) -> Facts:
+    """What a bundle and its run must agree in before any graph can be compared."""
+    model, spec = run.config.model, zero_shot_spec(run)
+    tokens, embedding = (manifest.graphs["vision"].outputs[name].shape for name in ("tokens", "embedding"))
+    return {
+        "categories": present(manifest.categories, run.class_scores),
+        "top_k": (manifest.top_k, model.moe.top_k if model.moe else 0),
+        "input": (manifest.input, run.config.input),
+        "map_size": (manifest.map_size, run.config.map_size),
+        "patches": (tokens[1], prod(model.clip.vision.grid)),
+        "embedding": (embedding[-1], model.clip.embedding),
+        "context_length": (manifest.zero_shot and manifest.zero_shot.context_length, spec.context_length),
+    }
 
 
 class Served:

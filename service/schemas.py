@@ -13,6 +13,7 @@ from pydantic import (
 )
 
 from export.contract.manifest import Level
+from export.contract.names import Name
 from export.contract.provenance import Format, LeftOut, Precision
 from service.errors import ProblemAnswer
 from service.findings import CategorySource, LevelShare, MapEncoding, Reason, Region, Selected
@@ -42,7 +43,9 @@ class MapParameters(BaseModel):
 class DetectParameters(MapParameters):
     """Parameters of a detection, from the query, form fields or JSON fields."""
 
-    category: str | None = Field(default=None, description="product; recognised from the picture when absent")
+    category: Name | None = Field(
+        default=None, description="product; recognised from the picture when absent"
+    )
     alpha: Number | None = Field(default=None, gt=0, lt=1, description="accepted false-positive rate")
     regions: bool = Field(default=True, description="whether to list the anomalous regions")
 

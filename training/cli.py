@@ -11,9 +11,11 @@ from training.cli_demo import add_demo
 from training.cli_insight import add_insight
 from training.cli_measuring import add_measuring
 from training.cli_options import (
+    ALL_GOOD_NAMES,
     BackboneOption,
     ConfigOption,
     DataPath,
+    GoodOption,
     WeightsOption,
     console,
     fail,
@@ -27,7 +29,9 @@ from training.data import DataError
 from training.demo.factory import make_demo_data
 from training.distributed import process_group
 from training.fit import fit as fit_checkpoint
+from training.folders import taken_for_good
 from training.importing import import_file, import_from_hub, read_run_settings
+from training.logs import log_to_stderr
 from training.loop import ParallelError
 from training.moeclip.loop import DivergedError
 from training.reference import Method
@@ -42,6 +46,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
 @app.callback()
 def main() -> None:
     """Train AnomalyMoE on normal pictures, or MoECLIP on marked defects of other things, and measure them."""
+    log_to_stderr()
 
 
 @app.command()
@@ -55,6 +60,7 @@ def fit(  # noqa: PLR0913 - an option each
     weights: WeightsOption = None,
     levels: Annotated[str, typer.Option(help="Levels in use, for ablations.")] = ",".join(LEVELS),
     clip: ClipOption = None,
+    good: GoodOption = ALL_GOOD_NAMES,
 ) -> None:
     """Train AnomalyMoE on normal pictures (train/good), a quarter of them held out to calibrate it.
 
@@ -68,11 +74,12 @@ def fit(  # noqa: PLR0913 - an option each
       anomoe-train fit --data pictures/tile
       anomoe-train fit --data mvtec --backbone dinov2-reg-base --output runs/mvtec
       torchrun --nproc-per-node 4 -m training.cli fit --data mvtec --backbone dinov2-reg-base
+      anomoe-train fit --data pictures/tile --good "io,good"
       anomoe-train fit --method moeclip --data visa --clip runs/clip --output runs/zero-shot
     """
     folder = output if output != Path() else Path("runs") / data.resolve().stem
     try:
-        with process_group(), progress_bar() as progress:
+        with process_group(), taken_for_good(good.split(",")), progress_bar() as progress:
             if method == "moeclip":
                 summary = fit_moeclip(data, folder, clip, config, progress)
             else:

@@ -12,9 +12,11 @@ from training.analysis.report import analyse as analyse_checkpoint
 from training.analysis.report import summary_table
 from training.checkpoint import CheckpointError, load_checkpoint, read_method, write_text
 from training.cli_options import (
+    ALL_GOOD_NAMES,
     BackboneOption,
     ConfigOption,
     DataPath,
+    GoodOption,
     WeightsOption,
     console,
     fail,
@@ -22,6 +24,7 @@ from training.cli_options import (
     read_settings,
 )
 from training.data import DataError
+from training.folders import taken_for_good
 from training.macs import count_macs, macs_json, macs_table
 from training.moeclip.analysis import analyse as analyse_experts
 from training.moeclip.analysis import summary_table as experts_table
@@ -39,6 +42,7 @@ def analyse(
     checkpoint: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder written by fit.")],
     data: DataPath,
     output: Annotated[Path, typer.Option(file_okay=False, help="Folder to write.")],
+    good: GoodOption = ALL_GOOD_NAMES,
 ) -> None:
     """Show what a checkpoint has learnt: router use, maps of each level, redundant and dead experts, MACs.
 
@@ -51,7 +55,7 @@ def analyse(
       anomoe-train analyse runs/tile --data pictures/tile --output runs/tile/analysis
     """
     try:
-        with progress_bar() as progress:
+        with taken_for_good(good.split(",")), progress_bar() as progress:
             if read_method(checkpoint) == "moeclip":
                 tables = [experts_table(analyse_experts(load_run(checkpoint), data, output, progress))]
             else:
@@ -91,6 +95,7 @@ def ablate(
     backbone: BackboneOption = "offline",
     config: ConfigOption = None,
     weights: WeightsOption = None,
+    good: GoodOption = ALL_GOOD_NAMES,
 ) -> None:
     """Train and measure the model without some of its levels, and without its balancing losses.
 
@@ -101,7 +106,7 @@ def ablate(
       anomoe-train ablate --data pictures/tile --output runs/tile-ablation
     """
     try:
-        with progress_bar() as progress:
+        with taken_for_good(good.split(",")), progress_bar() as progress:
             results = ablate_config(data, output, read_settings(backbone, config), weights, progress)
     except KeyboardInterrupt:
         fail(f"stopped; the same command goes on from what {output} holds")

@@ -9,7 +9,9 @@ from rich.table import Table
 
 from training.checkpoint import CheckpointError, load_checkpoint, read_method, write_text
 from training.cli_options import (
+    ALL_GOOD_NAMES,
     DataPath,
+    GoodOption,
     console,
     fail,
     progress_bar,
@@ -19,6 +21,7 @@ from training.cli_options import (
 )
 from training.data import DataError
 from training.evaluation import Row, evaluate_checkpoint, rows_json, rows_table
+from training.folders import taken_for_good
 from training.moeclip import evaluation as by_class
 from training.moeclip.calibration import add_classes
 from training.moeclip.checkpoint import load_run
@@ -72,6 +75,7 @@ def evaluate(  # noqa: PLR0913 - one an option
         ),
     ] = "calibrated",
     domain: DomainOption = "industrial",
+    good: GoodOption = ALL_GOOD_NAMES,
 ) -> None:
     """Measure a checkpoint on test pictures, by category, group and kind of defect.
 
@@ -93,7 +97,7 @@ def evaluate(  # noqa: PLR0913 - one an option
     requirements = [read_requirement(text) for text in require or []]
     chosen = read_protocol(protocol, masks, normalise)
     try:
-        with progress_bar() as progress:
+        with taken_for_good(good.split(",")), progress_bar() as progress:
             if read_method(checkpoint) == "moeclip":
                 _refuse("--protocol, --masks and --normalise", "anomalymoe", chosen != Protocol())
                 measured = _measure_classes(checkpoint, data, beside, domain, progress)
@@ -115,6 +119,7 @@ def calibrate(
     checkpoint: RunPath,
     data: DataPath,
     domain: DomainOption = "industrial",
+    good: GoodOption = ALL_GOOD_NAMES,
 ) -> None:
     """Learn the products of normal pictures (train/good) and calibrate a trained detector on them.
 
@@ -129,13 +134,13 @@ def calibrate(
       anomoe-train calibrate runs/zero-shot --data pictures/copper_ring
     """
     try:
-        with progress_bar() as progress:
+        with taken_for_good(good.split(",")), progress_bar() as progress:
             if read_method(checkpoint) == "moeclip":
                 added = [*add_classes(checkpoint, data, domain, progress)]
             else:
                 _refuse("--domain", "moeclip", domain != "industrial")
                 added = add_products(checkpoint, data, progress)
-    except (DataError, CheckpointError, OSError) as error:
+    except (ValueError, OSError) as error:  # a ValueError for pictures that calibrate nothing, too
         fail(str(error))
     console.print(f"{checkpoint}: calibrated for {', '.join(added)}")
 

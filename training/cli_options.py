@@ -7,12 +7,14 @@ from typing import Annotated, NoReturn, get_args
 import typer
 from rich.console import Console
 from rich.progress import Progress
+from rich.text import Text
 
 from export.contract.manifest import LEVELS, Level
 from training.checkpoint import read_config
 from training.config import BackboneName, FitConfig, preset
 from training.distributed import is_main
 from training.evaluation import Requirement
+from training.folders import GOOD_NAMES
 from training.progress import progress_on
 from training.protocol import Normalisation, Protocol, View
 from training.reference import Method, published_figure, reference_figures
@@ -23,6 +25,10 @@ DataPath = Annotated[
     Path, typer.Option(exists=True, help="Category folder, folder of categories, or JSONL list.")
 ]
 BackboneOption = Annotated[str, typer.Option(help=f"One of {', '.join(get_args(BackboneName))}.")]
+GoodOption = Annotated[
+    str, typer.Option("--good", help="Names of the folders of normal pictures, in any case.")
+]
+ALL_GOOD_NAMES = ",".join(GOOD_NAMES)
 ConfigOption = Annotated[Path | None, typer.Option(exists=True, help="JSON settings in place of a preset.")]
 WeightsOption = Annotated[Path | None, typer.Option(exists=True, help="Local file of a trained backbone.")]
 
@@ -77,5 +83,6 @@ def progress_bar() -> Progress:
 
 def fail(reason: str) -> NoReturn:
     """End with exit code 1 and one line on the error stream."""
-    Console(stderr=True).print(f"anomoe-train: {reason}", style="red", highlight=False, soft_wrap=True)
+    line = Text(f"anomoe-train: {' '.join(reason.split())}", style="red")  # a path may look like markup
+    Console(stderr=True).print(line, soft_wrap=True)
     raise typer.Exit(1)

@@ -15,6 +15,7 @@ from torch import Tensor
 from export.contract.manifest import InputSpec
 from export.contract.preprocess import visible_box
 from training.data import Sample, load_labels
+from training.folders import on_disk
 
 DILATION = 5  # patches; masks from files are pooled with it in the released pipeline
 
@@ -25,7 +26,8 @@ def component_masks(
     """Masks of the pictures, bool (B, M, h, w); a picture with fewer components than another has empty ones.
 
     A file `<folder>/<category>/<split>/<kind>/<name>.png` of its picture's size holds one number a pixel: 0
-    for no component, any other for the component of that number. Raises DataError for one that does not.
+    for no component, any other for the component of that number; pictures in folders below that of their kind
+    have their masks in such folders, too. Raises DataError for one that does not.
     """
     each = [_picture_masks(folder, one, spec, grid) for one in samples]
     masks = torch.zeros(len(samples), max(1, *map(len, each)), *grid, dtype=torch.bool)
@@ -38,7 +40,8 @@ def _picture_masks(
     folder: Path, sample: Sample, spec: InputSpec, grid: tuple[int, int]
 ) -> npt.NDArray[np.bool_]:
     """Bool (M, h, w)."""
-    path = folder / sample.category / sample.split / sample.kind / f"{sample.path.stem}.png"
+    kind = folder / sample.category / sample.split / sample.kind
+    path = on_disk(kind / sample.subfolder / f"{sample.path.stem}.png")
     image = Image.fromarray(load_labels(path, sample))
     height, width = grid
     box = visible_box(image.size, spec)

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from statistics import fmean
 
@@ -14,13 +14,14 @@ from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor
 
+from export.contract.decision import conformal_threshold
 from export.contract.manifest import LEVELS, Level
 from training.anomalymoe.head import Head
 from training.checkpoint import Checkpoint
 from training.component_masks import component_masks
 from training.data import DataError, Sample, find_samples, load_mask, load_picture
 from training.distributed import on_training_device
-from training.metrics import Metrics, auroc, bootstrap_interval, evaluate, mean_metrics
+from training.metrics import Metrics, auroc, bootstrap_interval, evaluate, known_mean, mean_metrics
 from training.protocol import Protocol, min_max, prepared
 from training.scoring import judged, raw_levels
 
@@ -44,8 +45,9 @@ class Scored:
 class Row:
     """Figures of one category and one group of defects against all its good pictures.
 
-    pictures: how many show such a defect. interval: 95 % of the image AUROC, None for a mean.
-    level_auroc: of each level's map alone, where the method has levels.
+    pictures: how many show such a defect; none in the row of a category without defects. interval: 95 % of
+    the image AUROC, None for a mean. level_auroc: of each level's map alone, where the method has levels.
+    false_positive_rate: of the good pictures at the calibrated threshold, where there is one.
     """
 
     category: str
@@ -53,7 +55,8 @@ class Row:
     pictures: int
     metrics: Metrics
     interval: tuple[float, float] | None
-    level_auroc: dict[Level, float]
+    level_auroc: dict[Level, float | None]
+    false_positive_rate: float | None = None
 
 
 @dataclass(frozen=True)
@@ -109,8 +112,7 @@ def evaluate_checkpoint(
     """Figures of every category with test pictures, then their means; see `defect_groups`.
 
     protocol: how pictures are prepared and maps scaled; the service's by default.
-    Raises DataError when there are none, for a category the checkpoint does not know but has to, and for one
-    whose test pictures are all good or all defective.
+    Raises DataError when there are none, and for a category the checkpoint does not know but has to.
     """
     test = [sample for sample in find_samples(data) if sample.split == "test"]
     if not test:
@@ -122,10 +124,9 @@ def evaluate_checkpoint(
             known = ", ".join(checkpoint.categories)
             raise DataError(f"{data}: category {name!r} is not in the checkpoint, which knows {known}")
         members = [one for one in test if one.category == name]
-        if all(one.is_anomalous == members[0].is_anomalous for one in members):
-            kind = "defective" if members[0].is_anomalous else "good"
-            raise DataError(f"{data}: the test pictures of category {name!r} are all {kind}")
-        rows += _category_rows(name, score_samples(checkpoint, members, progress, protocol), checkpoint)
+        scored = score_samples(checkpoint, members, progress, protocol)
+        rate = false_positive_rate(scored, checkpoint, name) if protocol.normalise == "calibrated" else None
+        rows += [replace(row, false_positive_rate=rate) for row in _category_rows(name, scored, checkpoint)]
     return rows + mean_rows(rows)
 
 
@@ -140,6 +141,7 @@ def rows_table(rows: Sequence[Row], protocol: Protocol = SERVED) -> Table:
         "F1-max",
         "pixel AUROC",
         "AUPRO",
+        "false positives",
         *(f"{one} alone" for one in LEVELS),
     )
     caption = "; ".join(["percent", "alone: image AUROC of that level's map", *protocol.deviations])
@@ -153,7 +155,7 @@ def rows_table(rows: Sequence[Row], protocol: Protocol = SERVED) -> Table:
             str(row.pictures),
             _percent(figures.image_auroc),
             " - ".join(map(_percent, row.interval or ())),
-            *map(_percent, plain),
+            *map(_percent, (*plain, row.false_positive_rate)),
             *(_percent(row.level_auroc[level]) for level in LEVELS),
         )
     return table
@@ -163,6 +165,13 @@ def rows_json(rows: Sequence[Row], protocol: Protocol = SERVED) -> str:
     """The figures, 0..1, and how they were measured, as JSON."""
     content = {"protocol": protocol.as_json(), "rows": [asdict(row) for row in rows]}
     return json.dumps(content, indent=2) + "\n"
+
+
+def false_positive_rate(scored: Scored, checkpoint: Checkpoint, name: str) -> float | None:
+    """The share of the good pictures above the threshold at the checkpoint's alpha; None without any."""
+    good = [score for score, one in zip(scored.scores, scored.samples, strict=True) if not one.is_anomalous]
+    threshold = conformal_threshold(checkpoint.categories[name].scores, checkpoint.config.calibration.alpha)
+    return fmean(float(score > threshold) for score in good) if good else None
 
 
 def defect_groups(kinds: Sequence[str]) -> dict[str, set[str]]:
@@ -202,24 +211,34 @@ def _row(
     """Pictures with these defects against all good ones of the category."""
     chosen = [i for i, one in enumerate(scored.samples) if not one.is_anomalous or one.kind in members]
     labels = np.array([scored.samples[i].is_anomalous for i in chosen])
-    scores = scored.scores[chosen]
+    scores, level_scores = scored.scores[chosen], scored.level_scores[chosen]
+    has_both = labels.any() and not labels.all()
     return Row(
         category=name,
         defects=defects,
         pictures=int(labels.sum()),
         metrics=evaluate(scores, scored.maps[chosen], labels, [masks[i] for i in chosen]),
-        interval=bootstrap_interval(labels, scores, auroc),
-        level_auroc={level: auroc(labels, scored.level_scores[chosen, i]) for i, level in enumerate(LEVELS)},
+        interval=bootstrap_interval(labels, scores, auroc) if has_both else None,
+        level_auroc={
+            level: auroc(labels, level_scores[:, i]) if has_both else None for i, level in enumerate(LEVELS)
+        },
     )
 
 
 def mean_rows(rows: Sequence[Row]) -> list[Row]:
-    """The mean over categories of every group that all categories have; none for a single category."""
-    categories = {row.category for row in rows}
-    groups = {row.defects: [one for one in rows if one.defects == row.defects] for row in rows}
-    shared = {defects: members for defects, members in groups.items() if len(members) == len(categories)}
-    if len(categories) < 2:
+    """The mean of every group that all categories with defects have; none for a single category.
+
+    Each figure is over the categories that have it.
+    """
+    if len({row.category for row in rows}) < 2:
         return []
+    defective = {row.category for row in rows if row.pictures}
+    groups = {row.defects: [one for one in rows if one.defects == row.defects] for row in rows}
+    shared = {
+        defects: members
+        for defects, members in groups.items()
+        if defective <= {one.category for one in members}
+    }
     return [
         Row(
             category=MEAN,
@@ -228,8 +247,10 @@ def mean_rows(rows: Sequence[Row]) -> list[Row]:
             metrics=mean_metrics([one.metrics for one in members]),
             interval=None,
             level_auroc={
-                level: fmean(one.level_auroc[level] for one in members) for level in members[0].level_auroc
+                level: known_mean(one.level_auroc[level] for one in members)
+                for level in members[0].level_auroc
             },
+            false_positive_rate=known_mean(one.false_positive_rate for one in members),
         )
         for defects, members in shared.items()
     ]

@@ -1,5 +1,6 @@
 """`anomoe-train fit`: normal pictures in, a calibrated checkpoint out."""
 
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from training.anomalymoe.objective import Outcome, expert_names
 from training.anomalymoe.pretrained import load_pretrained
 from training.checkpoint import build_detector, load_weights, save_checkpoint, save_weights, write_text
 from training.config import FitConfig
+from training.data import DataError
 from training.distributed import is_main, share_weights
 from training.loop import NormalPictures, train_experts
 from training.offline.encoder import OfflineEncoder
@@ -48,13 +50,15 @@ def fit(
     weights: local file of a trained backbone. An offline backbone that was already trained into `output`,
     with the same settings on the same pictures, is used again, and a stopped training goes on. Of several
     processes only the first writes, shows progress, and returns categories; the others return none.
-    Raises DataError when there are no normal pictures, WeightsError when the backbone's weights do not fit,
+    Raises DataError when there are no normal pictures, or not two different ones of each category or fewer
+    patches than components, WeightsError when the backbone's weights do not fit,
     ParallelError when a batch cannot be shared evenly, ResumeError for a state that cannot be read.
     """
     torch.set_flush_denormal(True)  # late in training, denormal numbers make a CPU several times slower
     split = read_normal(data, config, progress)
     torch.manual_seed(config.train.seed)
     detector = build_detector(config)
+    _check_enough(split, config, prod(detector.encoder.grid))
     checks = _fill_encoder(detector, split, output, config, weights, progress) if is_main() else []
     share_weights(detector)
     known = learn_products(detector, split, config, progress)
@@ -76,6 +80,25 @@ def fit(
     save_checkpoint(output, config, detector, categories.values(), report.model_dump())
     resume.remove()
     return categories
+
+
+def _check_enough(split: NormalSplit, config: FitConfig, patches: int) -> None:
+    """Raise DataError, before hours of training, for pictures that no product can be calibrated on.
+
+    patches: of one picture.
+    """
+    kept = split.by_category(split.kept)
+    for name, pictures in split.by_category([*split.kept, *split.held_out]).items():
+        if (pictures == pictures[0]).all():
+            raise DataError(
+                f"category {name!r}: its {len(pictures)} normal pictures are all the same, "
+                "at least one other is needed to know how they vary"
+            )
+        if (most := len(kept[name]) * patches) < config.calibration.components:
+            raise DataError(
+                f"category {name!r}: calibration.components must be at most {most}, the patches of its "
+                f"training pictures, got {config.calibration.components}"
+            )
 
 
 def _fill_encoder(

@@ -165,9 +165,14 @@ def evaluate(
 
 def mean_metrics(categories: Sequence[Metrics]) -> Metrics:
     """Mean over categories, each figure over the categories that have it."""
-    columns = {field.name: [getattr(one, field.name) for one in categories] for field in fields(Metrics)}
-    known = {name: [value for value in values if value is not None] for name, values in columns.items()}
-    return Metrics(**{name: fmean(values) if values else None for name, values in known.items()})
+    names = [field.name for field in fields(Metrics)]
+    return Metrics(**{name: known_mean(getattr(one, name) for one in categories) for name in names})
+
+
+def known_mean(values: Iterable[float | None]) -> float | None:
+    """The mean of those that are known, None where none is."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
 
 
 def bootstrap_interval(

@@ -9,6 +9,7 @@ from safetensors.numpy import load, save
 
 from export.contract.appearance import STATISTICS, FloatArray, Whitening
 from export.contract.class_name import canonical_name
+from export.contract.names import composed
 
 DISTANCE_POWER = 8  # so steep that distances of normal pictures, below 1, hardly count as scores
 
@@ -184,7 +185,7 @@ def _by_name(data: bytes, kind: type[NormalScores]) -> dict[str, dict[str, Float
     found: dict[str, dict[str, FloatArray]] = {}
     for name in sorted({key.rpartition("/")[0] for key in tensors}):
         try:
-            found[name] = {
+            found[composed(name)] = {
                 field: tensors[f"{name}/{field}"]
                 for field in _tensor_names(kind)
                 if field not in _OPTIONAL or f"{name}/{field}" in tensors

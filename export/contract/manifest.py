@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from export.contract.names import Name
 from export.contract.provenance import Format, Frozen, LeftOut, Level, Precision, Verification
 
 SCHEMA_VERSION = 1
@@ -59,7 +60,7 @@ class ExpertSpec(Frozen):
     index: int = Field(ge=0)
     column: int = Field(ge=0)
     graph: str
-    chosen_by: dict[str, int] = Field(default={})
+    chosen_by: dict[Name, int] = Field(default={})
 
 
 class CalibrationSpec(Frozen):
@@ -117,7 +118,7 @@ class Manifest(Frozen):
     top_k: int = Field(ge=0)
     grid: tuple[int, int]
     map_size: tuple[int, int]
-    categories: tuple[str, ...] = ()
+    categories: tuple[Name, ...] = ()
     calibration: CalibrationSpec = CalibrationSpec()
     zero_shot: ZeroShotSpec | None = None
     left_out: LeftOut = LeftOut()

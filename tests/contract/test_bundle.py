@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from export.contract.bundle import Bundle, BundleError, write_bundle
+from export.contract.category import dump_categories
 from export.contract.manifest_file import store_verification
 from export.contract.provenance import Verification
 from tests.tiny_bundle import make_tiny_bundle, tiny_category
@@ -42,6 +44,22 @@ def test_what_was_written_is_read(folder: Path):
         "categories.safetensors",
         *(spec.path for spec in bundle.manifest.graphs.values()),
     }
+
+
+def test_a_name_is_read_in_one_unicode_form(folder: Path):
+    """Bundles made from folders of other file systems may hold it in NFD."""
+    path, composed, decomposed = folder / "categories.safetensors", "Geh\u00e4use", "Geha\u0308use"
+    data = dump_categories([replace(tiny_category("brick"), name=decomposed), tiny_category("slate")])
+    path.write_bytes(data)
+
+    def rename(manifest: dict[str, Any]) -> None:
+        manifest["categories"] = [decomposed, "slate"]
+        manifest["files"][path.name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+
+    change_manifest(folder, rename)
+    bundle = Bundle.read(folder)
+    assert bundle.manifest.categories == (composed, "slate")
+    assert [one.name for one in bundle.categories.values()] == [composed, "slate"]
 
 
 def test_digest_changes_with_the_content(folder: Path, tmp_path: Path):

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from export.cli import app
 from export.contract.bundle import Bundle
 from tests.export.conftest import Exported
-from training.checkpoint import WEIGHTS
+from training.checkpoint import WEIGHTS, replace_categories
 
 runner = CliRunner()
 
@@ -72,6 +72,13 @@ def test_verify_accepts_an_honest_bundle(exported: Exported) -> None:
 def test_verify_names_the_graph_that_differs(exported: Exported, changed_run: Path) -> None:
     line = reason(run("verify", exported.bundle.folder, "--checkpoint", changed_run))
     assert line.endswith("differs by more than 0.0001 in router, map, score")
+
+
+def test_verify_names_what_another_run_has_otherwise(exported: Exported, tmp_path: Path) -> None:
+    folder = shutil.copytree(exported.folder, tmp_path / "run")
+    replace_categories(folder, [exported.checkpoint.categories["disc"]])
+    line = reason(run("verify", exported.bundle.folder, "--checkpoint", folder))
+    assert line.endswith("made from another run: categories disc, square in the bundle, disc in the run")
 
 
 @pytest.mark.parametrize("command", ["verify", "inspect"])

@@ -4,16 +4,20 @@ from copy import deepcopy
 from dataclasses import replace
 from math import inf, nan
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from export.accuracy import Accuracy
 from export.contract.bundle import Bundle
+from export.contract.manifest import InputSpec
 from export.verify import BATCHES, END_TO_END, Comparison, Difference, compare
 from tests.export.conftest import Exported
-from tests.training.tiny_run import PRODUCTS, quiet_progress
-from training.checkpoint import Checkpoint
+from tests.training.tiny_run import ENCODER, PRODUCTS, SIZE, quiet_progress, tiny_config
+from training.anomalymoe.config import PatchConfig
+from training.checkpoint import Checkpoint, build_detector
+from training.config import with_levels
 from training.data import DataError
 
 EXPERTS = {
@@ -24,6 +28,9 @@ EXPERTS = {
     "experts.4": "expert-global-0",
 }
 TOLERANCE = 1e-4
+THREE_PATCH_EXPERTS = tiny_config().detector.model_copy(
+    update={"patch": PatchConfig(count=3, depth=1, heads=2)}
+)
 
 
 def tampered(checkpoint: Checkpoint, prefix: str, share: float = 0.05) -> Checkpoint:
@@ -99,6 +106,29 @@ def test_another_calibration_is_found_end_to_end_alone(exported: Exported) -> No
     bundle = replace(exported.bundle, categories=categories)
     complaints = compared(bundle, exported.checkpoint).complaints()
     assert complaints == ["differs by more than 0.0001 in map, score"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"map_size": (24, 24)}, r"map_size \(48, 48\) in the bundle, \(24, 24\) in the run"),
+        ({"input": InputSpec(height=SIZE, width=SIZE, crop=0.5)}, r"input .*crop=1.0 .*crop=0.5"),
+        ({"detector": with_levels(tiny_config(), ["patch", "component"]).detector}, r"global 0 .*; top_k 3"),
+        ({"detector": THREE_PATCH_EXPERTS}, r"experts component 0 \(column 2\), .* in the bundle, patch 0"),
+        (
+            {"encoder": ENCODER.model_copy(update={"width": 8})},
+            r"features \(37, 36\) .* \(37, 28\) in the run",
+        ),
+    ],
+    ids=lambda value: str(*value) if isinstance(value, dict) else None,
+)
+def test_another_run_is_told_by_what_it_has_otherwise(
+    exported: Exported, changes: dict[str, Any], says: str
+) -> None:
+    config = tiny_config(**changes)
+    other = replace(exported.checkpoint, config=config, detector=build_detector(config).eval())
+    with pytest.raises(ValueError, match=f"the bundle was made from another run: .*{says}"):
+        compared(exported.bundle, other)
 
 
 def test_differences_within_the_tolerance_are_accepted_and_nan_never() -> None:

@@ -133,6 +133,16 @@ def test_other_prompts_are_found_though_every_graph_is_equal(
     assert result.stderr.strip().endswith("differs by more than 0.0001 in map, score")
 
 
+def test_another_run_is_told_by_what_it_has_otherwise(exported: Path, tmp_path: Path) -> None:
+    config = tiny_config({"moe": None}).model_copy(update={"map_size": (20, 20)})
+    save_run(tmp_path / "run", config, tiny_detector(config.model), tiny_tokenizer())
+    result = run("verify", exported, "--checkpoint", tmp_path / "run")
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert "from another run: categories disc in the bundle, none of them in the run; top_k 2 in the" in line
+    assert "map_size (40, 40) in the bundle, (20, 20) in the run" in line
+
+
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run wide enough for integers to be worth it."""

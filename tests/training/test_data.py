@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import ExifTags, Image
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from export.contract.manifest import InputSpec
 from export.contract.preprocess import fit, to_rgb
+from tests.exif import NOT_TURNED, TURNED, TURNED_TWICE
 from training import data
 from training.data import (
     DataError,
@@ -241,11 +242,16 @@ class TestLoadMask:
         assert mask is not None
         assert mask.mean() == 0.5
 
-    def test_noise_of_a_lossy_file_marks_nothing(self, tmp_path):
-        picture, faint = save(tmp_path / "a.png"), save_mask(tmp_path / "m.jpg", (0, 0, 8, 12), value=20)
-        mask = load_mask(anomaly(picture, faint), SPEC)
-        assert mask is not None
-        assert not mask.any()
+    @pytest.mark.parametrize(("box", "share"), [((0, 0, 0, 0), "0 %"), ((0, 0, 16, 11), "92 %")])
+    def test_a_mask_that_marks_nothing_or_nearly_all_is_named(self, tmp_path, caplog, box, share):
+        sample = anomaly(save(tmp_path / "a.png"), save_mask(tmp_path / "m.png", box))
+        assert load_mask(sample, SPEC) is not None
+        assert f"m.png: marks {share} of its picture {tmp_path / 'a.png'}" in caplog.text
+
+    def test_half_a_picture_may_be_marked(self, tmp_path, caplog):
+        masks = [save_mask(tmp_path / "m.png", (0, 0, 8, 12)), save_mask(tmp_path / "n.png", (0, 0, 0, 0))]
+        load_mask(anomaly(save(tmp_path / "a.png"), *masks), SPEC)
+        assert not caplog.text
 
     @pytest.mark.parametrize("mode", ["1", "P", "RGB", "RGBA", "I;16"])
     def test_reads_every_mode(self, tmp_path, mode):
@@ -260,14 +266,24 @@ class TestLoadMask:
         with pytest.raises(DataError, match=r"m.png: mask is \(16, 11\), its picture .*a.png is \(16, 12\)"):
             load_mask(sample, SPEC)
 
-    def test_belongs_to_the_upright_picture(self, tmp_path):
-        exif = Image.Exif()
-        exif[ExifTags.Base.Orientation] = 6
-        Image.new("RGB", (12, 16)).save(tmp_path / "a.jpg", exif=exif)
-        assert (
-            load_mask(anomaly(tmp_path / "a.jpg", save_mask(tmp_path / "m.png", (0, 0, 1, 1))), SPEC)
-            is not None
-        )
+    @pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow
+    @pytest.mark.parametrize("exif", [TURNED, TURNED_TWICE])
+    @pytest.mark.parametrize("suffix", ["jpg", "png", "tiff", "webp"])
+    def test_belongs_to_the_upright_picture(self, tmp_path, suffix, exif):
+        Image.new("RGB", (12, 16)).save(tmp_path / f"a.{suffix}", exif=exif)
+        sample = anomaly(tmp_path / f"a.{suffix}", save_mask(tmp_path / "m.png", (0, 0, 1, 1)))
+        assert load_mask(sample, SPEC) is not None
+
+    @pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow
+    @pytest.mark.parametrize("exif", NOT_TURNED, ids=bytes.hex)
+    @pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+    def test_exif_that_is_none_turns_nothing(self, tmp_path, suffix, exif):
+        Image.new("RGB", (16, 12)).save(tmp_path / f"a.{suffix}", exif=exif)
+        assert load_picture(tmp_path / f"a.{suffix}", SPEC).shape == (8, 8, 3)
+        sample = anomaly(tmp_path / f"a.{suffix}", save_mask(tmp_path / "m.png", (0, 0, 4, 6)))
+        mask = load_mask(sample, SPEC)
+        assert mask is not None
+        assert mask.mean() == 0.125
 
     def test_of_a_normal_picture_is_empty_and_of_an_unmarked_anomaly_unknown(self, tmp_path):
         normal = load_mask(Sample(tmp_path / "a.png", "tile", "test", "good", (), False), SPEC)

@@ -2,15 +2,18 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
 import pytest
 from rich.console import Console
 
+from export.contract.decision import conformal_threshold
 from tests.training.conftest import Fitted
 from tests.training.tiny_run import DEFECTS, PRODUCTS, quiet_progress
 from training.checkpoint import Checkpoint, load_checkpoint
+from training.config import CalibrationConfig
 from training.data import DataError, find_samples
 from training.evaluation import (
     MEAN,
@@ -22,7 +25,9 @@ from training.evaluation import (
     score_samples,
 )
 from training.metrics import auroc
+from training.protocol import Protocol
 
+HALF = CalibrationConfig(holdout=0.3, components=3, alpha=0.5)
 GROUPS = ["all", "structural", *DEFECTS]
 
 
@@ -89,7 +94,7 @@ def test_means_are_those_of_the_categories(rows: list[Row]) -> None:
         assert mean.pictures == sum(row.pictures for row in members)
         assert mean.interval is None
         for level, figure in mean.level_auroc.items():
-            assert figure == pytest.approx(fmean(row.level_auroc[level] for row in members))
+            assert figure == pytest.approx(fmean(row.level_auroc[level] or 0 for row in members))
 
 
 def test_a_group_is_measured_against_all_good_pictures(
@@ -151,11 +156,55 @@ def test_data_without_test_pictures_is_refused(checkpoint: Checkpoint, data: Pat
     assert "no test pictures" in refusal(checkpoint, data / "disc" / "train" / "good")
 
 
-@pytest.mark.parametrize(("kept", "word"), [("good", "good"), ("structural_spot", "defective")])
-def test_test_pictures_of_one_class_are_refused(
-    checkpoint: Checkpoint, data: Path, kept: str, word: str
+@pytest.mark.parametrize(
+    ("kept", "groups"), [("good", ["all"]), ("logical_missing", ["all", "logical_missing"])]
+)
+def test_a_category_of_one_class_leaves_the_others_their_figures(
+    checkpoint: Checkpoint, data: Path, rows: list[Row], kept: str, groups: list[str]
 ) -> None:
     for folder in (data / "disc" / "test").iterdir():
         if folder.name != kept:
             shutil.rmtree(folder)
-    assert refusal(checkpoint, data).endswith(f"the test pictures of category 'disc' are all {word}")
+    found = evaluate_checkpoint(checkpoint, data, quiet_progress())
+    disc = [row for row in found if row.category == "disc"]
+    assert [row.defects for row in disc] == groups
+    assert {row.metrics.image_auroc for row in disc} == {None}
+    assert {row.interval for row in disc} == {None}
+    square = [row for row in rows if row.category == "square"]
+    assert [row for row in found if row.category == "square"] == square
+    mean = next(row for row in found if row.category == MEAN)
+    assert mean.metrics.image_auroc == square[0].metrics.image_auroc
+    assert mean.level_auroc == square[0].level_auroc
+    assert rows_table(found).row_count == len(found)
+
+
+def test_good_pictures_alone_give_a_false_positive_rate(
+    checkpoint: Checkpoint, data: Path, rows: list[Row]
+) -> None:
+    lenient = replace(checkpoint, config=checkpoint.config.model_copy(update={"calibration": HALF}))
+    for folder in (data / "disc" / "test").iterdir():
+        if folder.name != "good":
+            shutil.rmtree(folder)
+    found = evaluate_checkpoint(lenient, data / "disc", quiet_progress())
+    samples = [one for one in find_samples(data / "disc") if one.split == "test"]
+    assert [(row.defects, row.pictures) for row in found] == [("all", 0)]
+    scores = score_samples(lenient, samples, quiet_progress()).scores
+    threshold = conformal_threshold(checkpoint.categories["disc"].scores, HALF.alpha)
+    assert found[0].false_positive_rate == (scores > threshold).mean()
+    assert found[0].metrics.image_auroc is None
+    strict = [row for row in rows if row.category != MEAN]
+    assert rows[-1].false_positive_rate == fmean(row.false_positive_rate or 0 for row in strict)
+
+
+def test_figures_that_are_not_calibrated_have_no_false_positive_rate(
+    checkpoint: Checkpoint, fitted: Fitted
+) -> None:
+    protocol = Protocol(normalise="test-minmax")
+    found = evaluate_checkpoint(checkpoint, fitted.data / "disc", quiet_progress(), protocol)
+    assert {row.false_positive_rate for row in found} == {None}
+
+
+def test_other_names_of_good_folders_are_good(checkpoint: Checkpoint, data: Path, rows: list[Row]) -> None:
+    good = data / "disc" / "test" / "good"
+    good.rename(good.with_name("OK"))
+    assert evaluate_checkpoint(checkpoint, data, quiet_progress()) == rows

@@ -168,6 +168,26 @@ def test_a_backbone_is_not_used_under_the_key_of_a_former_one(
     assert not (rerun.folder / BACKBONE_KEY).exists()
 
 
+@pytest.mark.parametrize("shade", [0, 200, None], ids=["black", "grey", "real"])
+def test_pictures_that_are_all_the_same_are_refused_before_training(
+    rerun: Fitted, shade: int | None, tmp_path: Path
+) -> None:
+    """Also of one product among others; RetrainedError would say that training began."""
+    picture = draw("disc", 0)[0] if shade is None else np.full((SIZE, SIZE, 3), shade, np.uint8)
+    for path in (rerun.data / "disc" / "train" / "good").iterdir():
+        Image.fromarray(picture).save(path)
+    with pytest.raises(DataError, match="category 'disc': its 6 normal pictures are all the same"):
+        fit(rerun.data, tmp_path / "other", tiny_config(), None, quiet_progress())
+
+
+def test_more_components_than_patches_are_refused_before_training(rerun: Fitted) -> None:
+    config = tiny_config(calibration=CalibrationConfig(holdout=0.3, components=999))
+    with pytest.raises(
+        DataError, match=r"category 'disc': calibration.components must be at most .* got 999"
+    ):
+        fit_again(rerun, config)
+
+
 def test_no_normal_pictures_is_an_error_that_names_the_folder(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data", train=0, test=1)
     with pytest.raises(DataError, match=r"data: no normal training pictures"):
