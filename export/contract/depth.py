@@ -44,12 +44,13 @@ def to_8_bits(image: Image.Image, bit_depth: int | None = None) -> Image.Image:
     BitsPerSample or a maximum of all ones, a PNG by sBIT, a PGM or PPM by its maximum, and floats are 0 to 1.
     Raises DepthError for samples beyond that, and for those of 32 bits of which nothing is told.
     """
+    maximum = _unscaled(image) if isinstance(image, PpmImageFile) else None
     raw_mode = _raw_mode(image)
     is_colour = raw_mode in _OTHER_ORDER
     is_deep = is_colour or image.mode in _DEEP_GREY
     if bit_depth and raw_mode.endswith(_DEEP) and not is_deep:
         raise DepthError(f"bit_depth: is not read with {image.mode} of 16 bits a sample, got {bit_depth}")
-    white = _told_white(image, is_deep)
+    white = maximum or _told_white(image, is_deep)
     significant = _significant_bits(image) if is_deep and isinstance(image, PngImageFile) else 0
     if bit_depth and is_deep:
         white, significant = 2**bit_depth - 1, 0
@@ -68,8 +69,6 @@ def to_8_bits(image: Image.Image, bit_depth: int | None = None) -> Image.Image:
 
 def _told_white(image: Image.Image, is_deep: bool) -> int | None:
     """The sample that is white, as far as a file tells it."""
-    if isinstance(image, PpmImageFile) and (maximum := _unscaled(image)):
-        return maximum
     if isinstance(image, TiffImageFile):
         return _tiff_white(image)
     if image.mode == "F":
@@ -84,7 +83,7 @@ def _tiff_white(image: TiffImageFile) -> int | None:
         if _SIGNED in tags.get(SAMPLEFORMAT, ()):
             raise DepthError("the samples are signed, of 8 bits")
         return 255
-    if tags.get(PLANAR_CONFIGURATION) == _IN_PLANES and len(image.tile) > 1:  # Pillow takes them for 8 bits
+    if tags.get(PLANAR_CONFIGURATION) == _IN_PLANES and image.tile[0][0] == "raw":  # taken for 8 bits
         raise DepthError(f"the samples of {bits} bits lie in planes")
     for tag in _MAXIMA:
         maximum = float(np.max(tags.get(tag, 0), initial=0))
@@ -189,4 +188,4 @@ def _from_floats(samples: Samples, white: int) -> Samples:
     if not (-slack <= least and most <= white + slack):
         wrong = most if -slack <= least else least
         raise DepthError(f"a sample is {wrong:g}, floats are 0 to {white}")
-    return np.rint((samples / np.float32(white / 255)).clip(0, 255)).astype(np.uint8)
+    return np.rint((samples * np.float32(255 / white)).clip(0, 255)).astype(np.uint8)

@@ -179,7 +179,7 @@ def test_a_jpeg_is_served_as_it_was_trained_on_whatever_its_blocks_hold_beyond_i
         for size in ((side, side), (side, 480), (160, side)):
             data = with_padding(textured(size, mode), subsampling, exif=exif)
             served = open_picture(data, spec, LIMIT).pixels
-            assert np.abs(served - trained_on(data, spec)).max() <= 6, size
+            assert np.abs(served - trained_on(data, spec)).max() <= 8, size  # with the padding 30 and more
 
 
 def test_a_jpeg_that_lies_on_its_side_is_reduced_as_if_it_stood(monkeypatch: pytest.MonkeyPatch) -> None:
