@@ -24,6 +24,8 @@ PARTS = {"JPEG": (b"Exif\0\0", b"Photoshop 3.0\0"), "PNG": (b"iCCP", b"zTXt", b"
 MOST_PARTS = 64
 
 FILL = 0xFF  # any number of them may be in front of a segment
+LONG_FILL = b"\xff" * 4096  # in a scan they stay with Pillow, which joins each 64 KiB that it reads to them
+MOST_LONG_FILLS = 256
 TABLES = 0xDB  # the segment of quantisation tables
 MOST_TABLE_BYTES = 2**16  # there are four tables of 130 bytes at most, which may be told again
 ALONE = frozenset({0, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)})  # what Pillow takes for a marker alone
@@ -110,6 +112,8 @@ def _check_png(data: bytes, _: float) -> None:
 
 
 def _check_jpeg(data: bytes, _: float) -> None:
+    if (fills := data.count(LONG_FILL)) > MOST_LONG_FILLS:
+        raise Problem(Kind.TOO_LARGE, f"the picture has {fills * len(LONG_FILL)} bytes of fill")
     at, table_bytes = 2, 0
     for _ in range(MOST_STEPS):
         marker = data[at + 1] if data[at] == FILL else FILL
