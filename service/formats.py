@@ -11,7 +11,7 @@ SIGNATURES = {
     "GIF": (b"GIF87a", b"GIF89a"),
     "PPM": (b"P4", b"P5", b"P6", b"Pf"),  # binary ones; Pillow reads numbers in text one by one
 }
-if "avif" in features.modules and features.check("avif"):
+if features.check("avif"):
     SIGNATURES["AVIF"] = (b"ftypavif", b"ftypavis", b"ftypmif1", b"ftypmsf1")  # after the length of the box
 FORMATS = tuple(SIGNATURES)
 

@@ -34,7 +34,7 @@ def test_a_picture_in_json_may_have_any_common_form(service: TestClient, form: s
     assert answer["raw_score"] == raw["raw_score"]
 
 
-@pytest.mark.parametrize("image", ["data:image/png,abc", "data:image/png;base64", "a", "äöü", "YWJj=YWJj"])
+@pytest.mark.parametrize("image", ["data:image/png,abc", "a", "äöü", "YWJj=YWJj"])
 def test_what_is_no_base64_is_named(service: TestClient, image: str) -> None:
     check_problem(
         service.post("/detect", json={"image": image}), 422, "invalid-parameter", "image: not base64"
