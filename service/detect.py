@@ -33,7 +33,7 @@ from service.models import AnyModel, Models, load_models
 from service.permits import Permits
 from service.relay import Step, calling, relay
 from service.resting import Resting, StoppedError
-from service.schemas import DetectAnswer, DetectParameters
+from service.schemas import DetectAnswer, DetectParameters, PictureParameters
 from service.settings import Settings
 from service.tidying import tidy, tidy_when_quiet
 from service.workers import StageError
@@ -84,7 +84,7 @@ class Detector:
             return decision, draw(opened, outcome, decision, parameters, manifest.input)
 
         async def work(way: Way, waited_s: float) -> DetectAnswer:
-            open_it = partial(self.open, model.bundle, data, trace.caller, way.most)
+            open_it = partial(self.open, model.bundle, data, parameters, trace.caller, way.most)
             opened, computed, judged = await relay(
                 Step(way.decoding, calling(open_it)),
                 Step(way.batcher, picture_of, trace.caller),
@@ -134,13 +134,18 @@ class Detector:
 
         return await asyncio.gather(*map(one, pictures))
 
-    def open(self, bundle: Bundle, data: bytes, caller: Caller, expected: float) -> Opened:
+    def open(
+        self, bundle: Bundle, data: bytes, parameters: PictureParameters, caller: Caller, expected: float
+    ) -> Opened:
         """Decode a picture for a bundle, in a thread of its lane.
 
         Raises: as `open_picture`, and Problem (504).
         """
         caller.check("the picture was decoded")
-        return open_picture(data, bundle.manifest.input, self.settings.max_pixels, expected)
+        spec = bundle.manifest.input
+        if parameters.bit_depth:
+            spec = spec.model_copy(update={"bit_depth": parameters.bit_depth})
+        return open_picture(data, spec, self.settings.max_pixels, expected)
 
     async def reload(self) -> None:
         """Load the bundles anew, and once they are warm let them answer instead of the present ones.

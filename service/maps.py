@@ -21,7 +21,8 @@ from export.contract.category import FloatArray
 from export.contract.decision import display_score
 from export.contract.manifest import LEVELS, InputSpec
 from export.contract.preprocess import visible_box
-from service.components import Mask, Numbers, label
+from export.contract.provenance import Level
+from service.components import Mask, Numbers, Part, largest_parts
 from service.findings import MapEncoding, Region
 
 Box = tuple[float, float, float, float]
@@ -98,43 +99,39 @@ def find_regions(
     that is smaller than the map they are the parts of what is drawn.
     """
     raw_map = _shrunk(raw_map, place_in_picture(size, spec))
-    pixels, parts = label(raw_map > threshold)
-    largest: list[int] = np.argsort(-np.bincount(parts), kind="stable")[:MAX_REGIONS].tolist()
+    parts = largest_parts(raw_map > threshold, raw_map, MAX_REGIONS)
+    if not parts:
+        return []
+    ys, xs = np.transpose([part.peak for part in parts])
+    levels: list[int] = _at(level_maps, ys, xs, raw_map.shape).argmax(axis=0).tolist()
+    peaks = [display_score(peak, threshold) for peak in raw_map[ys, xs].tolist()]
     box = visible_box(size, spec)
-    return [_region(pixels[parts == part], raw_map, level_maps, threshold, box) for part in largest]
+    return [
+        _region(part, peak, LEVELS[level], raw_map.shape, box)
+        for part, peak, level in zip(parts, peaks, levels, strict=True)
+    ]
 
 
-def _region(
-    pixels: Numbers, raw_map: FloatArray, level_maps: FloatArray, threshold: float, box: Box
-) -> Region:
+def _region(part: Part, peak: float, level: Level, shape: tuple[int, ...], box: Box) -> Region:
+    """A part of a map of `shape` (height, width) that covers a box of the picture."""
     left, top, right, bottom = box
-    height, width = raw_map.shape
-    ys, xs = np.divmod(pixels, width)
-    x, x_end = _stretch(int(xs.min()), int(xs.max()) + 1, left, (right - left) / width)
-    y, y_end = _stretch(int(ys.min()), int(ys.max()) + 1, top, (bottom - top) / height)
-    peak = int(raw_map[ys, xs].argmax())
-    levels = _at(level_maps, int(ys[peak]), int(xs[peak]), raw_map.shape)
-    return Region(
-        x=x,
-        y=y,
-        width=x_end - x,
-        height=y_end - y,
-        area=max(1, round(len(xs) * (right - left) * (bottom - top) / (width * height))),
-        peak=display_score(float(raw_map[ys[peak], xs[peak]]), threshold),
-        level=LEVELS[int(levels.argmax())],
-    )
-
-
-def _at(maps: FloatArray, y: int, x: int, shape: tuple[int, ...]) -> Shares:
-    """Maps (n, h, w) at one pixel of `shape` (height, width), bilinearly: (n,)."""
     height, width = shape
-    return _shares(y, height, maps.shape[1]) @ maps @ _shares(x, width, maps.shape[2])
+    x, x_end = _stretch(part.left, part.right, left, (right - left) / width)
+    y, y_end = _stretch(part.top, part.bottom, top, (bottom - top) / height)
+    area = max(1, round(part.area * (right - left) * (bottom - top) / (width * height)))
+    return Region(x=x, y=y, width=x_end - x, height=y_end - y, area=area, peak=peak, level=level)
 
 
-def _shares(pixel: int, pixels: int, cells: int) -> Shares:
-    """What each of a row of cells counts (cells,) at one of the pixels that it is resized to."""
-    place = min(max((pixel + 0.5) * cells / pixels - 0.5, 0), cells - 1)
-    return np.maximum(1 - np.abs(np.arange(cells) - place), 0)
+def _at(maps: FloatArray, ys: Numbers, xs: Numbers, shape: tuple[int, ...]) -> Shares:
+    """Maps (n, h, w) at pixels (p,) of `shape` (height, width), bilinearly: (n, p)."""
+    rows = _shares(ys, shape[0], maps.shape[1]) @ maps
+    return (rows * _shares(xs, shape[1], maps.shape[2])).sum(axis=-1)
+
+
+def _shares(pixels: Numbers, length: int, cells: int) -> Shares:
+    """What each of a row of cells counts at pixels (p,) of the `length` that it is resized to: (p, cells)."""
+    places = ((pixels + 0.5) * cells / length - 0.5).clip(0, cells - 1)
+    return np.maximum(1 - np.abs(np.arange(cells) - places[:, None]), 0)
 
 
 def _stretch(start: int, stop: int, offset: float, scale: float) -> tuple[int, int]:

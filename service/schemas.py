@@ -29,10 +29,21 @@ Number = Annotated[float, BeforeValidator(_no_bool)]
 """As JSON has it, where true is none."""
 
 
-class MapParameters(BaseModel):
-    """The form of an anomaly map."""
+class PictureParameters(BaseModel):
+    """What a picture does not tell of itself."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    bit_depth: int | None = Field(
+        default=None,
+        ge=8,
+        le=16,
+        description="bits that are used of samples of more than 8, whatever the picture says of them",
+    )
+
+
+class MapParameters(PictureParameters):
+    """The form of an anomaly map."""
 
     map: Literal[MapEncoding, "none"] = Field(default="png", description="form of the anomaly map")
     map_size: Literal["input", "model"] = Field(

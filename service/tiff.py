@@ -16,7 +16,8 @@ STRIPS, TILED = (273, 279), (324, 325)  # where each begins, and its bytes
 STRIPS_AND_TILES = frozenset(STRIPS + TILED)
 DIRECTORIES = frozenset({34665, 34853, 40965})  # of EXIF, of GPS and of interoperability
 BYTES = frozenset({1, 2, 7})  # types that stay what they are
-BIG = 43  # in the third byte, where numbers have 8 bytes instead of 4
+BITS_PER_SAMPLE = 258
+BIG = 43  # in the third or fourth byte, where numbers have 8 bytes instead of 4
 
 
 class _Entry(NamedTuple):
@@ -31,10 +32,8 @@ def check_tiff(data: bytes) -> None:
 
     Raises: Problem (413) where they have more entries, tiles or numbers than a picture of any use.
     """
-    order = "<" if data.startswith(b"II") else ">"
-    word, at = ("Q", 8) if data[2:3] == bytes([BIG]) else ("I", 4)
     with suppress(struct.error):  # cut off, of which Pillow has more to say
-        (first,) = struct.unpack_from(order + word, data, at)
+        order, word, first = _begin(data)
         places: list[int] = []
         for entry in _entries(data, order, word, first):
             _check(entry)
@@ -45,6 +44,18 @@ def check_tiff(data: bytes) -> None:
             raise Problem(Kind.TOO_LARGE, detail)
         for entry in (entry for place in places for entry in _entries(data, order, word, place)):
             _check(entry)
+
+
+def bits_a_sample(data: bytes) -> int | None:
+    """What the first directory of a TIFF tells of the first sample; None where it tells nothing."""
+    with suppress(struct.error):
+        order, word, first = _begin(data)
+        for entry in _entries(data, order, word, first):
+            if entry.tag == BITS_PER_SAMPLE:
+                fits = 2 * entry.numbers <= len(entry.value)
+                place = 0 if fits else struct.unpack(order + word, entry.value)[0]
+                return struct.unpack_from(order + "H", entry.value if fits else data, place)[0]
+    return None
 
 
 def check_strips(tags: Mapping[int, Any], size: int) -> None:
@@ -58,6 +69,13 @@ def check_strips(tags: Mapping[int, Any], size: int) -> None:
         if used > max(2 * size, SHARED_BYTES):
             detail = f"the picture's strips or tiles have {used} bytes, the file has {size}"
             raise Problem(Kind.TOO_LARGE, detail)
+
+
+def _begin(data: bytes) -> tuple[str, str, int]:
+    """The order of bytes, the type of the larger numbers, and where the first directory is."""
+    order = "<" if data.startswith(b"II") else ">"
+    word, at = ("Q", 8) if BIG in data[2:4] else ("I", 4)
+    return order, word, struct.unpack_from(order + word, data, at)[0]
 
 
 def _entries(data: bytes, order: str, word: str, at: int) -> Iterator[_Entry]:

@@ -19,6 +19,7 @@ from service.errors import SHOWN_CHARACTERS, Kind, Problem, shown
 SHOWN_COMPLAINTS = 10
 MOST_PARAMETERS = 100  # each unknown one costs an error
 BLANKS = b" \t\r\n"  # in base64, whose lines many tools break
+URL_SAFE = bytes.maketrans(b"-_", b"+/")  # RFC 4648, section 5
 MOST_VALUES = 100_000  # of a JSON body; while they are read no other thread goes on
 
 CHARSETS = frozenset({"utf-8", "ascii", "iso8859-1"})  # of a form; others decode slowly, or raise anything
@@ -142,7 +143,7 @@ def _from_json(body: bytes, query: Mapping[str, object], wanted: type[Parameters
         detail = f"the body has more than {MOST_VALUES} values; an image and a few parameters are expected"
         raise Problem(Kind.INVALID_PARAMETER, detail)
     try:
-        fields = _JSON_OBJECT.validate_json(body)
+        fields = _JSON_OBJECT.validate_json(body.removeprefix(codecs.BOM_UTF8))
     except ValidationError as error:
         detail = f"the body is not a JSON object: {error.errors()[0]['msg']}"
         raise Problem(Kind.MALFORMED, detail) from error
@@ -151,8 +152,20 @@ def _from_json(body: bytes, query: Mapping[str, object], wanted: type[Parameters
     if not isinstance(image, str):
         detail = f"image: base64 text is expected, got {type(image).__name__}"
         raise Problem(Kind.INVALID_PARAMETER, detail)
+    return Upload([_from_base64(image)], parameters)
+
+
+def _from_base64(text: str) -> bytes:
+    """In the common or in the URL-safe alphabet, with or without padding, by itself or as a data URI.
+
+    Raises: Problem (422).
+    """
+    head, _, data = text.partition(",") if text[:5].lower() == "data:" else ("", "", text)
+    if head and not head.lower().endswith(";base64"):
+        raise Problem(Kind.INVALID_PARAMETER, f"image: not base64: a data URI that begins {shown(head)}")
     try:
-        return Upload([b64decode(image.encode().translate(None, BLANKS), validate=True)], parameters)
+        encoded = data.encode().translate(URL_SAFE, BLANKS).rstrip(b"=")
+        return b64decode(encoded + b"=" * (-len(encoded) % 4), validate=True)
     except ValueError as error:
         raise Problem(Kind.INVALID_PARAMETER, f"image: not base64: {error}") from error
 

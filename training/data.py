@@ -88,7 +88,7 @@ def split_holdout(
 def load_picture(path: Path, spec: InputSpec) -> NDArray[np.uint8]:
     """Read a picture as the service does: uint8 (H, W, 3) at model size. Raises DataError naming the file."""
     with _opened(path) as image:
-        return fit(to_rgb(image), spec)
+        return fit(to_rgb(image, spec.bit_depth), spec)
 
 
 def load_mask(

@@ -20,13 +20,17 @@ REQUIRED_GRAPHS = {"anomalymoe": ("backbone", "router", "head"), "moeclip": ("vi
 
 
 class InputSpec(Frozen):
-    """The picture the backbone takes; `crop` is the centre fraction of the resized picture that is kept."""
+    """The picture the backbone takes; `crop` is the centre fraction of the resized picture that is kept.
+
+    bit_depth: of samples of more than 8 bits where a file does not tell it, or not rightly.
+    """
 
     height: int = Field(gt=0)
     width: int = Field(gt=0)
     resize: Literal["bilinear", "bicubic"] = "bicubic"
     crop: float = Field(default=1.0, gt=0.0, le=1.0)
     colour: Literal["rgb"] = "rgb"
+    bit_depth: int | None = Field(default=None, ge=8, le=16)
 
 
 class TensorSpec(Frozen):

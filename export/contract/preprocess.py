@@ -4,12 +4,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
 
+from export.contract.depth import to_8_bits
 from export.contract.manifest import InputSpec
 
 Pixels = npt.NDArray[np.uint8]
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-_DEEP_GREY = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -19,7 +19,6 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_PHOTOMETRIC = 262  # a TIFF's tag
 _WHITE = (255, 255, 255, 255)
 
 EXIF_BYTES = 2**20
@@ -27,22 +26,24 @@ EXIF_BYTES = 2**20
 BAND_PIXELS = 2**18  # that are laid on white at once
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """The first frame, turned as its EXIF orientation says, as 8-bit RGB.
+def to_rgb(image: Image.Image, bit_depth: int | None = None) -> Image.Image:
+    """The first frame of a file that was opened, turned as its EXIF orientation says, as 8-bit RGB.
 
-    Deep grey (16 bit, 32 bit, float) is scaled from 0..65535; transparency is laid on white.
+    Transparency is laid on white. bit_depth, Raises: as `to_8_bits`.
     """
-    if getattr(image, "is_animated", False):
+    if image.tell():
         image.seek(0)
-    image.load()
-    zero_is_white = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0  # a TIFF; Pillow sees to 8 bits
+    shallow = to_8_bits(image, bit_depth)
     turn = _TURNS.get(orientation(image))
-    image = image if turn is None else image.transpose(turn)
-    if image.mode in _DEEP_GREY:
-        return _from_deep_grey(image, zero_is_white)
-    if image.has_transparency_data:
-        return _on_white(image.convert("RGBA")).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")  # which would make a copy
+    shallow = shallow if turn is None else shallow.transpose(turn)
+    if shallow.has_transparency_data and not _is_blank_bmp(image):
+        return _on_white(shallow.convert("RGBA")).convert("RGB")
+    return shallow if shallow.mode == "RGB" else shallow.convert("RGB")  # which would make a copy
+
+
+def _is_blank_bmp(image: Image.Image) -> bool:
+    """Whether a BMP would be transparent everywhere: its fourth byte is unused then."""
+    return image.format == "BMP" and image.getchannel("A").getextrema() == (0, 0)
 
 
 def _on_white(image: Image.Image) -> Image.Image:
@@ -68,20 +69,14 @@ def orientation(image: Image.Image) -> int:
         return 1
 
 
-def _from_deep_grey(image: Image.Image, zero_is_white: bool) -> Image.Image:
-    values = np.nan_to_num(np.asarray(image, np.float32), nan=0.0)
-    grey = np.rint(values.clip(0, 65535) / 257).astype(np.uint8)
-    grey = 255 - grey if zero_is_white else grey
-    return Image.fromarray(grey).convert("RGB")
-
-
-def fit(image: Image.Image, spec: InputSpec) -> Pixels:
+def fit(image: Image.Image, spec: InputSpec, reducing_gap: float | None = None) -> Pixels:
     """Resize an RGB picture with antialiasing and keep its centre: uint8 (H, W, 3) at model size.
 
-    The whole picture is resized to the model size / crop, without keeping its aspect ratio.
+    The whole picture is resized to the model size / crop, without keeping its aspect ratio. reducing_gap: as
+    Pillow's; the picture is first reduced to so many times that size at least.
     """
     left, top, width, height = _centre_crop(spec)
-    resized = image.resize((width, height), _RESAMPLING[spec.resize])
+    resized = image.resize((width, height), _RESAMPLING[spec.resize], reducing_gap=reducing_gap)
     cropped = resized.crop((left, top, left + spec.width, top + spec.height))
     return np.array(cropped, np.uint8)
 

@@ -60,7 +60,7 @@ class ZeroShotDetector:
                 return Question(opened.pixels, texts, parameters.is_medical, parameters.maps == "all")
 
             async def work(way: Way, waited_s: float) -> ZeroShotAnswer:
-                open_it = partial(self._detector.open, model.bundle, data, trace.caller, way.most)
+                open_it = partial(self._detector.open, model.bundle, data, parameters, trace.caller, way.most)
                 opened, computed, judged = await relay(
                     Step(way.decoding, calling(open_it)),
                     Step(way.batcher, question_of, trace.caller),

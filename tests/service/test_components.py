@@ -1,14 +1,18 @@
 import numpy as np
+import numpy.typing as npt
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from service.components import Mask, label
+from service.components import Mask, Part, label, largest_parts
+
+SHAPES = array_shapes(min_dims=2, max_dims=2, max_side=9)
 
 
-def flooded(mask: Mask) -> np.ndarray:
+def flooded(mask: Mask) -> npt.NDArray[np.int64]:
     """The obvious algorithm: flood from every pixel that has no number yet."""
-    labels, count = np.zeros(mask.shape, int), 0
+    labels, count = np.zeros(mask.shape, np.int64), 0
     for start in zip(*np.nonzero(mask), strict=True):
         if labels[start]:
             continue
@@ -22,22 +26,70 @@ def flooded(mask: Mask) -> np.ndarray:
     return labels
 
 
-@given(arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.booleans()))
+def labelled(mask: Mask) -> npt.NDArray[np.int64]:
+    labels = np.zeros(mask.shape, np.int64)
+    for row, left, right, part in zip(*label(mask), strict=True):
+        assert not labels[row, left:right].any()
+        labels[row, left:right] = part + 1
+    return labels
+
+
+def measured(labels: npt.NDArray[np.int64], part: int, values: npt.NDArray[np.float32]) -> Part:
+    ys, xs = np.nonzero(labels == part)
+    peak = values[ys, xs].argmax()
+    box = (int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1)
+    return Part(*box, len(ys), (int(ys[peak]), int(xs[peak])))
+
+
+def spiral(side: int) -> Mask:
+    mask = np.zeros((side, side), np.bool_)
+    y, x, dy, dx = 0, 0, 0, 1
+    for length in (length for length in range(side - 1, 0, -2) for _ in range(2)):
+        for _ in range(length):
+            mask[y, x] = True
+            y, x = y + dy, x + dx
+        dy, dx = dx, -dy
+    return mask
+
+
+SIDE = 64
+ROWS, COLUMNS = np.indices((SIDE, SIDE))
+NOISE = np.random.default_rng(0).random((SIDE, SIDE))
+PATTERNS = {
+    "all": NOISE < 2,
+    "none": NOISE < 0,
+    "checkerboard": (ROWS + COLUMNS) % 2 == 0,
+    "dots": (ROWS % 2 == 0) & (COLUMNS % 2 == 0),
+    "rows": ROWS % 2 == 0,
+    "columns": COLUMNS % 2 == 0,
+    "diagonals": (ROWS + COLUMNS) % 3 == 0,
+    "comb": (COLUMNS % 2 == 0) | (ROWS == SIDE - 1),
+    "snake": (ROWS % 2 == 0) | (np.where(ROWS % 4 == 1, SIDE - 1, 0) == COLUMNS),
+    "spiral": spiral(SIDE),
+    **{f"noise-{share}": share > NOISE for share in (0.1, 0.3, 0.41, 0.5, 0.8)},
+}
+
+
+@given(arrays(np.bool_, SHAPES, elements=st.booleans()))
 def test_labels_are_those_of_a_flood(mask: Mask):
-    pixels, parts = label(mask)
-    labels = np.zeros(mask.shape, int)
-    labels.ravel()[pixels] = parts + 1
-    np.testing.assert_array_equal(labels, flooded(mask))
+    np.testing.assert_array_equal(labelled(mask), flooded(mask))
 
 
-def test_a_long_snake_is_one_part():
-    mask = np.zeros((101, 60), np.bool_)
-    mask[::2] = True
-    mask[1::4, -1] = True
-    mask[3::4, 0] = True
-    assert not label(mask)[1].any()
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_labels_of_a_pattern_are_those_of_a_flood(pattern: str):
+    mask = PATTERNS[pattern]
+    for turned in (mask, mask.T, mask[::-1]):
+        np.testing.assert_array_equal(labelled(turned), flooded(turned))
+
+
+@given(arrays(np.float32, SHAPES, elements=st.sampled_from([0.0, 0.5, 1.0])), st.integers(1, 5))
+def test_the_largest_parts_are_measured(values: npt.NDArray[np.float32], most: int):
+    labels = flooded(values > 0)
+    expected = [measured(labels, part, values) for part in range(1, labels.max() + 1)]
+    expected.sort(key=lambda part: -part.area)
+    assert largest_parts(values > 0, values, most) == expected[:most]
 
 
 def test_touching_corners_connect():
-    assert not label(np.eye(3, dtype=np.bool_))[1].any()
-    assert not label(np.eye(3, dtype=np.bool_)[::-1])[1].any()
+    assert len(largest_parts(np.eye(3, dtype=np.bool_), np.ones((3, 3), np.float32), 9)) == 1
+    assert len(largest_parts(np.eye(3, dtype=np.bool_)[::-1], np.ones((3, 3), np.float32), 9)) == 1

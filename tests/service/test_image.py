@@ -10,18 +10,11 @@ import pytest
 from PIL import Image
 
 from export.contract.manifest import InputSpec
+from export.contract.preprocess import fit, to_rgb
 from service.errors import Kind, Problem
-from service.image import (
-    FORMATS,
-    MOST_PARTS,
-    RLE_EFFORT,
-    SCANS,
-    START_OF_SCAN,
-    LargePictureError,
-    announced_effort,
-    decode,
-    open_picture,
-)
+from service.formats import FORMATS
+from service.image import LargePictureError, announced_effort, decode, open_picture
+from service.limits import MOST_PARTS, RLE_EFFORT, SCANS, START_OF_SCAN
 from tests.service.conftest import encoded
 
 LIMIT = 100_000_000
@@ -55,7 +48,8 @@ def test_every_allowed_format_is_decoded(picture_format: str) -> None:
 
 
 def test_other_formats_are_not_pictures() -> None:
-    assert problem_of(encoded(gradient(), "PPM")) is Kind.NOT_A_PICTURE
+    assert problem_of(encoded(gradient(), "TGA")) is Kind.NOT_A_PICTURE
+    assert problem_of(b"P2\n1 1\n255\n7\n") is Kind.NOT_A_PICTURE
     assert problem_of(b"just some text") is Kind.NOT_A_PICTURE
     assert problem_of(b"RIFF\x04\0\0\0WAVE") is Kind.NOT_A_PICTURE
 
@@ -83,7 +77,7 @@ def test_a_jpeg_that_is_told_in_very_many_scans_is_larger_than_it_looks() -> Non
 
 def test_a_file_of_more_bytes_than_expected_is_not_even_opened() -> None:
     with pytest.raises(LargePictureError):
-        open_picture(b"no picture", InputSpec(height=28, width=28), LIMIT, 9)
+        open_picture(b"BM, no more", InputSpec(height=28, width=28), LIMIT, 9)
 
 
 def test_more_pixels_than_expected_are_told_before_any_is_decoded() -> None:
@@ -125,20 +119,67 @@ def test_a_broken_header_announces_no_less_than_its_bytes(start: bytes, rest: by
 
 
 @pytest.mark.parametrize(
-    ("size", "expected"), [((139, 140), (139, 140)), ((140, 140), (70, 70)), ((641, 562), (81, 71))]
+    ("size", "subsampling", "expected"),
+    [
+        ((128, 144), 0, (128, 144)),
+        ((144, 144), 2, (72, 72)),
+        ((640, 560), 2, (80, 70)),
+        ((640, 560), 1, (160, 140)),  # 4:2:2
+        ((641, 560), 0, (641, 560)),
+        ((640, 568), 0, (80, 71)),
+        ((640, 568), 2, (640, 568)),  # 568 are no whole blocks of colour
+    ],
 )
-def test_a_jpeg_is_reduced_while_two_and_a_half_times_the_model_are_left(
-    size: tuple[int, int], expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+def test_a_jpeg_of_whole_blocks_is_reduced_while_two_and_a_half_times_the_model_are_left(
+    size: tuple[int, int], subsampling: int, expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fitted: list[tuple[int, int]] = []
 
-    def fit(image: Image.Image, _: InputSpec) -> None:
+    def fit(image: Image.Image, _: InputSpec, __: float) -> None:
         fitted.append(image.size)
 
     monkeypatch.setattr("service.image.fit", fit)
-    data = encoded(Image.new("RGB", size), "jpeg")
+    data = encoded(Image.new("RGB", size), "jpeg", subsampling=subsampling)
     assert open_picture(data, InputSpec(height=28, width=28), LIMIT).size == size
     assert fitted == [expected]
+
+
+def with_padding(picture: Image.Image, subsampling: int, **options: object) -> bytes:
+    """A JPEG as a camera may write it: black, not the last pixels again, where its blocks reach beyond it."""
+    block = 16 if subsampling == 2 else 8
+    canvas = Image.new(
+        picture.mode, (picture.width + -picture.width % 16, picture.height + -picture.height % block)
+    )
+    canvas.paste(picture)
+    data = encoded(canvas, "jpeg", subsampling=subsampling, quality=90, **options)
+    size = struct.pack(">HH", canvas.height, canvas.width)
+    assert data.count(size) == 1
+    return data.replace(size, struct.pack(">HH", picture.height, picture.width))
+
+
+def trained_on(data: bytes, spec: InputSpec) -> np.ndarray:
+    return fit(to_rgb(Image.open(BytesIO(data))), spec).astype(int)
+
+
+def textured(size: tuple[int, int], mode: str) -> Image.Image:
+    ys, xs = np.indices(size[::-1])
+    waves = (128 + 60 * np.sin(xs / 25) + 40 * np.cos(ys / 31)).astype(np.uint8)
+    return Image.merge("RGB", [Image.fromarray(waves), *[Image.fromarray(waves[::-1])] * 2]).convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("turn", [1, 6])
+def test_a_jpeg_is_served_as_it_was_trained_on_whatever_its_blocks_hold_beyond_it(
+    mode: str, subsampling: int, turn: int
+) -> None:
+    spec, exif = InputSpec(height=32, width=28), Image.Exif()
+    exif[0x0112] = turn
+    for side in range(320, 337):
+        for size in ((side, side), (side, 480), (160, side)):
+            data = with_padding(textured(size, mode), subsampling, exif=exif)
+            served = open_picture(data, spec, LIMIT).pixels
+            assert np.abs(served - trained_on(data, spec)).max() <= 8, size  # with the padding 30 and more
 
 
 def test_a_jpeg_that_lies_on_its_side_is_reduced_as_if_it_stood(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +187,7 @@ def test_a_jpeg_that_lies_on_its_side_is_reduced_as_if_it_stood(monkeypatch: pyt
     exif[0x0112] = 6
     sizes: list[tuple[int, int]] = []
 
-    def fit(image: Image.Image, _: InputSpec) -> None:
+    def fit(image: Image.Image, _: InputSpec, __: float) -> None:
         sizes.append(image.size)
 
     monkeypatch.setattr("service.image.fit", fit)
@@ -261,5 +302,10 @@ def test_a_bmp_of_runs_is_larger_than_it_looks() -> None:
     assert open_picture(runs, spec, LIMIT).size == (64, 48)
     with pytest.raises(LargePictureError):
         open_picture(runs, spec, LIMIT, 64 * 48 * RLE_EFFORT - 1)
-    with pytest.raises(Problem, match="64 x 48 pixels, told in runs, the limit is 3071 of them"):
+    with pytest.raises(
+        Problem, match=f"64 x 48 pixels, told in {len(runs)} bytes of runs, the limit is 3071"
+    ):
         open_picture(runs, spec, 64 * 48 * RLE_EFFORT // 10 - 1)
+    ends_of_rows = runs[:-2] + bytes(2 * 64 * 48)
+    with pytest.raises(LargePictureError):
+        open_picture(ends_of_rows, spec, LIMIT, 64 * 48 * RLE_EFFORT)

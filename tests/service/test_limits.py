@@ -1,0 +1,95 @@
+"""Files of very many parts, or of large announced pictures, are refused before Pillow goes through them."""
+
+import struct
+import zlib
+
+import pytest
+from PIL import Image
+
+from service.errors import Kind, Problem
+from service.image import decode
+from service.limits import LONG_FILL, MOST_LONG_FILLS, MOST_STEPS
+from tests.service.conftest import encoded
+
+LIMIT = 100_000_000
+SIZE = (64, 48)
+
+
+def chunk(kind: bytes, data: bytes = b"") -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def riff(data: bytes) -> bytes:
+    return b"RIFF" + struct.pack("<I", len(data)) + data
+
+
+JPEG, PNG = (encoded(Image.new("RGB", SIZE), name) for name in ("JPEG", "PNG"))
+GIF = encoded(Image.new("P", SIZE), "GIF", comment=b"c")
+GIF_HEAD = GIF[: GIF.index(b"!")]
+WEBP = encoded(Image.new("RGB", SIZE), "WEBP", lossless=True)
+EXTENDED = b"WEBPVP8X" + struct.pack("<IIII", 10, 0, 63 | 47 << 24, 0)[:-2] + WEBP[12:]
+
+MANY = {
+    "JPEG, fill": lambda count: JPEG[:2] + count * b"\xff" + JPEG[2:],
+    "JPEG, junk": lambda count: JPEG[:2] + b"\xff\xe0\0\2" + count * b"\1" + JPEG[2:],
+    "JPEG, empty segments": lambda count: JPEG[:2] + count * b"\xff\xe0\0\2" + JPEG[2:],
+    "JPEG, segments without an end": lambda count: JPEG[:2] + count * b"\xff\xe0\0\0" + JPEG[2:],
+    "JPEG, restarts": lambda count: JPEG[:2] + count * b"\xff\xd0" + JPEG[2:],
+    "PNG, empty chunks": lambda count: PNG[:33] + count * chunk(b"abCd") + PNG[33:],
+    "PNG, empty pixels": lambda count: PNG[:33] + count * chunk(b"IDAT") + PNG[33:],
+    "PNG, chunks after the pixels": lambda count: PNG[:-12] + count * chunk(b"abCd") + PNG[-12:],
+    "GIF, zeros": lambda count: GIF_HEAD + count * b"\0" + GIF[len(GIF_HEAD) :],
+    "GIF, comment": lambda count: GIF_HEAD + b"!\xfe" + count * b"\1a" + b"\0" + GIF[len(GIF_HEAD) :],
+    "GIF, empty comments": lambda count: GIF_HEAD + count * b"!\xfe\0" + GIF[len(GIF_HEAD) :],
+    "WEBP, empty chunks": lambda count: riff(EXTENDED + count * b"abcd\0\0\0\0"),
+}
+
+
+def refused(data: bytes) -> str:
+    with pytest.raises(Problem) as caught:
+        decode(data, LIMIT)
+    assert caught.value.kind is Kind.TOO_LARGE
+    return caught.value.detail
+
+
+@pytest.mark.parametrize("kind", MANY)
+def test_very_many_parts_are_refused_unread(kind: str) -> None:
+    assert decode(MANY[kind](100), LIMIT).size == SIZE
+    assert f"{MOST_STEPS} parts" in refused(MANY[kind](MOST_STEPS))
+
+
+def test_fill_in_a_scan_is_bounded() -> None:
+    assert decode(JPEG[:-2] + 10 * LONG_FILL + JPEG[-2:], LIMIT).size == SIZE
+    assert "bytes of fill" in refused(JPEG[:-2] + (MOST_LONG_FILLS + 1) * LONG_FILL + JPEG[-2:])
+
+
+def test_tables_are_bounded() -> None:
+    tables = b"\xff\xdb" + struct.pack(">H", 2 + 65 * 1000) + (b"\0" + bytes([1]) * 64) * 1000
+    assert "bytes of tables" in refused(JPEG[:2] + 2 * tables + JPEG[2:])
+
+
+def test_a_canvas_is_checked_before_it_takes_memory() -> None:
+    canvas = b"WEBPVP8X" + struct.pack("<II", 10, 0) + b"\xfe\x3f\0\xfe\x3f\0" + bytes(4)
+    assert "16383 x 16383" in refused(riff(canvas))
+    lossless = bytearray(WEBP)
+    lossless[21:25] = struct.pack("<I", 16382 | 16382 << 14)
+    assert "16383 x 16383" in refused(bytes(lossless))
+    lossy = bytearray(encoded(Image.new("RGB", SIZE), "WEBP"))
+    lossy[26:30] = struct.pack("<HH", 16383, 16383)
+    assert "16383 x 16383" in refused(bytes(lossy))
+
+
+@pytest.mark.parametrize(
+    "extension", [b"", b"!\xf9\4\x08\0\0\0\0", b"!\xff\x0bNETSCAPE2.0\0\1a\0", b"!\1\0\1a\0"]
+)
+def test_a_frame_is_checked_before_it_takes_memory(extension: bytes) -> None:
+    screen = b"GIF89a" + struct.pack("<HH", 1, 1) + b"\0\0\0"
+    frame = b"," + struct.pack("<HHHH", 0, 0, 65_535, 65_535) + b"\0\x08"
+    assert "65535 x 65535" in refused(screen + extension + frame)
+
+
+@pytest.mark.parametrize("gap", [b"\n#" + b"a" * 5000 + b"\n", b" " * 5000])
+def test_a_header_of_a_pnm_is_short(gap: bytes) -> None:
+    assert decode(b"P5 #comment\n1\n1 255\n7", LIMIT).size == (1, 1)
+    with pytest.raises(Problem, match="no header of a PNM in its first 4096 bytes"):
+        decode(b"P5" + gap + b"1 1 255\n7", LIMIT)
