@@ -65,6 +65,13 @@ def add_key(path: Path, entry: ApiKey) -> None:
         file.write(f"{separator}{entry.line()}\n")
 
 
+def open_keys(path: Path | None, *, required: bool) -> "KeyRing | None":
+    """The keys of a file; None without one. Raises: KeyFileError, also when one is required."""
+    if path is None and required:
+        raise KeyFileError("require_keys: keys are required, and api_keys_file is not set")
+    return KeyRing(path) if path else None
+
+
 class KeyRing:
     """The keys of a file, read again when it changes; a broken change leaves the keys as they were.
 
