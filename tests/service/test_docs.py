@@ -28,7 +28,7 @@ def test_whatever_the_page_fetches_comes_from_the_service(service: TestClient) -
         assert "//" not in address
         fetched = service.get(urljoin("/docs", address))
         assert fetched.status_code == 200, address
-        assert len(fetched.content) > 1000
+        assert fetched.content
     assert '"validatorUrl": null' in response.text
 
 
