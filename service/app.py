@@ -34,7 +34,7 @@ from service.root_path import RootPath
 from service.routes import router, work
 from service.security import open_keys
 from service.server import Server
-from service.settings import Settings, doubts
+from service.settings import Settings, ineffective_settings
 from service.work import Work, endpoints_of
 from service.zero_shot.detector import ZeroShotDetector
 from service.zero_shot.routes import work as zero_shot_work
@@ -128,8 +128,8 @@ def run(settings: Settings) -> int:
     a bad file of keys, OSError for a missing bundle or a taken port.
     """
     configure_logging(settings.log_level)
-    for doubt in doubts():
-        log.warning(doubt)
+    for reason in ineffective_settings():
+        log.warning(reason)
     if open_keys(settings.api_keys_file, required=settings.require_keys) is None:
         log.warning("no API keys: whoever reaches this address may ask", setting="ANOMOE_API_KEYS_FILE")
     gc.freeze()  # what was imported stays: looking through it now and then would stop every thread for 20 ms

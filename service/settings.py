@@ -204,16 +204,16 @@ def read_env_file() -> str:
     return ENV_FILE.read_text(encoding=ENV_ENCODING) if ENV_FILE.is_file() else ""
 
 
-def doubts() -> list[str]:
+def ineffective_settings() -> list[str]:
     """What in the environment and `.env` is like a setting and sets nothing, a sentence each.
 
     Raises: OSError or UnicodeDecodeError when `.env` cannot be read.
     """
-    given = [_doubt(name, "environment") for name in sorted(os.environ)]
-    return [doubt for doubt in (*given, *_doubts_of_file()) if doubt]
+    given = [_why_ineffective(name, "environment") for name in sorted(os.environ)]
+    return [reason for reason in (*given, *_ineffective_lines()) if reason]
 
 
-def _doubts_of_file() -> Iterator[str | None]:
+def _ineffective_lines() -> Iterator[str | None]:
     if os.path.lexists(ENV_FILE) and not ENV_FILE.is_file():
         yield f"{ENV_FILE} is no file, and sets nothing"
     for binding in parse_stream(StringIO(read_env_file())):
@@ -221,10 +221,10 @@ def _doubts_of_file() -> Iterator[str | None]:
         if binding.error:
             yield f"{where}: NAME=value is expected, this sets nothing"
         elif binding.key:
-            yield _doubt(binding.key, where, has_value=binding.value is not None)
+            yield _why_ineffective(binding.key, where, has_value=binding.value is not None)
 
 
-def _doubt(name: str, where: str, *, has_value: bool = True) -> str | None:
+def _why_ineffective(name: str, where: str, *, has_value: bool = True) -> str | None:
     """What is wrong with a name; None for a setting's, or one that is like none."""
     known = [f"{PREFIX}{field.upper()}" for field in Settings.model_fields]
     if name.upper() in known:

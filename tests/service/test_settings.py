@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from service.settings import Settings, describe_settings, doubts
+from service.settings import Settings, describe_settings, ineffective_settings
 
 
 def made(tmp_path: Path, *names: str) -> list[Path]:
@@ -88,7 +88,7 @@ def test_variables_that_are_no_settings_are_found(monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     for name in ("ANOMOE_API_KEY_FILE", "anomoe_port", "ANOMOE_SOMETHING_ELSE", "PORT"):
         monkeypatch.setenv(name, "1")
-    assert doubts() == [
+    assert ineffective_settings() == [
         NAMES_NO_SETTING.format("environment"),
         "ANOMOE_SOMETHING_ELSE (environment) is no setting",
     ]
@@ -111,7 +111,7 @@ def test_lines_of_the_file_that_are_no_settings_are_found(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text(f"{line}\nANOMOE_PORT=1\nUNRELATED=2\nPORT=3\n", encoding="utf-8")
-    assert doubts() == [NAMES_NO_SETTING.format(".env, line 1")]
+    assert ineffective_settings() == [NAMES_NO_SETTING.format(".env, line 1")]
 
 
 @pytest.mark.parametrize(
@@ -132,11 +132,11 @@ def test_the_nearest_name_is_told(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text(f"{name}=x\n")
-    assert doubts() == [f"{name} (.env, line 1) is no setting, {meant} may be meant"]
+    assert ineffective_settings() == [f"{name} (.env, line 1) is no setting, {meant} may be meant"]
 
 
 @pytest.mark.parametrize(
-    ("text", "doubt"),
+    ("text", "reason"),
     [
         ("\n# keys\nANOMOE_API_KEYS_FILE: keys.txt\n", "line 3: NAME=value is expected"),
         ("ANOMOE_API_KEYS_FILE keys.txt\n", "line 1: NAME=value is expected"),
@@ -145,12 +145,12 @@ def test_the_nearest_name_is_told(
     ],
 )
 def test_lines_that_set_nothing_are_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, doubt: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, reason: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text(text)
-    (found,) = doubts()
-    assert re.search(doubt, found)
+    (found,) = ineffective_settings()
+    assert re.search(reason, found)
     assert "keys.txt" not in found
 
 
@@ -158,10 +158,10 @@ def test_what_is_no_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """A container gets a folder where the file that it should see is missing."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").mkdir()
-    assert doubts() == [".env is no file, and sets nothing"]
+    assert ineffective_settings() == [".env is no file, and sets nothing"]
     (tmp_path / ".env").rmdir()
     (tmp_path / ".env").symlink_to(tmp_path / "nowhere")
-    assert doubts() == [".env is no file, and sets nothing"]
+    assert ineffective_settings() == [".env is no file, and sets nothing"]
 
 
 def test_a_byte_order_mark_is_no_part_of_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
