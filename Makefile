@@ -1,7 +1,5 @@
-# Everything a newcomer runs. Variables: PORT, BUNDLES, EXTRA (cpu or gpu), PYTHON.
+# Everything a newcomer runs. Variables: PORT and BUNDLES (else those of .env), EXTRA (cpu or gpu), PYTHON.
 PYTHON ?= python3
-PORT ?= 8000
-BUNDLES ?= bundles
 EXTRA ?= cpu
 DEV := .venv/bin
 LIGHT := .venv-serve/bin
@@ -16,7 +14,8 @@ PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 serve:
 	@start=$$(date +%s); $(MAKE) --no-print-directory .venv-serve/.ready; \
 	echo "installed after $$(($$(date +%s) - start)) s"; \
-	ANOMOE_STARTED_AT=$$start ANOMOE_PORT=$(PORT) ANOMOE_BUNDLES=$(BUNDLES) exec $(LIGHT)/anomoe serve
+	ANOMOE_STARTED_AT=$$start $(if $(PORT),ANOMOE_PORT='$(PORT)') $(if $(BUNDLES),ANOMOE_BUNDLES='$(BUNDLES)') \
+		exec $(LIGHT)/anomoe serve
 
 setup: .venv/.ready
 

@@ -19,6 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from service import docs
 from service.authentication import Authentication, open_paths
 from service.detect import Detector
 from service.door import Door
@@ -29,10 +30,11 @@ from service.middleware import RequestContext
 from service.models import Models, load_models
 from service.openapi import with_keys
 from service.process import allow_many_connections, give_back_large_blocks
+from service.root_path import RootPath
 from service.routes import router, work
-from service.security import KeyRing
+from service.security import open_keys
 from service.server import Server
-from service.settings import Settings, unknown_variables
+from service.settings import Settings, ineffective_settings
 from service.work import Work, endpoints_of
 from service.zero_shot.detector import ZeroShotDetector
 from service.zero_shot.routes import work as zero_shot_work
@@ -61,7 +63,8 @@ def create_app(settings: Settings, models: Models, metrics: Metrics) -> FastAPI:
     Raises: KeyFileError when the file of API keys cannot be used.
     """
     detector = Detector(settings, models, metrics)
-    keys = KeyRing(settings.api_keys_file) if settings.api_keys_file else None
+    keys = open_keys(settings.api_keys_file, required=settings.require_keys)
+    prefix = settings.root_path.rstrip("/")
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
@@ -74,6 +77,9 @@ def create_app(settings: Settings, models: Models, metrics: Metrics) -> FastAPI:
         version=version("anomoe"),
         description=DESCRIPTION,
         lifespan=lifespan,
+        docs_url=None,  # FastAPI's pages take their scripts from another host
+        redoc_url=None,
+        servers=[{"url": prefix}] if prefix else None,
         redirect_slashes=False,  # to an address made of what the caller calls this host
     )
     if keys:
@@ -81,7 +87,7 @@ def create_app(settings: Settings, models: Models, metrics: Metrics) -> FastAPI:
         app.openapi = lambda: with_keys(describe(), open_paths(settings.metrics_need_key))
     app.state.detector = detector
     app.state.zero_shot = ZeroShotDetector(detector)
-    routers = (work, zero_shot_work, router)
+    routers = (work, zero_shot_work, router, docs.router)
     for one in routers:
         app.include_router(one)
     routes = [route for group in (app, *routers) for route in group.routes]
@@ -91,6 +97,8 @@ def create_app(settings: Settings, models: Models, metrics: Metrics) -> FastAPI:
     app.add_middleware(Work, detector=detector, endpoints=endpoints, paths=paths)
     app.add_middleware(Authentication, keys=keys, metrics_need_key=settings.metrics_need_key)
     app.add_middleware(RequestContext, metrics=metrics, paths=paths, around=_allowing(settings))
+    if prefix:
+        app.add_middleware(RootPath, prefix=prefix, paths=paths)
     # Refusals for pages of other origins need headers of the layers.
     app.state.door = app if settings.allowed_origins() else Door(app, detector, endpoints, keys)
 
@@ -120,8 +128,10 @@ def run(settings: Settings) -> int:
     a bad file of keys, OSError for a missing bundle or a taken port.
     """
     configure_logging(settings.log_level)
-    if unknown := unknown_variables():
-        log.warning("no such settings", variables=unknown)
+    for reason in ineffective_settings():
+        log.warning(reason)
+    if open_keys(settings.api_keys_file, required=settings.require_keys) is None:
+        log.warning("no API keys: whoever reaches this address may ask", setting="ANOMOE_API_KEYS_FILE")
     gc.freeze()  # what was imported stays: looking through it now and then would stop every thread for 20 ms
     gc.set_threshold(GARBAGE_OBJECTS)
     sys.setswitchinterval(SWITCH_INTERVAL_S)

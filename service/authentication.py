@@ -3,12 +3,13 @@
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service import docs
 from service.errors import Kind, Problem
 from service.security import KeyRing
 
 # Probes must work without a secret; the description of the API tells nothing of a user's.
 OPEN = frozenset({"/healthz", "/readyz"})
-DESCRIPTION = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
+DESCRIPTION = frozenset({"/openapi.json", *docs.PATHS})
 ADMIN = frozenset({"/models/reload"})
 CHALLENGE = 'Bearer realm="anomoe"'
 

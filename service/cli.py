@@ -1,5 +1,6 @@
 """The `anomoe` command: serve bundles, or ask a running service about pictures."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from service.picture_files import STDIN
 from service.report import JsonReport, detect_table, zero_shot_table
 from service.schemas import DetectParameters
 from service.security import ROLES, KeyFileError, add_key, make_key
-from service.settings import PREFIX, Settings, describe_settings
+from service.settings import ENV_FILE, PREFIX, Settings, describe_settings, read_env_file
 from service.zero_shot.schemas import ZeroShotParameters
 
 SERVE_HELP = f"""Serve bundles over HTTP.
@@ -101,7 +102,8 @@ def serve(
     """Load the bundles, warm up, then listen until stopped; what was accepted is answered first."""
     from service.app import run  # noqa: PLC0415 (the client must start without the compute stack)
 
-    options = {"host": host, "port": port, "bundles": ",".join(bundles) if bundles else None}
+    folders = json.dumps(bundles) if bundles and len(bundles) > 1 else "".join(bundles or [])
+    options = {"host": host, "port": port, "bundles": folders or None}
     settings = read_settings({name: value for name, value in options.items() if value is not None})
     try:
         code = run(settings)
@@ -179,6 +181,10 @@ def zero_shot(  # noqa: PLR0913 (one parameter an option)
 
 def read_settings(options: Mapping[str, object]) -> Settings:
     """Settings from options, environment and `.env`; wrong usage ends the command with code 2."""
+    try:
+        read_env_file()
+    except (OSError, UnicodeDecodeError) as error:
+        fail(f"{ENV_FILE} cannot be read: {error}")
     return checked(Settings, **options)
 
 

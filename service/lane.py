@@ -12,7 +12,6 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import structlog
 
-from service.backends.onnx import usable_cores
 from service.batcher import Batcher
 from service.caller import Caller
 from service.calls import CallWorkers
@@ -21,6 +20,7 @@ from service.image import LargePictureError
 from service.jobs import Rank
 from service.metrics import Metrics
 from service.pair import Computes, Pair
+from service.process import usable_cores
 from service.settings import Settings
 from service.tuned import Tuned
 from service.turnstile import Turnstile

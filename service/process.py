@@ -1,8 +1,12 @@
 """What the process asks of the system."""
 
 import ctypes
+import math
+import os
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path, PurePosixPath
 
 if sys.platform != "win32":
     import resource
@@ -39,3 +43,45 @@ def allow_many_connections() -> None:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         with suppress(OSError, ValueError):  # macOS says "unlimited", and takes less
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def usable_cores(root: Path = Path("/")) -> int:
+    """The CPU cores this process may use: its affinity, which cpusets narrow, and its control groups' quotas.
+
+    root: where `proc` and `sys` are.
+    """
+    has_affinity = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return max(1, math.ceil(min([cores, *map(_quota, _control_groups(root))])))
+
+
+def _control_groups(root: Path) -> Iterator[Path]:
+    """Where quotas of the process may be: its groups and all above them, of version 2 and of version 1.
+
+    A container may see its own group as the uppermost one, though its process has the path of the host.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = ["0::/"]
+    mounted = root / "sys/fs/cgroup"
+    for line in lines:
+        controllers, _, path = line.partition(":")[2].partition(":")
+        mounts = [mounted, mounted / "unified"]
+        if controllers:
+            mounts = [mounted / controllers, mounted / "cpu"] if "cpu" in controllers.split(",") else []
+        group = PurePosixPath(path.strip("/"))
+        yield from (mount / level for mount in mounts for level in (group, *group.parents))
+
+
+def _quota(group: Path) -> float:
+    """The cores that the quota of one control group is worth; infinite without one."""
+    try:
+        if (limit := group / "cpu.max").exists():
+            quota, period = limit.read_text(encoding="utf-8").split()
+        else:
+            names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+            quota, period = ((group / name).read_text(encoding="utf-8") for name in names)
+        return int(quota) / int(period) if int(quota) > 0 else math.inf
+    except (OSError, ValueError, ZeroDivisionError):
+        return math.inf

@@ -57,12 +57,19 @@ def add_key(path: Path, entry: ApiKey) -> None:
     """Append a key to a file, which nobody else may read if it is new. Raises: OSError, KeyFileError."""
     is_new = not path.exists()
     if not is_new:
-        read_keys(path)
+        _entries(path)
     path.touch(mode=0o600)
     text = path.read_text(encoding="utf-8")
     separator = "" if is_new or text.endswith("\n") else "\n"
     with path.open("a", encoding="utf-8") as file:
         file.write(f"{separator}{entry.line()}\n")
+
+
+def open_keys(path: Path | None, *, required: bool) -> "KeyRing | None":
+    """The keys of a file; None without one. Raises: KeyFileError, also when one is required."""
+    if path is None and required:
+        raise KeyFileError("require_keys: keys are required, and api_keys_file is not set")
+    return KeyRing(path.expanduser()) if path else None
 
 
 class KeyRing:
@@ -110,20 +117,24 @@ class KeyRing:
 def read_keys(path: Path) -> tuple[ApiKey, ...]:
     """The keys of a file: lines `name role sha256:...`; empty ones and those after # do not count.
 
-    Two lines may have one name, while its key is replaced. Raises: KeyFileError.
+    Two lines may have one name, while its key is replaced. Raises: KeyFileError, also when there is none.
     """
+    keys = _entries(path)
+    if not keys:
+        raise KeyFileError(f"api_keys_file: {str(path)!r} holds no key, so that nobody could ask")
+    return keys
+
+
+def _entries(path: Path) -> tuple[ApiKey, ...]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise KeyFileError(f"api_keys_file: {str(path)!r} cannot be read: {error}") from error
-    keys = [
+    return tuple(
         _parse(line, f"api_keys_file: {path}, line {number}")
         for number, line in enumerate(lines, start=1)
         if line.strip() and not line.lstrip().startswith("#")
-    ]
-    if not keys:
-        raise KeyFileError(f"api_keys_file: {str(path)!r} holds no key, so that nobody could ask")
-    return tuple(keys)
+    )
 
 
 def _parse(line: str, where: str) -> ApiKey:

@@ -1,30 +1,45 @@
 """Settings of the service, read from `ANOMOE_*` environment variables and a `.env` file."""
 
 import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from difflib import get_close_matches
+from io import StringIO
 from pathlib import Path
 from time import time
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from dotenv.parser import parse_stream
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from export.contract.bundle import MANIFEST
 
 PREFIX = "ANOMOE_"
+ENV_FILE = Path(".env")
+ENV_ENCODING = "utf-8-sig"  # with a byte order mark or without one
+LIKENESS = 0.78  # of a name to a setting's, from which on it is one misspelt
 MOST_CLASS_NAMES = 1000  # of one request, whatever the setting
 MOST_THREADS = 1024  # a hundred thousand take a machine's memory before any signal is heard
 MOST_PICTURES = 1024  # of one batch
 LONGEST_S = 86_400
+FOLDERS = TypeAdapter(list[Annotated[str, Field(min_length=1)]])
+ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s]+")
 
 
 class Settings(BaseSettings):
     """Everything an operator can set; `ANOMOE_PORT=9000` sets `port`."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=ENV_FILE, env_file_encoding=ENV_ENCODING, extra="ignore", frozen=True
+    )
 
     host: str = Field(default="127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on")
-    bundles: str = Field(default="bundles", description="bundle folders, or folders of them, comma-separated")
+    bundles: str = Field(
+        default="bundles", description="bundle folders, or folders of them, comma-separated or a JSON list"
+    )
     device: Literal["auto", "cuda", "cpu"] = Field(
         default="auto", description="auto takes CUDA when it is there"
     )
@@ -85,9 +100,15 @@ class Settings(BaseSettings):
     api_keys_file: Path | None = Field(
         default=None, description="file of API keys (see anomoe key --help), without it none is asked for"
     )
+    require_keys: bool = Field(default=False, description="whether a start without API keys is refused")
     metrics_need_key: bool = Field(default=False, description="whether /metrics asks for a key too")
     cors_origins: str = Field(
         default="", description="origins whose pages may call the service, comma-separated"
+    )
+    root_path: str = Field(
+        default="",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*/?$",
+        description="prefix of the paths behind a proxy, like /factory",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least level logged"
@@ -102,12 +123,27 @@ class Settings(BaseSettings):
 
         Raises: FileNotFoundError when an entry is neither a bundle nor holds one, or holds half of one.
         """
-        entries = (Path(entry.strip()) for entry in self.bundles.split(","))
-        return list(dict.fromkeys(folder for entry in entries for folder in _bundles_under(entry)))
+        folders = [folder for entry in _entries(self.bundles) for folder in _bundles_under(entry)]
+        return list({folder.resolve(): folder for folder in folders}.values())
 
     def allowed_origins(self) -> list[str]:
         """The entries of `cors_origins`."""
-        return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
+        return _parts(self.cors_origins)
+
+    @field_validator("bundles")
+    @classmethod
+    def _names_a_folder(cls, value: str) -> str:
+        if not _entries(value):
+            raise ValueError("a folder is expected")
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: str) -> str:
+        wrong = [origin for origin in _parts(value) if not ORIGIN.fullmatch(origin)]
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} is no origin like https://example.com")
+        return value
 
     @model_validator(mode="after")
     def _one_body_fits(self) -> "Settings":
@@ -117,6 +153,34 @@ class Settings(BaseSettings):
                 f"{self.max_body_bytes}"
             )
         return self
+
+
+def _parts(text: str) -> list[str]:
+    """What is between commas and not empty."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _entries(bundles: str) -> list[Path]:
+    """The whole where that is a folder, the strings of a JSON list, or what is between commas.
+
+    Raises: ValueError for a list of anything else.
+    """
+    whole = _path(bundles)
+    if bundles and os.path.isdir(whole):  # noqa: PTH112 (of pathlib's it would be an error that the whole is too long)
+        return [whole]
+    if not bundles.lstrip().startswith("["):
+        return [_path(part) for part in _parts(bundles)]
+    try:
+        return [_path(folder) for folder in FOLDERS.validate_json(bundles)]
+    except ValidationError:
+        raise ValueError("a JSON list of folders is expected") from None
+
+
+def _path(text: str) -> Path:
+    """A path whose ~ means a home, where there is one."""
+    with suppress(RuntimeError):
+        return Path(text).expanduser()
+    return Path(text)
 
 
 def _bundles_under(entry: Path) -> list[Path]:
@@ -135,11 +199,40 @@ def _inside(entry: Path, name: str) -> set[Path]:
     return {path.parent for path in entry.glob(f"*/{name}") if not path.parent.name.startswith(".")}
 
 
-def unknown_variables() -> list[str]:
-    """Variables of the environment that are named like a setting and are none."""
-    names = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
-    given = {name: name.upper() for name in os.environ}
-    return sorted(name for name, upper in given.items() if upper.startswith(PREFIX) and upper not in names)
+def read_env_file() -> str:
+    """The text of `.env`, empty where there is none. Raises: OSError, UnicodeDecodeError."""
+    return ENV_FILE.read_text(encoding=ENV_ENCODING) if ENV_FILE.is_file() else ""
+
+
+def ineffective_settings() -> list[str]:
+    """What in the environment and `.env` is like a setting and sets nothing, a sentence each.
+
+    Raises: OSError or UnicodeDecodeError when `.env` cannot be read.
+    """
+    given = [_why_ineffective(name, "environment") for name in sorted(os.environ)]
+    return [reason for reason in (*given, *_ineffective_lines()) if reason]
+
+
+def _ineffective_lines() -> Iterator[str | None]:
+    if os.path.lexists(ENV_FILE) and not ENV_FILE.is_file():
+        yield f"{ENV_FILE} is no file, and sets nothing"
+    for binding in parse_stream(StringIO(read_env_file())):
+        where = f"{ENV_FILE}, line {binding.original.line}"
+        if binding.error:
+            yield f"{where}: NAME=value is expected, this sets nothing"
+        elif binding.key:
+            yield _why_ineffective(binding.key, where, has_value=binding.value is not None)
+
+
+def _why_ineffective(name: str, where: str, *, has_value: bool = True) -> str | None:
+    """What is wrong with a name; None for a setting's, or one that is like none."""
+    known = [f"{PREFIX}{field.upper()}" for field in Settings.model_fields]
+    if name.upper() in known:
+        return None if has_value else f"{name} ({where}) has no value, and sets nothing"
+    nearest = get_close_matches(name.upper(), known, 1, LIKENESS)
+    if not nearest and not name.upper().startswith(PREFIX):
+        return None
+    return f"{name} ({where}) is no setting" + "".join(f", {other} may be meant" for other in nearest)
 
 
 def describe_settings() -> str:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from service.backends.onnx import giving_back_memory, usable_cores
+from service.backends.onnx import giving_back_memory
+from service.process import usable_cores
 from service.resting import Rest, no_rest
 from service.settings import Settings
 from service.tuning import AT_ONCE_PATIENCE, GAIN, Plan, Timer, Took, make_plan, rematch, time_batches

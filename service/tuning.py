@@ -9,8 +9,8 @@ from threading import Barrier
 from time import perf_counter, process_time
 from typing import NamedTuple, TypeVar
 
-from service.backends.onnx import usable_cores
 from service.curve import Curve, fit_curve
+from service.process import usable_cores
 
 GAIN = 0.95  # a second batch at once, or fewer threads, must cost at most this much of the other per item
 BATCH_GAIN = 0.98  # and so must a larger batch

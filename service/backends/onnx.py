@@ -4,13 +4,11 @@
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
 
-import math
-import os
+import re
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
@@ -19,6 +17,7 @@ import onnxruntime as ort
 
 from export.contract.manifest import TensorSpec
 from service.backends.base import Array, Device, DeviceTensor, GraphError, Signature
+from service.process import usable_cores
 
 _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
@@ -27,7 +26,8 @@ _CPU = "CPUExecutionProvider"
 _CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
 # Without any, the runtime would read the files that a graph names from the working directory.
 _NOTHING = {"no file": b"\0"}
-_CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+# How the name of a file with weights is announced: a string, after its length, which may be written longer.
+_LOCATION = re.compile(rb"(?:\x08|\x88\x80*\x00)location")
 _run_options: ContextVar[ort.RunOptions | None] = ContextVar("run options", default=None)
 
 
@@ -52,10 +52,7 @@ class OnnxGraph:
         if providers == [_CPU]:
             _share_memory(options)
         try:
-            files, weights = zip(*(external or _NOTHING).items(), strict=True)
-            options.add_external_initializers_from_files_in_memory(
-                list(files), list(weights), list(map(len, weights))
-            )
+            _confine(options, model_bytes, external)
             self._session = ort.InferenceSession(model_bytes, options, providers=providers)
         except Exception as error:  # ONNX Runtime's errors share no narrower base class
             raise GraphError(f"{name}: cannot be loaded: {error}") from error
@@ -102,19 +99,14 @@ def giving_back_memory() -> Generator[None, None, None]:
         _run_options.reset(token)
 
 
-def usable_cores() -> int:
-    """The CPU cores this process may use: its affinity, limited by the quota of its control group."""
-    has_affinity = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    return max(1, min(cores, _quota()))
-
-
-def _quota() -> int:
-    try:
-        quota, period = _CPU_LIMIT.read_text().split()
-    except (OSError, ValueError):
-        return 1 << 16
-    return 1 << 16 if quota == "max" else math.ceil(int(quota) / int(period))
+def _confine(options: ort.SessionOptions, model_bytes: bytes, external: Mapping[str, bytes]) -> None:
+    """Let a graph have these files only. Raises ValueError where the runtime cannot and it names any."""
+    if hasattr(options, "add_external_initializers_from_files_in_memory"):
+        files, weights = zip(*(external or _NOTHING).items(), strict=True)
+        sizes = list(map(len, weights))
+        options.add_external_initializers_from_files_in_memory(list(files), list(weights), sizes)
+    elif _LOCATION.search(model_bytes):
+        raise ValueError("weights in a file of their own need ONNX Runtime 1.24, and that Python 3.11")
 
 
 def _providers(device: Device) -> list[str | tuple[str, dict[str, str]]]:

@@ -18,7 +18,7 @@ import torch
 
 from export.contract.manifest import GraphSpec, TensorSpec
 from service.backends.base import Array, Device, DeviceTensor, GraphError
-from service.backends.onnx import usable_cores
+from service.process import usable_cores
 
 
 @dataclass(frozen=True, eq=False)

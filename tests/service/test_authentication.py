@@ -37,7 +37,7 @@ def bearer(key: str) -> dict[str, str]:
 
 
 def test_without_a_key_only_probes_metrics_and_the_description_answer(guarded: TestClient) -> None:
-    for path in ("/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"):
+    for path in ("/healthz", "/readyz", "/metrics", "/docs", "/docs/swagger-ui.css", "/openapi.json"):
         assert guarded.get(path).status_code == 200, path
     for path in (*WORKING, "/nowhere"):
         response = guarded.get(path)

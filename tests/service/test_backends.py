@@ -9,7 +9,7 @@ from onnx import helper, parser
 
 from service.backends import onnx as backend
 from service.backends.base import GraphError
-from service.backends.onnx import OnnxGraph, giving_back_memory, usable_cores
+from service.backends.onnx import OnnxGraph, giving_back_memory
 
 
 def graph_bytes(text: str) -> bytes:
@@ -91,15 +91,23 @@ def test_cuda_is_refused_where_there_is_none():
     assert OnnxGraph(ADD, "auto").device == "cpu"
 
 
-@pytest.mark.parametrize(
-    ("limit", "expected"), [("150000 100000", 2), ("20000 100000", 1), ("max 100000", 4), ("", 4), (None, 4)]
-)
-def test_usable_cores_follow_the_quota(
-    tmp_path, monkeypatch: pytest.MonkeyPatch, limit: str | None, expected: int
-):
-    file = tmp_path / "cpu.max"
-    if limit is not None:
-        file.write_text(limit)
-    monkeypatch.setattr(backend, "_CPU_LIMIT", file)
-    monkeypatch.setattr("os.sched_getaffinity", lambda _process: {0, 1, 2, 3}, raising=False)
-    assert usable_cores() == expected
+NAMED_FILE = b"\x6a\x14\n%slocation\x12\x06secret"
+
+
+@pytest.mark.parametrize("length", [b"\x08", b"\x88\x00", b"\x88\x80\x80\x00"])
+def test_a_runtime_that_would_read_any_file_gets_no_graph_that_names_one(
+    monkeypatch: pytest.MonkeyPatch, length: bytes
+) -> None:
+    """Before 1.24, which Python 3.10 does not get; a node may well be called `allocation`."""
+    monkeypatch.setattr(backend.ort, "SessionOptions", OldOptions)
+    OnnxGraph(graph_bytes("allocation (float[N] a) => (float[N] sum) { sum = Add(a, a) }"), "cpu")
+    with pytest.raises(GraphError, match=r"router: cannot be loaded: weights .* 1\.24"):
+        OnnxGraph(ADD + NAMED_FILE % length, "cpu", name="router", external={"secret": b"AAAA"})
+
+
+class OldOptions(onnxruntime.SessionOptions):
+    """Options of a runtime before 1.24."""
+
+    @property
+    def add_external_initializers_from_files_in_memory(self) -> None:
+        raise AttributeError

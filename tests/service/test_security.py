@@ -7,7 +7,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from service import security
-from service.security import ApiKey, KeyFileError, KeyRing, add_key, hash_of, make_key, read_keys
+from service.security import (
+    ApiKey,
+    KeyFileError,
+    KeyRing,
+    add_key,
+    hash_of,
+    make_key,
+    open_keys,
+    read_keys,
+)
 
 
 @pytest.fixture
@@ -112,3 +121,46 @@ def test_a_withdrawn_key_is_gone_though_the_changed_file_could_not_be_read_at_fi
 def test_a_byte_order_mark_is_no_part_of_a_name(path: Path) -> None:
     path.write_text(f"cam infer {hash_of('a')}\r\n", encoding="utf-8-sig")
     assert [key.name for key in read_keys(path)] == ["cam"]
+
+
+EMPTIED = [b"", b" \n\n", b"# cameras\n", b"\xef\xbb\xbf", b"\xc2\xa0\n"]
+BROKEN = [b"cam infer sha256:12", b"cam", b"\0" * 100, "cam infer".encode("utf-16"), b"\xff"]
+
+
+@pytest.mark.parametrize("content", [*EMPTIED, *BROKEN])
+def test_an_emptied_or_broken_file_is_refused_at_the_start_and_leaves_the_keys_while_it_runs(
+    path: Path, content: bytes
+) -> None:
+    key, entry = make_key("cam", "infer")
+    add_key(path, entry)
+    ring = KeyRing(path)
+    path.write_bytes(content)
+    with capture_logs() as logs:
+        assert [ring.find(key), ring.find(key)] == [entry, entry]
+    assert [(log["log_level"], str(path) in log["reason"]) for log in logs] == [("error", True)]
+    with pytest.raises(KeyFileError, match=str(path)):
+        KeyRing(path)
+
+
+@pytest.mark.parametrize("content", EMPTIED)
+def test_an_emptied_file_takes_its_first_key_again(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    key, entry = make_key("cam", "infer")
+    add_key(path, entry)
+    assert KeyRing(path).find(key) == entry
+
+
+def test_without_a_file_there_are_no_keys_unless_they_are_required(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert open_keys(None, required=False) is None
+    with pytest.raises(KeyFileError, match="api_keys_file is not set"):
+        open_keys(None, required=True)
+    key, entry = make_key("cam", "infer")
+    add_key(path, entry)
+    monkeypatch.setenv("HOME", str(path.parent))
+    for written in (path, Path("~") / path.name):
+        for required in (False, True):
+            ring = open_keys(written, required=required)
+            assert ring is not None
+            assert ring.find(key) == entry
