@@ -6,9 +6,7 @@
 
 import math
 import os
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -28,7 +26,7 @@ _CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
 # Without any, the runtime would read the files that a graph names from the working directory.
 _NOTHING = {"no file": b"\0"}
 _CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
-_run_options: ContextVar[ort.RunOptions | None] = ContextVar("run options", default=None)
+RUNTIME = f"onnxruntime {ort.__version__}"
 
 
 class OnnxGraph:
@@ -84,22 +82,10 @@ class OnnxGraph:
                     binding.bind_ortvalue_input(name, value)
             for name in self.outputs:
                 binding.bind_output(name, self.device)
-            self._session.run_with_iobinding(binding, _run_options.get())
+            self._session.run_with_iobinding(binding)
             return dict(zip(self.outputs, binding.get_outputs(), strict=True))
         except Exception as error:  # ONNX Runtime's errors share no narrower base class
             raise GraphError(f"{self._name}: {error}") from error
-
-
-@contextmanager
-def giving_back_memory() -> Generator[None, None, None]:
-    """Graphs that run on the CPU in the context give back what they keep for larger batches."""
-    options = ort.RunOptions()
-    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-    token = _run_options.set(options)
-    try:
-        yield
-    finally:
-        _run_options.reset(token)
 
 
 def usable_cores() -> int:
