@@ -13,7 +13,7 @@ from service.plan import Plan, plan_for_cpu, plan_for_gpu
 from service.resting import Rest, no_rest
 from service.settings import Settings
 
-ENOUGH_S = 0.1  # of runs of the same samples, of which the shortest counts
+ENOUGH_S = 0.03  # of runs of the same samples, of which the shortest counts
 
 log = structlog.stdlib.get_logger("anomoe.tuned")
 

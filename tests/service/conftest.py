@@ -32,7 +32,7 @@ ServiceFactory = Callable[..., TestClient]
 
 def settings_for(bundles: Path | str, /, **settings: object) -> Settings:
     """Settings of a small service that starts at once."""
-    quick = {"bundles": str(bundles), "device": "cpu", "threads": 1, "tune_s": 0}
+    quick = {"bundles": str(bundles), "device": "cpu", "threads": 1, "state_dir": "no state"}
     return Settings.model_validate({**quick, **settings})
 
 

@@ -166,15 +166,15 @@ def test_the_folder_is_the_one_that_is_set_or_the_users_own(
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     assert state_folder(settings_for("-", state_dir="/state")) == Path("/state")
     assert state_folder(settings_for("-", state_dir="~/here")) == tmp_path / "here"
-    assert state_folder(settings_for("-")) == tmp_path / ".local/state/anomoe"
+    assert state_folder(settings_for("-", state_dir=None)) == tmp_path / ".local/state/anomoe"
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "own"))
-    assert state_folder(settings_for("-")) == tmp_path / "own/anomoe"
-    assert plan_file(bundle, settings_for("-")).is_relative_to(tmp_path / "own/anomoe")
+    assert state_folder(settings_for("-", state_dir=None)) == tmp_path / "own/anomoe"
+    assert plan_file(bundle, settings_for("-", state_dir=None)).is_relative_to(tmp_path / "own/anomoe")
 
     def homeless(_: Path) -> Path:
         raise RuntimeError("no home directory")
 
-    settings = settings_for("-")
+    settings = settings_for("-", state_dir=None)
     monkeypatch.setattr(Path, "expanduser", homeless)
     with capture_logs() as logs:
         assert read_plan(bundle, settings) is None
