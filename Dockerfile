@@ -18,7 +18,7 @@ CMD ["anomoe-train", "--help"]
 FROM nvidia/cuda:13.0.1-cudnn-runtime-ubuntu24.04 AS gpu
 RUN apt-get update && apt-get install --yes --no-install-recommends python3-venv && rm -r /var/lib/apt/lists/*
 RUN python3 -m venv /opt/venv
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 ANOMOE_HOST=0.0.0.0 ANOMOE_PORT=8000
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 ANOMOE_HOST=0.0.0.0 ANOMOE_PORT=8000 ANOMOE_STATE_DIR=/state
 COPY . /src
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip install --constraint /src/constraints.txt "/src[gpu]" \
@@ -33,7 +33,7 @@ CMD ["serve"]
 
 FROM python:3.11-slim-bookworm AS cpu
 RUN python3 -m venv /opt/venv
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 ANOMOE_HOST=0.0.0.0 ANOMOE_PORT=8000
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 ANOMOE_HOST=0.0.0.0 ANOMOE_PORT=8000 ANOMOE_STATE_DIR=/state
 COPY . /src
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip install --constraint /src/constraints.txt "/src[cpu]" \

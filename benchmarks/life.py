@@ -53,7 +53,7 @@ def stop_figures(count: int, folder: Path) -> dict[str, float]:
     seconds: list[float] = []
     for number in range(count):
         log = folder / f"stop-{number}.log"
-        with service(log, tune_s=0, log_level="info") as served:
+        with service(log, log_level="info") as served:
             load = start_load(f"{served.url}/detect", PICTURE, clients=CLIENTS, seconds=2)
             sleep(1.2)
             began = perf_counter()

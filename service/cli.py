@@ -50,6 +50,17 @@ Examples:
 A running service reads the file again when it changes. To replace a key, add a second one of the same
 name, then delete the line of the first.
 """
+TUNE_HELP = """Measure which batches and how many threads are best here, for later starts of `anomoe serve`.
+
+\b
+Examples:
+  anomoe tune
+  anomoe tune bundles/demo --seconds 120
+
+Best on a machine that does nothing else. A start by a plain rule is rarely slower; what is measured here is
+used with the same graphs, ONNX Runtime, processor, cores, ANOMOE_DEVICE and ANOMOE_THREADS, from the next
+start on. It lies in ANOMOE_STATE_DIR.
+"""
 ZERO_SHOT_HELP = """Ask a running service about pictures of things it was not trained on, by name.
 
 \b
@@ -111,6 +122,22 @@ def serve(
         fail(str(error))
     if code:
         fail("ended before every accepted request was answered, the log has more")
+
+
+@app.command(help=TUNE_HELP)
+def tune(
+    bundles: Annotated[list[str] | None, typer.Argument(help="Bundle folders, or folders of them.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="How long to measure each bundle.")] = None,
+) -> None:
+    """Print one line per bundle, and store its plan."""
+    from service.tune_command import tune_bundles  # noqa: PLC0415 (as above)
+
+    options = {"bundles": ",".join(bundles) if bundles else None, "tune_s": seconds}
+    settings = read_settings({name: value for name, value in options.items() if value is not None})
+    try:
+        tune_bundles(settings)
+    except (BundleError, GraphError, OSError) as error:
+        fail(str(error))
 
 
 @app.command(help=KEY_HELP)

@@ -14,16 +14,20 @@ from service.engine import Engine, Outcome, Picture
 from service.errors import Kind, Problem, shown
 from service.lane import Lane
 from service.metrics import Metrics
+from service.plan import Plan, described
 from service.resting import Rest, no_rest
 from service.settings import Settings
-from service.tuned import AnyEngine, Tuned, tune
-from service.tuning import Plan
+from service.stored_plans import digest_of_graphs, read_plan
+from service.tuned import AnyEngine, Opener, Tunable, Tuned, open_tuned
+from service.tuning import measure
 from service.turnstile import Turnstile
 from service.workers import Workers
 from service.zero_shot.engine import Finding, Question, ZeroShotEngine
 from service.zero_shot.model import ZeroShotModel, name_batcher
 
 PAIRED_BYTES = 2**29  # of a bundle that may be held twice, on more and on fewer threads
+
+EngineKind = Callable[..., AnyEngine]
 
 log = structlog.stdlib.get_logger("anomoe.models")
 
@@ -121,7 +125,7 @@ def load_models(
     """Load, check and warm up every bundle of the settings, and log how long each part took.
 
     serving: models at work. One whose bundle is the same and whose threads are well is taken over as it is;
-    a bundle of the same name takes over its plan, since a busy device cannot be measured.
+    one of the same graphs or name hands on its plan, since a busy device cannot be measured.
     rest: called after each graph, and each warm-up by a plan that is taken over.
     Raises: what `rest` raises; BundleError or GraphError naming the file or graph; FileNotFoundError without
     any bundle.
@@ -133,70 +137,69 @@ def load_models(
     return models
 
 
+def measure_bundle(bundle: Bundle, settings: Settings) -> Plan:
+    """What `anomoe tune` stores for a bundle. Raises BundleError or GraphError."""
+    kind: EngineKind[Tunable] = ZeroShotEngine if bundle.manifest.kind == "moeclip" else Engine
+    return measure(_opener(kind, bundle, settings, no_rest), settings, is_single=_is_held_once(bundle))
+
+
 def _load(
     folder: Path, settings: Settings, metrics: Metrics, serving: Sequence[AnyModel], rest: Rest
 ) -> AnyModel:
     started = perf_counter()
     bundle = Bundle.read(folder)
-    plan: Plan | None = None
     for model in serving:
         is_well = all(workers.failure is None for workers in model.stages)
         if model.bundle.digest == bundle.digest and is_well:
             return model
-        if model.bundle.manifest.name == bundle.manifest.name:
-            plan = model.lane.plan
-    return _Loading(bundle, plan, settings, metrics, started, rest).model()
+    known = _known_plan(bundle, settings, serving)
+    read = perf_counter()
+
+    def opened(kind: EngineKind[AnyEngine]) -> Tuned[AnyEngine]:
+        opener = _opener(kind, bundle, settings, rest)
+        return open_tuned(opener, settings, known, is_single=_is_held_once(bundle), rest=rest)
+
+    if bundle.manifest.kind == "moeclip":
+        zero_shot = opened(ZeroShotEngine)
+        tower = zero_shot.engine.tower
+        lane: Lane[Question, Finding] = Lane(zero_shot, settings, metrics)
+        names, turns = name_batcher(tower, settings, metrics), Turnstile(2 * tower.names_at_once)
+        model = ZeroShotModel(bundle, zero_shot.engine, lane, names, turns)
+    else:
+        tuned = opened(Engine)
+        model = Model(bundle, tuned.engine, Lane(tuned, settings, metrics))
+    log.info(
+        "model loaded",
+        folder=str(folder),
+        name=bundle.manifest.name,
+        version=bundle.manifest.version,
+        read_s=round(read - started, 3),
+        opened_s=_since(read),
+        **described(model.lane.plan),
+    )
+    return model
 
 
-@dataclass(frozen=True)
-class _Loading:
-    """A bundle on its way into service; plan: that of the model it replaces. rest: called after each part."""
+def _known_plan(bundle: Bundle, settings: Settings, serving: Sequence[AnyModel]) -> Plan | None:
+    """Of a model at work with the same graphs, else what is stored, else of a model of the same name."""
+    graphs = digest_of_graphs(bundle)
+    same_graphs = [one.lane.plan for one in serving if digest_of_graphs(one.bundle) == graphs]
+    same_name = [one.lane.plan for one in serving if one.bundle.manifest.name == bundle.manifest.name]
+    if not same_graphs and (stored := read_plan(bundle, settings)):
+        return stored
+    for plan in same_graphs + same_name:
+        return plan.model_copy(update={"source": "reload"})
+    return None
 
-    bundle: Bundle
-    plan: Plan | None
-    settings: Settings
-    metrics: Metrics
-    started: float
-    rest: Rest
 
-    def model(self) -> AnyModel:
-        bundle, settings, metrics = self.bundle, self.settings, self.metrics
-        if bundle.manifest.kind == "moeclip":
-            zero_shot = self._tuned(ZeroShotEngine)
-            tower = zero_shot.engine.tower
-            lane: Lane[Question, Finding] = Lane(zero_shot, settings, metrics)
-            names, turns = name_batcher(tower, settings, metrics), Turnstile(2 * tower.names_at_once)
-            return ZeroShotModel(bundle, zero_shot.engine, lane, names, turns)
-        tuned = self._tuned(Engine)
-        return Model(bundle, tuned.engine, Lane(tuned, settings, metrics))
+def _opener(kind: EngineKind[AnyEngine], bundle: Bundle, settings: Settings, rest: Rest) -> Opener[AnyEngine]:
+    return lambda threads: kind(bundle, device=settings.device, threads=threads, rest=rest)
 
-    def _tuned(self, kind: Callable[..., AnyEngine]) -> Tuned[AnyEngine]:
-        read = perf_counter()
-        manifest = self.bundle.manifest
-        size = sum(file.bytes for file in manifest.files.values())
-        # torch has one number of threads for all; weights that are large are not held twice.
-        search = "none" if manifest.format == "torchscript" else "pair" if size < PAIRED_BYTES else "one"
 
-        def opened(threads: int) -> AnyEngine:
-            return kind(self.bundle, device=self.settings.device, threads=threads, rest=self.rest)
-
-        tuned = tune(opened, self.settings, self.plan, search, self.rest)
-        plan = tuned.plan
-        log.info(
-            "model loaded",
-            folder=str(self.bundle.folder),
-            name=manifest.name,
-            version=manifest.version,
-            read_s=round(read - self.started, 3),
-            tuned_s=_since(read),
-            batch=plan.batch,
-            parallel=plan.parallel,
-            threads=plan.threads,
-            threads_shared=plan.threads_shared or plan.threads,
-            ms_alone=round(plan.alone_s * 1000, 2),
-            ms_per_picture=round(plan.pace_s * 1000, 2),
-        )
-        return tuned
+def _is_held_once(bundle: Bundle) -> bool:
+    """Large weights are not held twice, and torch has one number of threads for all."""
+    size = sum(file.bytes for file in bundle.manifest.files.values())
+    return bundle.manifest.format == "torchscript" or size >= PAIRED_BYTES
 
 
 def _since(started: float) -> float:

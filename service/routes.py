@@ -10,6 +10,7 @@ from service.errors import Kind, Problem
 from service.hangup import until_hangup
 from service.models import Model
 from service.openapi import PROBLEMS, picture_body, pictures_body
+from service.plan import described
 from service.schemas import (
     BatchAnswer,
     CategoriesAnswer,
@@ -140,14 +141,7 @@ def model_info(model: Model | ZeroShotModel) -> ModelInfo:
         precision=manifest.precision,
         left_out=manifest.left_out,
         zero_shot=ZeroShotInfo.model_validate(spec.model_dump()) if spec else None,
-        plan=PlanInfo(
-            batch=plan.batch,
-            parallel=plan.parallel,
-            threads=plan.threads,
-            threads_shared=plan.threads_shared or plan.threads,
-            ms_alone=_ms(plan.alone_s),
-            ms_per_picture=_ms(plan.pace_s),
-        ),
+        plan=PlanInfo.model_validate(described(plan)),
         graphs={
             name: CurveInfo(ms_each=_ms(curve.each_s), ms_fixed=_ms(curve.fixed_s))
             for name, curve in model.engine.curves.items()

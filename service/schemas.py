@@ -180,11 +180,13 @@ class CurveInfo(BaseModel):
 
 
 class PlanInfo(BaseModel):
-    """How a model computes, as measured at the start.
+    """How a model computes.
 
+    source: what says so: a measurement that `anomoe tune` stored, a rule, or the model before a reload.
     threads: of a batch that computes alone; threads_shared: of each of several at once.
     """
 
+    source: Literal["stored", "rule", "reload"]
     batch: int
     parallel: int
     threads: int

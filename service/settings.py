@@ -48,10 +48,10 @@ class Settings(BaseSettings):
     )
     max_batch: int = Field(default=8, ge=1, le=MOST_PICTURES, description="most pictures computed together")
     tune_s: float = Field(
-        default=2.0,
-        ge=0,
-        le=LONGEST_S,
-        description="seconds to measure the best batch at the start, 0 takes max_batch",
+        default=30.0, ge=0, le=LONGEST_S, description="seconds that anomoe tune measures each bundle"
+    )
+    state_dir: Path | None = Field(
+        default=None, description="folder of what anomoe tune stores, by default the user's own"
     )
     host_threads: int = Field(
         default=0,

@@ -1,20 +1,21 @@
-"""One engine or two, on as many threads as serve best, warm, with the plan of their batches."""
+"""One engine or two, opened and warm, with the plan of their batches."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from time import perf_counter
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from dataclasses import dataclass
+from functools import cache
+from time import perf_counter, thread_time
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from service.backends.onnx import giving_back_memory
+import structlog
+
+from service.plan import Plan, plan_for_cpu, plan_for_gpu
 from service.process import usable_cores
 from service.resting import Rest, no_rest
 from service.settings import Settings
-from service.tuning import AT_ONCE_PATIENCE, GAIN, Plan, Timer, Took, make_plan, rematch, time_batches
 
-PARALLEL = 2  # one run's serial parts are then filled by another's; more only wait for the same cores
+ENOUGH_S = 0.03  # of runs of the same samples, of which the shortest counts
 
-Search = Literal["none", "one", "pair"]
-"""Whether other numbers of threads are tried, and whether the best of two numbers may be kept."""
+log = structlog.stdlib.get_logger("anomoe.tuned")
 
 
 class Tunable(Protocol):
@@ -31,123 +32,110 @@ class Tunable(Protocol):
 
 
 AnyEngine = TypeVar("AnyEngine", bound=Tunable)
+Opener = Callable[[int], AnyEngine]
+"""Opens an engine that computes on so many threads."""
 
 
 @dataclass(frozen=True)
 class Tuned(Generic[AnyEngine]):
-    """An engine for batches that compute alone, one for several at once if that gains, and the plan."""
+    """An engine for batches that compute alone, one for several at once if the plan has it, and the plan."""
 
     engine: AnyEngine
     plan: Plan
     shared: AnyEngine | None = None
 
-    @property
-    def engines(self) -> tuple[AnyEngine, ...]:
-        """The one or both."""
-        return (self.engine, self.shared) if self.shared else (self.engine,)
+
+class Took(NamedTuple):
+    """Seconds by the clock, and of the calling thread alone."""
+
+    clock_s: float
+    thread_s: float
 
 
-def tune(
-    open_engine: Callable[[int], AnyEngine],
+def open_tuned(
+    open_engine: Opener[AnyEngine],
     settings: Settings,
-    known: Plan | None,
-    search: Search,
+    known: Plan | None = None,
+    *,
+    is_single: bool = False,
     rest: Rest = no_rest,
 ) -> Tuned[AnyEngine]:
-    """Open an engine on as many threads as are set or there are cores, and measure it; then on half of them.
+    """Open the engines of a known plan, or else of the rule's, warm them and see how long they take.
 
-    Where batches at once are as fast then, both engines are kept, if `search` allows a pair: at work fewer
-    threads wait less for each other and for those that decode. Else, or where a single picture is clearly
-    faster, half as many are taken if they gain. Either way they are halved again; what is compared is timed
-    in turn. Nothing is searched where a plan is known, a number is set, the settings leave no time, opening
-    takes longer than they leave, or a GPU computes. rest: called where a plan is known, after each warm-up.
+    A plan that has times keeps them, as a busy device cannot be measured: only a batch is. is_single: whether
+    all batches are to share one engine. rest: called after each warm-up.
+    Raises: what computing an item raises.
     """
-    if known is not None:
-        plan = known if search == "pair" else replace(known, threads_shared=0)
-        shared = open_engine(plan.threads_shared) if plan.threads_shared else None
-        return _checked(_warm(Tuned(open_engine(plan.threads), plan, shared), rest), rest)
-    began = perf_counter()
-    threads = settings.threads or usable_cores()
-    engine = open_engine(threads)
-    engine.warm_up()
-    opening_s = perf_counter() - began
-    timer = timer_of(engine, settings.max_batch)
-    best = Tuned(engine, _plan(timer, threads, settings))
-    stop = perf_counter() + settings.tune_s
-    is_fixed = search == "none" or settings.threads or engine.device != "cpu"
-    while not is_fixed and (threads := threads // 2) and perf_counter() + opening_s < stop:
-        other = open_engine(threads)
-        other.warm_up()
-        other_timer = timer_of(other, settings.max_batch)
-        rivals = (best.plan, timer), (_plan(other_timer, threads, settings), other_timer)
-        present, plan = rematch(rivals, stop + settings.tune_s)
-        if search == "pair" and plan.is_as_good_at_once(present) and not plan.gains_alone(present):
-            best = Tuned(best.engine, present.shared_by(plan), other)
-            timer = _of_pair(timer, other_timer)
-        elif plan.is_better(present):
-            best, timer = Tuned(other, plan), other_timer
-        else:
-            break
-    was_measured = best.plan.alone_s < settings.tune_s
-    if was_measured and best.engine.device == "cpu":
-        with giving_back_memory():  # of the largest batches, which may not be those of the plan
-            for one in best.engines:
-                one.warm_up()
-    return _warm(best) if was_measured or best.plan.batch > 1 else best
+
+    @cache
+    def engine(threads: int) -> AnyEngine:
+        opened = open_engine(threads)
+        opened.warm_up()
+        rest()
+        return opened
+
+    @cache
+    def took(threads: int, count: int) -> Took:
+        return shortest(engine(threads), count, rest)
+
+    plan = known or _by_rule(engine, took, settings, is_single)
+    batch = min(plan.batch, settings.max_batch)
+    counts = plan.thread_counts[: 1 if is_single else 2]
+    try:
+        batch_s = max(took(threads, batch).clock_s for threads in counts)
+    except Exception as error:  # whatever the runtime raises, as for want of memory; at work it is halved
+        log.warning("a batch cannot be computed", batch=batch, reason=str(error))
+        batch_s = batch * max(took(threads, 1).clock_s for threads in counts)
+    runs = max(1, min(plan.parallel, usable_cores() // counts[-1]))
+    plan = Plan(
+        batch=batch,
+        parallel=plan.parallel,
+        threads=counts[0],
+        threads_shared=counts[1] if counts[1:] else 0,
+        alone_s=plan.alone_s or took(counts[0], 1).clock_s,
+        pace_s=plan.pace_s or batch_s / (batch * runs),
+        batch_s=max(batch_s, plan.batch_s),
+        source=plan.source,
+    )
+    return Tuned(engine(counts[0]), plan, engine(counts[1]) if counts[1:] else None)
 
 
-def _warm(tuned: Tuned[AnyEngine], rest: Rest = no_rest) -> Tuned[AnyEngine]:
-    """Warm for every size of a batch: a GPU is slow the first time that it meets one."""
-    most = tuned.plan.batch
-    for engine in tuned.engines:
-        for size in [most] if engine.device == "cpu" else range(1, most + 1):
-            engine.warm_up(size)
-            rest()
-    return tuned
+def _by_rule(
+    engine: Opener[AnyEngine], took: Callable[[int, int], Took], settings: Settings, is_single: bool
+) -> Plan:
+    """The rule's plan for an engine, which is first opened on the threads of one batch among several."""
+    cores = usable_cores()
+    threads = settings.threads or (cores if is_single else 0)
+    if engine(threads or 1).device != "cpu":
+        return plan_for_gpu(settings.max_batch, threads or 1)
+    return plan_for_cpu(took(threads or 1, 1).thread_s, cores, threads, settings.max_batch)
 
 
-def _checked(tuned: Tuned[AnyEngine], rest: Rest) -> Tuned[AnyEngine]:
-    """With the curve of a plan that is taken over no lower than a batch is seen to take now.
+def shortest(engine: Tunable, count: int, rest: Rest) -> Took:
+    """The shortest run of so many samples within ENOUGH_S, by an engine that is warm for one.
 
-    Raises: what computing a batch of samples raises, as where it is measured.
+    Raises: what computing one of them raises.
     """
-    plan = tuned.plan
-    took = timer_of(tuned.engine, plan.batch)(plan.batch, 1)
+    for size in range(2, count + 1) if engine.device != "cpu" else ():
+        engine.warm_up(size)  # a GPU is slow the first time that it meets one
+        rest()
+    samples = engine.samples(count)
+    stop = perf_counter() + ENOUGH_S
+    least = _timed(engine, samples)
+    while perf_counter() < stop:
+        least = min(least, _timed(engine, samples))
     rest()
-    if took.clock_s <= plan.batch_s:
-        return tuned
-    return replace(tuned, plan=replace(plan, curve=plan.curve.times(took.clock_s / plan.batch_s)))
+    return least
 
 
-def timer_of(engine: Tunable, most: int) -> Timer:
-    """What times batches of up to so many samples on an engine; raises what computing one of them raises."""
-    samples = engine.samples(most)
-
-    def run(size: int) -> None:
-        for result in engine.run(samples[:size]):
-            if isinstance(result, Exception):
-                raise result
-
-    def timer(size: int, parallel: int) -> Took:
-        if engine.device != "cpu":
-            run(size)  # what the first run of a size takes there says nothing
-            return time_batches(run, size, parallel)
-        took = time_batches(run, size, parallel)
-        # Several at once keep the cores busy: what the clock shows beyond that is other processes' doing.
-        return took if parallel == 1 else took._replace(clock_s=took.cores_s)
-
-    return timer
+def _timed(engine: Tunable, samples: Sequence[Any]) -> Took:
+    began_s, began_thread_s = perf_counter(), thread_time()
+    run_all(engine, samples)
+    return Took(perf_counter() - began_s, thread_time() - began_thread_s)
 
 
-def _of_pair(alone: Timer, shared: Timer) -> Timer:
-    return lambda size, parallel: (alone if parallel == 1 else shared)(size, parallel)
-
-
-def _plan(timer: Timer, threads: int, settings: Settings) -> Plan:
-    """Measure batches; without time for it, one picture, and batch as is set."""
-    if settings.tune_s:
-        parallel = max(PARALLEL, usable_cores() // threads)
-        gain = AT_ONCE_PATIENCE if threads < usable_cores() else GAIN  # one alone would leave cores idle
-        plan = make_plan(timer, settings.max_batch, parallel, settings.tune_s, gain)
-        return replace(plan, threads=threads)
-    return replace(make_plan(timer, 1, 1, 0), batch=settings.max_batch, threads=threads)
+def run_all(engine: Tunable, samples: Sequence[Any]) -> None:
+    """Compute a batch of samples. Raises: what computing one of them raises."""
+    for result in engine.run(samples):
+        if isinstance(result, Exception):
+            raise result

@@ -5,9 +5,7 @@
 # pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
 
 import re
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
 from typing import Literal
@@ -28,7 +26,7 @@ _CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
 _NOTHING = {"no file": b"\0"}
 # How the name of a file with weights is announced: a string, after its length, which may be written longer.
 _LOCATION = re.compile(rb"(?:\x08|\x88\x80*\x00)location")
-_run_options: ContextVar[ort.RunOptions | None] = ContextVar("run options", default=None)
+RUNTIME = f"onnxruntime {ort.__version__}"
 
 
 class OnnxGraph:
@@ -81,22 +79,10 @@ class OnnxGraph:
                     binding.bind_ortvalue_input(name, value)
             for name in self.outputs:
                 binding.bind_output(name, self.device)
-            self._session.run_with_iobinding(binding, _run_options.get())
+            self._session.run_with_iobinding(binding)
             return dict(zip(self.outputs, binding.get_outputs(), strict=True))
         except Exception as error:  # ONNX Runtime's errors share no narrower base class
             raise GraphError(f"{self._name}: {error}") from error
-
-
-@contextmanager
-def giving_back_memory() -> Generator[None, None, None]:
-    """Graphs that run on the CPU in the context give back what they keep for larger batches."""
-    options = ort.RunOptions()
-    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-    token = _run_options.set(options)
-    try:
-        yield
-    finally:
-        _run_options.reset(token)
 
 
 def _confine(options: ort.SessionOptions, model_bytes: bytes, external: Mapping[str, bytes]) -> None:

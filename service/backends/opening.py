@@ -1,12 +1,13 @@
 """The graphs of a bundle in the runtime that their files are for; the only place that chooses one."""
 
 from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import PurePosixPath
 
 from export.contract.bundle import Bundle
 from export.contract.manifest import GraphSpec, TensorSpec
 from service.backends.base import Device, Graph, GraphError, Signature
-from service.backends.onnx import OnnxGraph
+from service.backends.onnx import RUNTIME, OnnxGraph
 from service.backends.timed import TimedGraph
 from service.resting import Rest
 
@@ -20,6 +21,11 @@ def open_graphs(
         graphs[key] = TimedGraph(open_graph(bundle, key, device, threads))
         rest()
     return graphs
+
+
+def runtime_of(bundle: Bundle) -> str:
+    """Name and version of the runtime that a bundle's graphs are for."""
+    return f"torch {version('torch')}" if bundle.manifest.format == "torchscript" else RUNTIME
 
 
 def open_graph(bundle: Bundle, key: str, device: Device = "auto", threads: int = 0) -> Graph:

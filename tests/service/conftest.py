@@ -30,9 +30,15 @@ structlog.configure(
 ServiceFactory = Callable[..., TestClient]
 
 
+@pytest.fixture(autouse=True)
+def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans are the same on every machine: one batch after the other."""
+    monkeypatch.setattr("service.tuned.usable_cores", lambda: 1)
+
+
 def settings_for(bundles: Path | str, /, **settings: object) -> Settings:
     """Settings of a small service that starts at once."""
-    quick = {"bundles": str(bundles), "device": "cpu", "threads": 1, "tune_s": 0}
+    quick = {"bundles": str(bundles), "device": "cpu", "threads": 1, "state_dir": "no state"}
     return Settings.model_validate({**quick, **settings})
 
 

@@ -57,7 +57,14 @@ class ServiceProcess:
         self.url = f"http://127.0.0.1:{port}"
         self.port = port
         self.log = log
-        chosen = {"port": port, "bundles": bundles, "device": "cpu", "threads": 1, "tune_s": 0, **settings}
+        chosen = {
+            "port": port,
+            "bundles": bundles,
+            "device": "cpu",
+            "threads": 1,
+            "state_dir": "no state",
+            **settings,
+        }
         environment = {f"ANOMOE_{name.upper()}": str(value) for name, value in chosen.items()}
         with log.open("w") as stderr:
             self.popen = subprocess.Popen(

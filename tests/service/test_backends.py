@@ -9,7 +9,7 @@ from onnx import helper, parser
 
 from service.backends import onnx as backend
 from service.backends.base import GraphError
-from service.backends.onnx import OnnxGraph, giving_back_memory
+from service.backends.onnx import OnnxGraph
 
 
 def graph_bytes(text: str) -> bytes:
@@ -42,18 +42,6 @@ def test_device_tensors_feed_the_next_graph():
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="resident memory is read from /proc")
-def test_memory_of_large_batches_is_given_back():
-    graph = OnnxGraph(graph_bytes(ADD_TWICE), "cpu", threads=1)
-    large, small = (np.ones(size, np.float32) for size in (2**24, 1))
-    graph.run({"a": large})
-    kept = resident_bytes()
-    with giving_back_memory():
-        np.testing.assert_array_equal(graph.run({"a": small})["sum"], [5])
-    assert resident_bytes() < kept - large.nbytes
-    np.testing.assert_array_equal(graph.run({"a": small})["sum"], [5])
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="resident memory is read from /proc")
 def test_graphs_compute_in_the_same_memory():
     first, second = (OnnxGraph(graph_bytes(ADD_TWICE), "cpu", threads=1) for _ in range(2))
     large = np.ones(2**24, np.float32)
@@ -61,8 +49,6 @@ def test_graphs_compute_in_the_same_memory():
     kept = resident_bytes()
     second.run({"a": large})
     assert resident_bytes() < kept + large.nbytes / 2
-    with giving_back_memory():
-        first.run({"a": large[:1]})
 
 
 def resident_bytes() -> int:

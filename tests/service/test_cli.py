@@ -13,10 +13,13 @@ from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
 from service.cli import app
+from service.metrics import Metrics
+from service.models import load_models
 from service.security import KeyRing, add_key, hash_of, make_key
 from service.settings import Settings
 from tests.service.conftest import listening
 from tests.tiny_bundle import make_tiny_bundle, plain_picture, spotted_picture
+from tests.tiny_zero_shot_bundle import make_tiny_zero_shot_bundle
 
 runner = CliRunner()
 
@@ -401,3 +404,33 @@ def test_key_without_a_file_shows_its_line(tmp_path: Path) -> None:
     broken = runner.invoke(app, ["key", "cam", "--file", str(tmp_path / "keys.txt")])
     assert broken.exit_code == 1
     assert "line 1" in broken.stderr
+
+
+def test_tune_stores_what_the_next_start_uses(
+    bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restored_logging: None
+) -> None:
+    monkeypatch.setenv("ANOMOE_STATE_DIR", str(tmp_path / "state"))
+    zero_shot = make_tiny_zero_shot_bundle(tmp_path / "words")
+    result = runner.invoke(app, ["tune", str(bundle_folder), str(zero_shot), "--seconds", "0"])
+    assert result.exit_code == 0, result.output
+    files = sorted((tmp_path / "state" / "plans").iterdir())
+    lines = result.stdout.splitlines()
+    assert sorted(line.rpartition(" ")[2] for line in lines) == [str(file) for file in files]
+    settings = Settings.model_validate({"bundles": f"{bundle_folder},{zero_shot}"})
+    for model in load_models(settings, Metrics()).all:
+        assert model.lane.plan.source == "stored"
+
+
+def test_tune_says_before_it_measures_that_it_cannot_store(
+    bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restored_logging: None
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ANOMOE_STATE_DIR", str(tmp_path / "file"))
+    monkeypatch.setattr("service.tune_command.measure_bundle", pytest.fail)
+    result = runner.invoke(app, ["tune", str(bundle_folder)])
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+    assert str(tmp_path / "file") in result.stderr
+    monkeypatch.setenv("ANOMOE_STATE_DIR", str(tmp_path / "state"))
+    missing = runner.invoke(app, ["tune", str(tmp_path / "nowhere")])
+    assert (missing.exit_code, "nowhere" in missing.stderr) == (1, True)
+    assert runner.invoke(app, ["tune", "--seconds", "-1"]).exit_code == 2

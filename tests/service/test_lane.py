@@ -15,18 +15,17 @@ from structlog.testing import capture_logs
 from export.contract.bundle import Bundle
 from export.contract.preprocess import fit
 from service.caller import ANYONE
-from service.curve import Curve
 from service.engine import Engine, Outcome, Picture
 from service.lane import LARGE, Lane, Way, watchdog_limit
 from service.metrics import Metrics
+from service.plan import Plan
 from service.relay import Step, calling, relay
 from service.tuned import Tuned
-from service.tuning import Plan
 from service.workers import Batched
 from tests.service.conftest import settings_for
 from tests.tiny_bundle import plain_picture, spotted_picture
 
-PLAN = Plan(batch=3, parallel=2, curve=Curve(0.01, 0), alone_s=0.01, pace_s=0.01, cost_s=0.01)
+PLAN = Plan(batch=3, parallel=2, alone_s=0.01, pace_s=0.01, batch_s=0.01)
 
 
 def start(lane: "Lane[Any, Any]") -> None:

@@ -18,14 +18,13 @@ from service.backends.base import GraphError
 from service.batcher import Batcher
 from service.caller import Caller
 from service.calls import CallWorkers
-from service.curve import Curve
 from service.errors import Problem
 from service.image import LargePictureError
 from service.lane import Lane, Way
 from service.metrics import Metrics
+from service.plan import Plan
 from service.relay import Step, calling, relay
 from service.tuned import Tuned
-from service.tuning import Plan
 from service.turnstile import Turnstile
 from service.zero_shot.text_cache import TextCache
 from service.zero_shot.text_tower import ClassText
@@ -35,7 +34,7 @@ from tests.service.running import ServiceProcess, service_process
 from tests.tiny_bundle import spotted_picture
 
 PNG = {"Content-Type": "image/png"}
-PLAN = Plan(batch=1, parallel=1, curve=Curve(0.01, 0), alone_s=0.01, pace_s=0.01, cost_s=0.01)
+PLAN = Plan(batch=1, parallel=1, alone_s=0.01, pace_s=0.01, batch_s=0.01)
 
 
 class Held:

@@ -14,6 +14,7 @@ from export.contract.bundle import Bundle, write_bundle
 from service.app import create_app
 from service.metrics import Metrics
 from service.models import load_models
+from service.plan import Plan
 from service.security import add_key, make_key
 from tests.service.conftest import encoded, settings_for
 from tests.service.running import serving
@@ -24,11 +25,11 @@ PNG = {"Content-Type": "image/png"}
 RELOADS = int(os.environ.get("SOAK_RELOADS", "8"))
 
 
-def version_of(bundle: Path, folder: Path, version: str) -> None:
-    """Write a bundle like `bundle` with another version to `folder`."""
+def version_of(bundle: Path, folder: Path, version: str, name: str = "tiny") -> None:
+    """Write a bundle like `bundle` with another version or name to `folder`."""
     read = Bundle.read(bundle)
     files = {path: read.file_bytes(path) for path in read.manifest.files if path != "categories.safetensors"}
-    manifest = read.manifest.model_copy(update={"version": version})
+    manifest = read.manifest.model_copy(update={"version": version, "name": name})
     write_bundle(folder, manifest, files, read.categories.values())
 
 
@@ -167,5 +168,28 @@ def test_a_model_that_has_left_is_freed(served: Served, bundle_folder: Path) -> 
             version_of(bundle_folder, served.folder / "tiny", "2")
             assert (await client.post("/models/reload")).status_code == 200
             assert engine() is None
+
+    asyncio.run(scenario())
+
+
+def plan_of(app: FastAPI) -> Plan:
+    return app.state.detector.models.all[0].lane.plan
+
+
+def test_a_new_bundle_of_the_same_name_or_graphs_keeps_the_plan(served: Served, bundle_folder: Path) -> None:
+    async def scenario() -> None:
+        async with serving(served.app) as url, served.client(url) as client:
+            first = plan_of(served.app)
+            assert first.source == "rule"
+            version_of(bundle_folder, served.folder / "tiny", "2")
+            await client.post("/models/reload")
+            second = plan_of(served.app)
+            assert second.source == "reload"
+            changed = {"source", "batch_s"}
+            assert second.model_dump(exclude=changed) == first.model_dump(exclude=changed)
+            version_of(bundle_folder, served.folder / "tiny", "3", name="renamed")
+            answer = await client.post("/models/reload")
+            (model,) = answer.json()["models"]
+            assert (model["name"], model["plan"]["source"]) == ("renamed", "reload")
 
     asyncio.run(scenario())

@@ -1,35 +1,36 @@
-"""The number of threads is measured, too: fewer where they are no slower and gain together."""
+"""The engines of a plan are opened, warm and timed before they serve."""
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import pytest
+from structlog.testing import capture_logs
 
 from export.contract.bundle import Bundle
 from service import tuned as module
 from service.backends.base import GraphError
-from service.curve import Curve
 from service.engine import Engine
-from service.tuned import timer_of, tune
-from service.tuning import Plan, Timer, Took
+from service.plan import SLOW_S, Plan
+from service.tuned import open_tuned
 from tests.service.conftest import settings_for
 
-COUNTS = [4, 2, 1]
-SETTINGS = settings_for("-", tune_s=30, threads=0, max_batch=1)
+SETTINGS = settings_for("-", threads=0, max_batch=8)
+KNOWN = Plan(batch=2, parallel=3, threads=4, threads_shared=2, source="stored")
 
 
 class FakeEngine:
-    """Opened with some threads; remembers what it was warmed up with."""
+    """Remembers what it was warmed up with and what it computed."""
 
-    def __init__(self, threads: int, device: str = "cpu") -> None:
-        self.threads = threads
-        self.device = device
+    def __init__(self, threads: int, device: str = "cpu", most: int = 1000) -> None:
+        self.threads, self.device, self.most = threads, device, most
         self.warmed: list[int] = []
+        self.computed: list[int] = []
 
     def run(self, pictures: Sequence[int]) -> Sequence[object]:
+        if len(pictures) > self.most:
+            raise GraphError("no memory for it")
+        self.computed.append(len(pictures))
         return pictures
 
     def samples(self, count: int) -> Sequence[int]:
@@ -39,191 +40,110 @@ class FakeEngine:
         self.warmed.append(batch)
 
 
-class Machine:
-    """Seconds of one item, and of two at once, by the number of threads."""
-
-    def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, alone: dict[int, float], both: dict[int, float]
-    ) -> None:
-        self.alone, self.both = alone, both
-        self.opened: list[FakeEngine] = []
-        self.device = "cpu"
-        monkeypatch.setattr(module, "timer_of", self.timer_of)
-        monkeypatch.setattr(module, "usable_cores", lambda: 4)
-
-    def open(self, threads: int) -> FakeEngine:
-        self.opened.append(FakeEngine(threads, self.device))
-        return self.opened[-1]
-
-    def timer_of(self, engine: FakeEngine, _: int) -> Timer:
-        def timer(size: int, parallel: int) -> Took:
-            at_once_s = self.both[engine.threads] * parallel / 2
-            seconds = size * (self.alone[engine.threads] if parallel == 1 else at_once_s)
-            return Took(seconds, seconds)
-
-        return timer
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "usable_cores", lambda: 4)
+    monkeypatch.setattr(module, "ENOUGH_S", 0)
 
 
-def test_fewer_threads_are_taken_where_one_picture_is_clearly_faster_and_many_are(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    machine = Machine(monkeypatch, alone={4: 1, 2: 0.89, 1: 2}, both={4: 2, 2: 1.1, 1: 4})
-    tuned = tune(machine.open, SETTINGS, None, "pair")
-    assert (tuned.engine.threads, tuned.shared) == (2, None)
-    assert (tuned.plan.threads, tuned.plan.threads_shared, tuned.plan.parallel) == (2, 0, 2)
-    assert (tuned.plan.alone_s, tuned.plan.pace_s) == pytest.approx((0.89, 0.55))
-    assert [one.threads for one in machine.opened] == [4, 2, 1]
+def test_without_a_plan_the_rule_decides_and_each_engine_is_opened_once() -> None:
+    opened: list[FakeEngine] = []
 
+    def open_engine(threads: int) -> FakeEngine:
+        opened.append(FakeEngine(threads))
+        return opened[-1]
 
-@pytest.mark.parametrize("alone_s", [1.2, 1, 0.91])
-def test_both_are_kept_where_only_many_pictures_are_clearly_faster(
-    monkeypatch: pytest.MonkeyPatch, alone_s: float
-) -> None:
-    machine = Machine(monkeypatch, alone={4: 1, 2: alone_s, 1: 1}, both={4: 1.9, 2: 1.3, 1: 1.9})
-    tuned = tune(machine.open, SETTINGS, None, "pair")
+    tuned = open_tuned(open_engine, SETTINGS)
+    assert (tuned.plan.source, tuned.plan.batch, tuned.plan.parallel) == ("rule", 4, 4)
     assert tuned.shared is not None
-    assert (tuned.engine.threads, tuned.shared.threads) == (4, 2)
-    assert (tuned.plan.threads, tuned.plan.threads_shared) == (4, 2)
-    assert (tuned.plan.alone_s, tuned.plan.pace_s) == pytest.approx((1, 0.65))
-    assert [one.threads for one in machine.opened] == [4, 2, 1]
-    # Before it is measured, to give back what that took, and for the batches of the plan.
-    assert [one.warmed for one in machine.opened] == [[1, 1, tuned.plan.batch]] * 2 + [[1]]
-    again = tune(machine.open, SETTINGS, tuned.plan, "pair")
-    assert again.shared is not None
-    assert (again.engine.threads, again.shared.threads) == (4, 2)
-    larger = tune(machine.open, SETTINGS, tuned.plan, "one")
-    assert (larger.engine.threads, larger.shared, larger.plan.threads_shared) == (4, None, 0)
+    assert (tuned.engine.threads, tuned.shared.threads) == tuned.plan.thread_counts == (4, 1)
+    assert sorted(one.threads for one in opened) == [1, 4]
+    assert all(one.warmed == [1] and 4 in one.computed for one in opened)
 
 
-def test_fewer_threads_than_cores_compute_several_at_once_even_where_that_is_hardly_slower(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    machine = Machine(monkeypatch, alone={4: 1, 2: 1.2, 1: 9}, both={4: 1.9, 2: 2.1, 1: 9})
-    tuned = tune(machine.open, SETTINGS, None, "pair")
-    assert (tuned.plan.threads, tuned.plan.threads_shared, tuned.plan.parallel) == (4, 2, 2)
-
-
-def test_those_for_several_at_once_are_halved_as_long_as_they_are_as_fast(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    machine = Machine(monkeypatch, alone={4: 1, 2: 1.2, 1: 2}, both={4: 1.9, 2: 1.3, 1: 1.2})
-    tuned = tune(machine.open, SETTINGS, None, "pair")
-    assert tuned.shared is not None
-    assert (tuned.engine.threads, tuned.shared.threads) == (4, 1)
-    assert (tuned.plan.alone_s, tuned.plan.pace_s) == pytest.approx((1, 0.6))
-
-
-@pytest.mark.parametrize("search", ["none", "one"])
-def test_no_pair_where_weights_are_not_to_be_held_twice(
-    monkeypatch: pytest.MonkeyPatch, search: Literal["none", "one"]
-) -> None:
-    machine = Machine(monkeypatch, alone={4: 1, 2: 1.2, 1: 1}, both={4: 1.9, 2: 1.3, 1: 1})
-    tuned = tune(machine.open, SETTINGS, None, search)
-    assert (tuned.engine.threads, tuned.shared, tuned.plan.threads_shared) == (4, None, 0)
-    assert len(machine.opened) == {"none": 1, "one": 2}[search]
-
-
-@pytest.mark.parametrize(("fewer_s", "has_pair"), [(1.83, True), (1.85, False)])
-def test_a_pair_where_several_at_once_are_hardly_slower(
-    monkeypatch: pytest.MonkeyPatch, fewer_s: float, has_pair: bool
-) -> None:
-    machine = Machine(monkeypatch, alone={4: 1, 2: 1.5, 1: 1}, both={4: 1.6, 2: fewer_s, 1: 9})
-    tuned = tune(machine.open, SETTINGS, None, "pair")
-    assert (tuned.engine.threads, tuned.plan.parallel, tuned.shared is not None) == (4, 2, has_pair)
-
-
-def test_nothing_is_searched_on_a_gpu_or_without_time_or_where_a_number_or_a_plan_is_known(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    machine = Machine(monkeypatch, dict.fromkeys(COUNTS, 1.0), dict.fromkeys(COUNTS, 1.0))
-    machine.device = "cuda"
-    assert tune(machine.open, SETTINGS, None, "pair").plan.threads == 4
-    machine.device = "cpu"
-    assert tune(machine.open, settings_for("-", tune_s=30, threads=2), None, "pair").plan.threads == 2
-    hasty = tune(machine.open, settings_for("-", tune_s=0, threads=0, max_batch=5), None, "pair")
-    assert (hasty.plan.threads, hasty.plan.batch, hasty.plan.parallel, hasty.engine.warmed) == (
-        4,
-        5,
-        1,
-        [1, 5],
-    )
-    known = Plan(2, 1, Curve(1, 0), 1, 1, 1, threads=1)
-    tuned = tune(machine.open, SETTINGS, known, "pair")
-    assert tuned.plan is known
-    assert (tuned.engine.threads, tuned.engine.warmed, tuned.shared) == (1, [2], None)
-    assert [one.threads for one in machine.opened] == [4, 2, 4, 1]
-
-
-def test_an_engine_that_takes_long_to_open_is_opened_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = Machine(monkeypatch, dict.fromkeys(COUNTS, 1.0), dict.fromkeys(COUNTS, 1.0))
-
-    def slowly(threads: int) -> FakeEngine:
-        time.sleep(0.05)
-        return machine.open(threads)
-
-    tune(slowly, settings_for("-", tune_s=0.01, threads=0), None, "pair")
-    assert [one.threads for one in machine.opened] == [4]
-
-
-def test_a_real_engine_is_warm_and_every_graph_has_a_curve(bundle_folder: Path) -> None:
-    bundle = Bundle.read(bundle_folder)
-    settings = settings_for(bundle_folder, tune_s=0.2, max_batch=4)
-
-    def opened(threads: int) -> Engine:
-        return Engine(bundle, device="cpu", threads=threads)
-
-    tuned = tune(opened, settings, None, "pair")
-    assert (tuned.plan.threads, tuned.shared) == (1, None)
-    assert tuned.plan.batch_s >= tuned.plan.alone_s / 2 > 0
-    assert set(tuned.engine.curves) == set(bundle.manifest.graphs)
-    assert all(curve.seconds(1) > 0 for curve in tuned.engine.curves.values())
-
-
-class FirstTimeSlowEngine(FakeEngine):
-    """Takes a batch as fast as a single item, but what it meets the first time long."""
-
-    def __init__(self) -> None:
-        super().__init__(1, "cuda")
-        self.met = {1}
-
-    def run(self, pictures: Sequence[int]) -> Sequence[object]:
-        time.sleep(0.001 if len(pictures) in self.met else 0.1)
-        self.met.add(len(pictures))
-        return pictures
-
-
-def test_a_gpu_has_met_every_size_of_a_batch_before_it_is_timed_and_before_it_serves() -> None:
-    settings = settings_for("-", tune_s=30, threads=1, max_batch=16)
-    tuned = tune(lambda _: FirstTimeSlowEngine(), settings, None, "none")
-    assert tuned.plan.batch == 16
-    assert tuned.engine.warmed == [1, *range(1, 17)]
-
-
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_of_several_at_once_on_the_cores_only_what_they_spend_counts(device: str) -> None:
-    """Another process's work, which a sleep stands for here, makes the clock go on meanwhile."""
-
-    class Disturbed(FakeEngine):
+def test_what_takes_a_thread_long_is_slow_and_waiting_is_not() -> None:
+    class Busy(FakeEngine):
         def run(self, pictures: Sequence[int]) -> Sequence[object]:
-            time.sleep(0.02)
+            began = time.thread_time()
+            while time.thread_time() < began + 1.1 * SLOW_S * len(pictures):
+                pass
             return pictures
 
-    timer = timer_of(Disturbed(1, device), 1)
-    assert timer(1, 1).clock_s > 0.01
-    assert (timer(1, 2).clock_s > 0.01) == (device == "cuda")
+    class Waiting(FakeEngine):
+        def run(self, pictures: Sequence[int]) -> Sequence[object]:
+            time.sleep(1.1 * SLOW_S)  # as beside other processes
+            return pictures
+
+    assert open_tuned(Busy, SETTINGS).plan.batch == 1
+    assert open_tuned(Waiting, SETTINGS).plan.batch == 4
 
 
-def test_with_a_plan_that_is_known_a_batch_is_computed_too() -> None:
-    """Another bundle may fail, or take longer than the one before did, before it counts as hung."""
+def test_a_plan_that_is_known_is_followed_up_to_what_is_allowed() -> None:
+    tuned = open_tuned(FakeEngine, SETTINGS, KNOWN)
+    assert tuned.shared is not None
+    assert (tuned.engine.threads, tuned.shared.threads) == (4, 2)
+    assert (tuned.plan.source, tuned.plan.batch, tuned.plan.parallel) == ("stored", 2, 3)
+    less = open_tuned(FakeEngine, settings_for("-", threads=0, max_batch=1), KNOWN)
+    assert less.plan.batch == 1
+
+
+def test_weights_that_are_not_to_be_held_twice_have_one_engine() -> None:
+    for known in (KNOWN, None):
+        tuned = open_tuned(FakeEngine, SETTINGS, known, is_single=True)
+        assert (tuned.engine.threads, tuned.shared, tuned.plan.thread_counts) == (4, None, (4,))
+
+
+def test_a_number_of_threads_that_is_set_is_the_only_one() -> None:
+    tuned = open_tuned(FakeEngine, settings_for("-", threads=2))
+    assert (tuned.engine.threads, tuned.shared, tuned.plan.parallel) == (2, None, 2)
+
+
+def test_times_are_measured_and_those_of_a_plan_that_has_them_kept() -> None:
+    """Of what the largest batch takes the watchdog hears, if that is longer than it was."""
 
     class Slow(FakeEngine):
         def run(self, pictures: Sequence[int]) -> Sequence[object]:
-            time.sleep(0.02)
-            return [GraphError("not finite")] if self.threads == 1 else pictures
+            time.sleep(0.02 if self.threads == 4 else 0.03 * len(pictures))
+            return pictures
 
-    known = Plan(2, 1, Curve(0.001, 0), alone_s=0.001, pace_s=0.001, cost_s=0.001, threads=2)
-    tuned = tune(Slow, SETTINGS, known, "pair")
-    assert tuned.plan.batch_s > 0.01
-    assert (tuned.plan.alone_s, tuned.plan.at_work) == (0.001, (2, 1))
+    plan = open_tuned(Slow, SETTINGS, KNOWN).plan
+    assert plan.alone_s >= 0.02
+    assert plan.batch_s >= 0.06  # of the slower engine
+    assert plan.pace_s == pytest.approx(plan.batch_s / (2 * 2))  # two of its batches have cores
+    times = {"alone_s": 7.0, "pace_s": 8.0, "batch_s": 0.001}
+    plan = open_tuned(Slow, SETTINGS, KNOWN.model_copy(update=times)).plan
+    assert (plan.alone_s, plan.pace_s) == (7, 8)
+    assert plan.batch_s >= 0.06
+
+
+def test_a_gpu_has_met_every_size_of_a_batch_before_it_serves() -> None:
+    tuned = open_tuned(lambda threads: FakeEngine(threads, "cuda"), SETTINGS)
+    assert (tuned.plan.batch, tuned.plan.parallel, tuned.shared) == (8, 2, None)
+    assert sorted({*tuned.engine.warmed}) == [*range(1, 9)]
+    assert tuned.engine.warmed[:8] == [*range(1, 9)]
+
+
+def test_a_batch_that_cannot_be_computed_is_told_and_left_to_those_at_work() -> None:
+    with capture_logs() as logs:
+        tuned = open_tuned(lambda threads: FakeEngine(threads, most=2), SETTINGS)
+    assert [(one["log_level"], one["batch"], one["reason"]) for one in logs] == [
+        ("warning", 4, "no memory for it")
+    ]
+    assert (tuned.plan.batch, tuned.plan.batch_s > 0) == (4, True)
+
+
+@pytest.mark.parametrize("known", [None, KNOWN, KNOWN.model_copy(update={"alone_s": 1.0})])
+def test_an_engine_that_computes_no_item_does_not_serve(known: Plan | None) -> None:
+    class Bad(FakeEngine):
+        def run(self, pictures: Sequence[int]) -> Sequence[object]:
+            return [GraphError("not finite") for _ in pictures]
+
     with pytest.raises(GraphError, match="not finite"):
-        tune(Slow, SETTINGS, replace(known, threads=1), "pair")
+        open_tuned(Bad, SETTINGS, known)
+
+
+def test_a_real_engine(bundle_folder: Path) -> None:
+    bundle = Bundle.read(bundle_folder)
+    tuned = open_tuned(lambda threads: Engine(bundle, device="cpu", threads=threads), SETTINGS)
+    assert tuned.shared is not None
+    assert 0 < tuned.plan.alone_s < tuned.plan.batch_s * 4

@@ -1,183 +1,170 @@
-"""Batches are as large as measured, not as hoped."""
+"""Another plan than the rule's must gain clearly, and twice."""
 
 import threading
-from collections.abc import Callable
-from time import perf_counter
+import time
+from collections.abc import Callable, Sequence
 
 import pytest
 
-from service.curve import Curve
-from service.tuning import LONG_ENOUGH_S, Plan, Took, best_batch, make_plan, rematch, time_batches
+from service import tuned as opening
+from service import tuning as module
+from service.plan import Plan
+from service.tuning import Case, best, item_s, measure, shares
+from tests.service.conftest import settings_for
+
+USUAL, OTHER, THIRD = Case(1, 4, 2), Case(1, 8, 2), Case(2, 8, 1)
 
 
-def both(seconds: float) -> Took:
-    """By the clock as of the cores."""
-    return Took(seconds, seconds)
+def costs(seconds: dict[Case, list[float]]) -> Callable[[Case], float]:
+    """Gives one after the other, the last for ever."""
+    return lambda case: seconds[case].pop(0) if len(seconds[case]) > 1 else seconds[case][0]
 
 
-class Device:
-    """Takes `fixed + each * items` seconds for a batch, and batches at once as `together` says."""
+def test_shares_are_medians_of_rounds_in_turn() -> None:
+    asked: list[Case] = []
 
-    def __init__(self, fixed: float, each: float, together: float = 2.0, memory: int = 1000) -> None:
-        self.fixed, self.each, self.together, self.memory = fixed, each, together, memory
-        self.asked: list[tuple[int, int]] = []
+    def seconds(case: Case) -> float:
+        asked.append(case)
+        return {USUAL: 1.0, OTHER: 0.9}[case] * (1 + len(asked) // 2)  # the machine gets ever slower
 
-    def __call__(self, size: int, parallel: int) -> Took:
-        self.asked.append((size, parallel))
-        if size * parallel > self.memory:
-            raise RuntimeError("no memory for it")
-        return both((self.fixed + self.each * size) * (self.together if parallel == 2 else 1))
+    assert shares(USUAL, [OTHER], seconds, 0)[OTHER] < 1.6
+    assert asked == [USUAL, OTHER] * 3
 
 
-def test_the_smallest_batch_that_no_larger_one_beats_clearly() -> None:
-    assert best_batch({1: 10, 2: 19.8, 4: 39.4, 8: 79}) == 1
-    assert best_batch({1: 10, 2: 12, 4: 16, 8: 24}) == 8
-    assert best_batch({1: 10, 2: 12, 4: 23.9, 8: 60}) == 2
-    assert best_batch({3: 10}) == 3
+def test_one_round_that_was_disturbed_decides_nothing() -> None:
+    disturbed = costs({USUAL: [1, 9, 1], OTHER: [1.2]})
+    assert shares(USUAL, [OTHER], disturbed, 0) == {USUAL: 1, OTHER: pytest.approx(1.2)}
 
 
-def test_a_device_with_fixed_costs_gets_its_largest_batch() -> None:
-    device = Device(fixed=3, each=2)
-    plan = make_plan(device, max_batch=6, max_parallel=1, budget_s=60)
-    assert (plan.batch, plan.parallel) == (6, 1)
-    assert set(device.asked) == {(1, 1), (2, 1), (4, 1), (6, 1)}
-    assert (plan.curve.each_s, plan.curve.fixed_s) == pytest.approx((2, 3))
-    assert (plan.batch_s, plan.alone_s, plan.pace_s) == pytest.approx((15, 5, 2.5))
-
-
-def test_sizes_that_gain_nothing_are_not_tried_further() -> None:
-    device = Device(fixed=0, each=2)
-    assert make_plan(device, 64, 1, 60).batch == 1
-    assert max(device.asked) == (4, 1)
-
-
-def test_two_at_once_only_where_they_gain() -> None:
-    assert make_plan(Device(0, 1, together=1.97), 2, 2, 60).parallel == 1
-    plan = make_plan(Device(0, 1, together=1.6), 2, 2, 60)
-    assert (plan.parallel, plan.pace_s) == (2, pytest.approx(0.8))
-
-
-def test_rivals_are_timed_in_turn() -> None:
-    """The machine gets ever slower: whatever is measured later looks worse by itself."""
-    asked: list[tuple[str, int, int]] = []
-
-    def rival(name: str, seconds: float) -> Callable[[int, int], Took]:
-        def timer(size: int, parallel: int) -> Took:
-            asked.append((name, size, parallel))
-            return both(size * seconds * (1 + len(asked) / 100))
-
-        return timer
-
-    slow, fast = rival("slow", 1.2), rival("fast", 1.0)
-    plans = [make_plan(timer, 1, 2, 60) for timer in (slow, fast)]
-    asked.clear()
-    slower, faster = rematch(list(zip(plans, (slow, fast), strict=True)), perf_counter() + 60)
-    assert asked[:4] == [("slow", 1, 1), ("fast", 1, 1), ("slow", 1, 2), ("fast", 1, 2)]
-    assert faster.is_better(slower)
-    assert (faster.alone_s, faster.pace_s) == pytest.approx((1.02, 1.04 / 2))
-    assert rematch(list(zip(plans, (slow, fast), strict=True)), 0) == plans
-
-
-def test_a_plan_is_better_when_it_gains_and_no_picture_waits_longer_for_it() -> None:
-    def plan(alone_s: float, pace_s: float) -> Plan:
-        return Plan(1, 1, Curve(alone_s, 0), alone_s, pace_s, pace_s)
-
-    assert plan(1.01, 0.9).is_better(plan(1, 1))
-    assert not plan(1.03, 0.5).is_better(plan(1, 1))
-    assert not plan(0.9, 0.96).is_better(plan(1, 1))
-
-
-def test_what_gains_at_once_is_searched_again() -> None:
-    """Alone the largest batch gains; of several at once it is kept only where it gains, too."""
-
-    def timer(size: int, parallel: int) -> Took:
-        each_s = single_s if size == 1 else 1.0
-        return both(size * (each_s if parallel == 2 else 0.6 + 0.4 / size))
-
-    for single_s, batch in ((1.1, 2), (1.0, 1)):
-        plan = make_plan(timer, 4, 2, 60)
-        assert (plan.batch, plan.parallel) == (batch, 2)
-        assert plan.pace_s == pytest.approx((single_s if batch == 1 else 1) / 2)
-
-
-def test_without_time_a_single_picture_is_measured() -> None:
-    device = Device(1, 1)
-    plan = make_plan(device, 8, 2, 0)
-    assert device.asked == [(1, 1)]
-    assert (plan.batch, plan.parallel, plan.alone_s) == (1, 1, 2)
-
-
-def test_a_slow_model_is_measured_once_and_any_for_not_much_longer_than_it_may_take(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("other_s", "expected"),
+    [([0.94], OTHER), ([0.96], USUAL), ([1.1], USUAL), ([0.5, 0.5, 0.5, 1.0], USUAL)],
+    ids=["clearly less", "hardly less", "more", "less at first only"],
+)
+def test_the_usual_case_stays_unless_another_gains_clearly_twice(
+    other_s: list[float], expected: Case
 ) -> None:
-    now = 0.0
-
-    def timed(device: Device) -> Callable[[int, int], Took]:
-        def run(size: int, parallel: int) -> Took:
-            nonlocal now
-            took = device(size, parallel)
-            now += took.clock_s
-            return took
-
-        return run
-
-    monkeypatch.setattr("service.tuning.perf_counter", lambda: now)
-    slow = Device(fixed=1, each=8)
-    assert make_plan(timed(slow), 8, 2, 2).alone_s == 9
-    assert slow.asked == [(1, 1)]
-    for each in (1.9, 0.9, 0.6, 0.3, 0.1, 0.01):
-        now = 0.0
-        make_plan(timed(Device(fixed=each / 2, each=each)), 8, 2, 2)
-        assert now <= 3 * 2
+    assert best(USUAL, [OTHER], costs({USUAL: [1.0], OTHER: other_s}), 0.95, 0) == expected
 
 
-def test_what_the_first_of_each_size_takes_does_not_shorten_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0.0
-    met: set[int] = set()
-    device = Device(fixed=0.02, each=0.01, together=1.5)
+def test_what_cannot_be_computed_is_left_out_but_the_usual_must_be() -> None:
+    def seconds(case: Case) -> float:
+        if case == failing:
+            raise RuntimeError("no memory")
+        return 1.0 if case == USUAL else 0.8
 
-    def timer(size: int, parallel: int) -> Took:
-        nonlocal now
-        took = device(size, parallel)
-        if size not in met:
-            met.add(size)
-            took = both(took.clock_s + 0.4)
-        now += took.clock_s
-        return took
-
-    monkeypatch.setattr("service.tuning.perf_counter", lambda: now)
-    assert make_plan(timer, 8, 2, 2).pace_s == pytest.approx(0.1 * 1.5 / 16)
-
-
-def test_a_batch_that_does_not_fit_is_left_out() -> None:
-    assert make_plan(Device(3, 1, memory=3), 8, 1, 60).batch == 2
-    plan = make_plan(Device(3, 1, together=1, memory=3), 8, 2, 60)
-    assert (plan.batch, plan.parallel) == (1, 2)  # two of the best do not fit, two single items do
-    assert make_plan(Device(3, 1, together=1, memory=1), 8, 2, 60).parallel == 1
+    failing = OTHER
+    assert best(USUAL, [OTHER, THIRD], seconds, 0.95, 0) == THIRD
+    failing = USUAL
     with pytest.raises(RuntimeError, match="no memory"):
-        make_plan(Device(3, 1, memory=0), 8, 1, 60)
+        best(USUAL, [OTHER], seconds, 0.95, 0)
 
 
-def test_of_what_takes_as_long_the_one_that_leaves_more_of_the_cores_is_taken() -> None:
-    def timer(size: int, parallel: int) -> Took:
-        return Took(size, size * (0.5 if size == 1 else 0.3))
+def test_it_is_measured_as_long_as_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, rounds = 0.0, 0
 
-    assert make_plan(timer, 2, 1, 60).batch == 2
+    def seconds(case: Case) -> float:
+        nonlocal now, rounds
+        now += 0.5
+        rounds += case == USUAL
+        return 1.0
+
+    monkeypatch.setattr(module, "perf_counter", lambda: now)
+    shares(USUAL, [OTHER], seconds, 10)
+    assert rounds == 10
 
 
-def test_batches_at_once_are_computed_at_once_and_again_until_it_is_long_enough() -> None:
-    barrier = threading.Barrier(2)
-    sizes: list[int] = []
-    known: set[int] = set()
+class FakeEngine:
+    """Every batch takes `fixed` and each item `each` seconds of a thread, of which so many share an item."""
 
-    def run(size: int) -> None:
-        if threading.get_ident() not in known:
-            known.add(threading.get_ident())
-            barrier.wait(10)
-        sizes.append(size)
+    def __init__(self, threads: int, device: str = "cpu") -> None:
+        self.threads, self.device = threads, device
+        self.computed = list[int]()
+        self.running = list[threading.Thread]()
 
-    took = time_batches(run, 3, 2)
-    assert 0 < took.clock_s < LONG_ENOUGH_S
-    assert 0 < took.cores_s < 2 * took.clock_s
-    assert len(sizes) > 2
-    assert set(sizes) == {3}
+    def run(self, pictures: Sequence[int]) -> Sequence[object]:
+        self.computed.append(len(pictures))
+        self.running.append(threading.current_thread())
+        time.sleep(0.01)
+        return pictures
+
+    def samples(self, count: int) -> Sequence[int]:
+        return range(count)
+
+    def warm_up(self, batch: int = 1) -> None:
+        """It is warm."""
+
+
+def test_batches_follow_each_other_at_once_for_long_enough() -> None:
+    engine = FakeEngine(1)
+    took_s = item_s(engine, Case(1, 5, 2), by_clock=True)
+    assert set(engine.computed) == {5}
+    assert len(set(engine.running)) == 2
+    assert 0 < took_s < 0.01
+    assert len(engine.computed) > 4
+
+
+def test_waiting_costs_nothing_of_the_cores() -> None:
+    engine = FakeEngine(1)
+    assert item_s(engine, Case(1, 1, 1), by_clock=False) < item_s(engine, Case(1, 1, 1), by_clock=True)
+
+
+@pytest.fixture
+def times(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[bool, Case], float]:
+    """Seconds of an item, by whether the clock counts and case; 1 for others. There are four cores."""
+    known: dict[tuple[bool, Case], float] = {}
+
+    def fake(_: FakeEngine, case: Case, *, by_clock: bool) -> float:
+        return known.get((by_clock, case), 1.0)
+
+    monkeypatch.setattr(module, "item_s", fake)
+    for one in (module, opening):
+        monkeypatch.setattr(one, "usable_cores", lambda: 4)
+    return known
+
+
+SETTINGS = settings_for("-", threads=0, tune_s=0)
+
+
+def numbers(plan: Plan) -> tuple[int, ...]:
+    return (plan.batch, plan.parallel, *plan.thread_counts)
+
+
+def test_where_nothing_gains_the_plan_is_that_of_the_rule(times: dict[tuple[bool, Case], float]) -> None:
+    plan = measure(FakeEngine, SETTINGS)
+    assert numbers(plan) == (4, 4, 4, 1)
+    assert (plan.source, plan.alone_s > 0, plan.batch_s > 0) == ("stored", True, True)
+    assert not times
+
+
+def test_threads_alone_threads_at_once_and_batches_are_chosen_by_what_they_take(
+    times: dict[tuple[bool, Case], float],
+) -> None:
+    times[True, Case(2, 1, 1)] = 0.8
+    times[False, Case(4, 8, 2)] = 0.7
+    times[False, Case(2, 2, 2)] = 0.9
+    assert numbers(measure(FakeEngine, SETTINGS)) == (8, 2, 2, 4)
+    times[False, Case(2, 2, 2)] = 0.6
+    assert numbers(measure(FakeEngine, SETTINGS)) == (2, 2, 2)  # one engine is enough
+
+
+def test_no_batch_larger_than_allowed_is_tried(times: dict[tuple[bool, Case], float]) -> None:
+    times[False, Case(1, 8, 4)] = 0.1
+    assert measure(FakeEngine, settings_for("-", threads=0, tune_s=0, max_batch=7)).batch == 4
+
+
+def test_with_one_engine_only_batches_are_measured(times: dict[tuple[bool, Case], float]) -> None:
+    opened: list[int] = []
+
+    def open_engine(threads: int) -> FakeEngine:
+        opened.append(threads)
+        return FakeEngine(threads)
+
+    times[False, Case(4, 8, 2)] = 0.7
+    assert numbers(measure(open_engine, SETTINGS, is_single=True)) == (8, 2, 4)
+    assert set(opened) == {4}
+
+
+def test_on_a_gpu_the_clock_counts(times: dict[tuple[bool, Case], float]) -> None:
+    times[True, Case(1, 2, 2)] = 0.7
+    assert measure(lambda threads: FakeEngine(threads, "cuda"), SETTINGS).batch == 2
