@@ -14,9 +14,8 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartParser
 from starlette.requests import Request
 
-from service.errors import SHOWN_CHARACTERS, Kind, Problem, shown
+from service.errors import Kind, Problem, shown, wrong_parameters
 
-SHOWN_COMPLAINTS = 10
 MOST_PARAMETERS = 100  # each unknown one costs an error
 BLANKS = b" \t\r\n"  # in base64, whose lines many tools break
 MOST_VALUES = 100_000  # of a JSON body; while they are read no other thread goes on
@@ -123,9 +122,7 @@ def parse_parameters(fields: Mapping[str, object], wanted: type[Parameters]) -> 
     try:
         return wanted.model_validate(dict(fields))
     except ValidationError as error:
-        complaints = error.errors()[:SHOWN_COMPLAINTS]
-        details = [_complaint(item["loc"], item["msg"], item["input"]) for item in complaints]
-        raise Problem(Kind.INVALID_PARAMETER, "; ".join(details)) from error
+        raise wrong_parameters(error.errors()) from error
 
 
 def _merged(
@@ -155,9 +152,3 @@ def _from_json(body: bytes, query: Mapping[str, object], wanted: type[Parameters
         return Upload([b64decode(image.encode().translate(None, BLANKS), validate=True)], parameters)
     except ValueError as error:
         raise Problem(Kind.INVALID_PARAMETER, f"image: not base64: {error}") from error
-
-
-def _complaint(location: Iterable[int | str], message: str, value: object) -> str:
-    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    field = place.removeprefix(".")[:SHOWN_CHARACTERS]
-    return f"{field}: {message[0].lower()}{message[1:]}, got {repr(value)[:SHOWN_CHARACTERS]}"
