@@ -18,8 +18,6 @@ from export.contract.manifest import LEVELS, ExpertSpec
 from export.contract.preprocess import Pixels
 from service.backends.base import Array, Device, DeviceTensor, GraphError
 from service.backends.opening import open_graphs
-from service.backends.timed import curves_of
-from service.curve import Curve
 from service.findings import CategorySource, Selected
 from service.resting import Rest, no_rest
 
@@ -86,11 +84,6 @@ class Engine:
     def device(self) -> str:
         """Where it computes: cuda or cpu."""
         return self._graphs["backbone"].device
-
-    @property
-    def curves(self) -> dict[str, Curve]:
-        """How long each graph takes, as far as it has run."""
-        return curves_of(self._graphs)
 
     def category(self, name: str) -> Category:
         """A category by name. Raises UnknownCategoryError, which lists the known ones."""

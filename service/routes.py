@@ -14,7 +14,6 @@ from service.schemas import (
     BatchAnswer,
     CategoriesAnswer,
     CategoryInfo,
-    CurveInfo,
     DetectAnswer,
     DetectParameters,
     ExpertInfo,
@@ -144,10 +143,6 @@ def model_info(model: Model | ZeroShotModel) -> ModelInfo:
             ms_alone=_ms(plan.alone_s),
             ms_per_picture=_ms(plan.pace_s),
         ),
-        graphs={
-            name: CurveInfo(ms_each=_ms(curve.each_s), ms_fixed=_ms(curve.fixed_s))
-            for name, curve in model.engine.curves.items()
-        },
     )
 
 

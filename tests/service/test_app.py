@@ -300,8 +300,6 @@ def test_categories_and_models_describe_what_is_loaded(service: TestClient) -> N
     assert len(model["experts"]) == 6
     assert (model["plan"]["batch"], model["plan"]["parallel"], model["plan"]["threads"]) == (8, 1, 1)
     assert model["plan"]["ms_per_picture"] == model["plan"]["ms_alone"] > 0
-    assert set(model["graphs"]) >= {"backbone", "router", "expert-global-1", "head"}
-    assert all(curve["ms_each"] + curve["ms_fixed"] > 0 for curve in model["graphs"].values())
 
 
 def test_health_and_openapi(service: TestClient) -> None:

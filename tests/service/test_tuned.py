@@ -165,7 +165,7 @@ def test_an_engine_that_takes_long_to_open_is_opened_once(monkeypatch: pytest.Mo
     assert [one.threads for one in machine.opened] == [4]
 
 
-def test_a_real_engine_is_warm_and_every_graph_has_a_curve(bundle_folder: Path) -> None:
+def test_a_real_engine_is_measured(bundle_folder: Path) -> None:
     bundle = Bundle.read(bundle_folder)
     settings = settings_for(bundle_folder, tune_s=0.2, max_batch=4)
 
@@ -175,8 +175,6 @@ def test_a_real_engine_is_warm_and_every_graph_has_a_curve(bundle_folder: Path) 
     tuned = tune(opened, settings, None, "pair")
     assert (tuned.plan.threads, tuned.shared) == (1, None)
     assert tuned.plan.batch_s >= tuned.plan.alone_s / 2 > 0
-    assert set(tuned.engine.curves) == set(bundle.manifest.graphs)
-    assert all(curve.seconds(1) > 0 for curve in tuned.engine.curves.values())
 
 
 class FirstTimeSlowEngine(FakeEngine):
