@@ -25,16 +25,18 @@ from service.authentication import Authentication, open_paths
 from service.detect import Detector
 from service.door import Door
 from service.errors import Problem, from_http_exception, wrong_parameters
+from service.image import lift_pixel_limit
 from service.logging import configure_logging
 from service.metrics import Metrics
 from service.middleware import RequestContext
 from service.models import Models, load_models
-from service.openapi import with_keys
+from service.openapi import PROBLEMS, with_keys
 from service.process import allow_many_connections, give_back_large_blocks
 from service.routes import router, work
 from service.security import KeyRing
 from service.server import Server
 from service.settings import Settings, unknown_variables
+from service.upload import keep_forms_in_memory
 from service.work import kinds_of
 from service.zero_shot.detector import ZeroShotDetector
 from service.zero_shot.routes import work as zero_shot_work
@@ -66,6 +68,8 @@ def create_app(settings: Settings, models: Models, metrics: Metrics) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
+        lift_pixel_limit()
+        keep_forms_in_memory()
         async with detector.running():
             log.info("ready", after_s=round(time() - settings.started_at, 1))
             yield
@@ -84,7 +88,7 @@ def create_app(settings: Settings, models: Models, metrics: Metrics) -> FastAPI:
     app.state.zero_shot = ZeroShotDetector(detector)
     routers = (work, zero_shot_work, router)
     for one in routers:
-        app.include_router(one)
+        app.include_router(one, responses=PROBLEMS)
     routes = [route for group in (*routers, app) for route in group.routes if isinstance(route, Route)]
     # From the inside to the outside: what is added last sees a request first.
     app.add_middleware(Door, detector=detector, kinds=kinds_of(routes))

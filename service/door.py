@@ -6,7 +6,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from export.contract.manifest import ModelKind
 from service.detect import Detector
-from service.work import look
+from service.work import admission_of
 
 
 class Door:
@@ -26,6 +26,6 @@ class Door:
         if scope["type"] == "http" and self._permits.is_scarce:
             kind = self._kinds.get((scope["method"], scope["path"]))
             if kind is not None:
-                asked = look(scope, self._detector, kind)
+                asked = admission_of(scope, self._detector, kind)
                 self._permits.check(asked.caller.client, 1, asked.wait_s)
         await self.app(scope, receive, send)

@@ -9,7 +9,7 @@ from service.authentication import needs_admin
 from service.errors import Kind, Problem
 from service.hangup import until_hangup
 from service.models import Model
-from service.openapi import PROBLEMS, picture_body, pictures_body
+from service.openapi import picture_body, pictures_body
 from service.schemas import (
     BatchAnswer,
     CategoriesAnswer,
@@ -29,7 +29,7 @@ from service.work import detector_of, work_router
 from service.zero_shot.model import ZeroShotModel
 
 work = work_router("anomalymoe")
-router = APIRouter(responses=PROBLEMS)
+router = APIRouter()
 
 
 @work.post("/detect", response_model=DetectAnswer, openapi_extra=picture_body(DetectParameters))

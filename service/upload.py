@@ -22,9 +22,6 @@ MOST_VALUES = 100_000  # of a JSON body; while they are read no other thread goe
 
 CHARSETS = frozenset({"utf-8", "ascii", "iso8859-1"})  # of a form; others decode slowly, or raise anything
 
-# A body is in memory as a whole, and bounded: large parts of it need no file beside.
-MultiPartParser.spool_max_size = sys.maxsize
-
 Parameters = TypeVar("Parameters", bound=BaseModel)
 
 _JSON_OBJECT: TypeAdapter[dict[str, object]] = TypeAdapter(dict[str, object])
@@ -45,6 +42,11 @@ class Upload(Generic[Parameters]):
         if len(self.pictures) != 1:
             raise Problem(Kind.INVALID_PARAMETER, f"file: one picture is expected, got {len(self.pictures)}")
         return self.pictures[0]
+
+
+def keep_forms_in_memory() -> None:
+    """Let large parts of a form have no file: a body is in memory as a whole, and bounded."""
+    MultiPartParser.spool_max_size = sys.maxsize
 
 
 async def read_upload(request: Request, wanted: type[Parameters]) -> Upload[Parameters]:

@@ -12,7 +12,6 @@ from export.contract.manifest import ModelKind
 from service.body import LimitedBody, expected_bytes
 from service.caller import Caller, caller_of
 from service.detect import Detector
-from service.openapi import PROBLEMS
 
 
 class Admission(NamedTuple):
@@ -43,7 +42,7 @@ class WorkRoute(APIRoute):
             return
         detector = detector_of(scope["app"])
         settings = detector.settings
-        caller, body_bytes, wait_s = look(scope, detector, self.kind)
+        caller, body_bytes, wait_s = admission_of(scope, detector, self.kind)
         with detector.permits.hold(caller, body_bytes, wait_s) as permit:
             scope["state"]["permit"] = permit
             limits = settings.max_body_bytes, settings.body_timeout_s
@@ -53,7 +52,7 @@ class WorkRoute(APIRoute):
 
 def work_router(kind: ModelKind) -> APIRouter:
     """A router whose paths are for work with models of a kind."""
-    return APIRouter(responses=PROBLEMS, route_class=type("WorkRoute", (WorkRoute,), {"kind": kind}))
+    return APIRouter(route_class=type("WorkRoute", (WorkRoute,), {"kind": kind}))
 
 
 def kinds_of(routes: Iterable[BaseRoute]) -> Mapping[tuple[str, str], ModelKind]:
@@ -69,7 +68,7 @@ def detector_of(app: FastAPI) -> Detector:
     return detector
 
 
-def look(scope: Scope, detector: Detector, kind: ModelKind) -> Admission:
+def admission_of(scope: Scope, detector: Detector, kind: ModelKind) -> Admission:
     """Who asks for what, as far as it is known before the body; the state of the request gets `caller`.
 
     Raises: Problem (413 announced too large, 422 wrong deadline, 503).
