@@ -4,7 +4,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import Kind, Problem
+from service.errors import Kind, Problem, shown
 from service.security import ApiKey, KeyRing
 
 # Probes must work without a secret; the description of the API tells nothing of a user's.
@@ -36,7 +36,7 @@ class Authentication:
         """
         if scope["type"] == "http":
             key = None
-            if self.keys and scope["path"] not in self.open:
+            if self.keys is not None and scope["path"] not in self.open:
                 key = _key(Headers(scope=scope), self.keys)
             scope["state"]["key"] = key
         await self.app(scope, receive, send)
@@ -46,7 +46,7 @@ async def needs_admin(request: Request) -> None:
     """For routes as a dependency. Raises: Problem (403) without the key of an admin."""
     key: ApiKey | None = request.state.key
     if key is None:
-        detail = f"{request.url.path} needs an admin key, and api_keys_file is not set"
+        detail = f"{shown(request.url.path)} needs an admin key, and api_keys_file is not set"
         raise Problem(Kind.FORBIDDEN, detail, {"WWW-Authenticate": CHALLENGE})
     if key.role != "admin":
         headers = {"WWW-Authenticate": f'{CHALLENGE}, error="insufficient_scope"'}

@@ -19,7 +19,7 @@ from service.metrics import UNMATCHED, Metrics
 
 CLIENT_CLOSED_REQUEST = 499
 QUIET_ENDPOINTS = frozenset({"/healthz", "/readyz", "/metrics"})
-LOGGED_CHARACTERS = 200  # of a path, which may have 64 KiB
+LOGGED_CHARACTERS = 200  # of a path, which may have 64 KiB, or a reason
 DRAINED_BYTES = 2**20  # so much of an unread body is let in and dropped, to keep the connection
 SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -49,7 +49,7 @@ class Exchange:
     def refusal(self, problem: Problem) -> Response:
         """The answer to a problem, which is counted; without this request's own headers."""
         self._metrics.count_problem(problem)
-        self._reason["reason"] = problem.detail
+        self._reason["reason"] = problem.detail[:LOGGED_CHARACTERS]
         body = problem_answer(problem, self.request_id).model_dump_json()
         return Response(body, problem.kind.status, problem.headers, MEDIA_TYPE)
 
