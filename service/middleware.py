@@ -57,10 +57,10 @@ class Exchange:
         """The answer begins: all of its headers, with those that were given."""
         self.status = status
         stages = {**self.timings_ms, "total": self._ms()}
-        timing = ", ".join(f"{name};dur={ms:.3f}" for name, ms in stages.items())
+        timing = ", ".join([f"{name};dur={ms:.3f}" for name, ms in stages.items()])
         own = ((b"x-request-id", self.request_id.encode()), (b"server-timing", timing.encode()))
         names = {name for name, _ in given}
-        return [*given, *own, *(header for header in SECURITY_HEADERS if header[0] not in names)]
+        return [*given, *own, *[header for header in SECURITY_HEADERS if header[0] not in names]]
 
     def end(self, endpoint: str = UNMATCHED, method: str = "", path: str = "") -> None:
         """Count and log it: answered, or given up by the caller."""
@@ -144,8 +144,10 @@ class RequestContext:
         await response(scope, connection.receive, connection.send)
 
     def _endpoint(self, scope: Scope) -> str:
-        matching = (route.path for route in self._routes if route.matches(scope)[0] is not Match.NONE)
-        return UNMATCHED if scope["path"].endswith("\n") else next(matching, UNMATCHED)
+        for route in self._routes:
+            if route.matches(scope)[0] is not Match.NONE and not scope["path"].endswith("\n"):
+                return route.path
+        return UNMATCHED
 
 
 class _Connection:
