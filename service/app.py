@@ -14,8 +14,10 @@ from types import FrameType
 
 import structlog
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -23,19 +25,21 @@ from service import docs
 from service.authentication import Authentication, open_paths
 from service.detect import Detector
 from service.door import Door
-from service.errors import from_http_exception, problem_response
+from service.errors import Problem, from_http_exception, wrong_parameters
+from service.image import lift_pixel_limit
 from service.logging import configure_logging
 from service.metrics import Metrics
 from service.middleware import RequestContext
 from service.models import Models, load_models
-from service.openapi import with_keys
+from service.openapi import PROBLEMS, with_keys
 from service.process import allow_many_connections, give_back_large_blocks
 from service.root_path import RootPath
 from service.routes import router, work
 from service.security import open_keys
 from service.server import Server
 from service.settings import Settings, ineffective_settings
-from service.work import Work, endpoints_of
+from service.upload import keep_forms_in_memory
+from service.work import kinds_of
 from service.zero_shot.detector import ZeroShotDetector
 from service.zero_shot.routes import work as zero_shot_work
 
@@ -59,7 +63,6 @@ they take turns. `X-Request-ID` comes back, and is in the log."""
 def create_app(settings: Settings, models: Models, metrics: Metrics) -> FastAPI:
     """The service over models that are loaded; it computes while its lifespan lasts.
 
-    `state.door` is an application, too: what a server should ask.
     Raises: KeyFileError when the file of API keys cannot be used.
     """
     detector = Detector(settings, models, metrics)
@@ -68,6 +71,8 @@ def create_app(settings: Settings, models: Models, metrics: Metrics) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
+        lift_pixel_limit()
+        keep_forms_in_memory()
         async with detector.running():
             log.info("ready", after_s=round(time() - settings.started_at, 1))
             yield
@@ -89,25 +94,27 @@ def create_app(settings: Settings, models: Models, metrics: Metrics) -> FastAPI:
     app.state.zero_shot = ZeroShotDetector(detector)
     routers = (work, zero_shot_work, router, docs.router)
     for one in routers:
-        app.include_router(one)
-    routes = [route for group in (app, *routers) for route in group.routes]
-    paths = frozenset(route.path for route in routes if isinstance(route, Route))
-    endpoints = {**endpoints_of(work, "anomalymoe"), **endpoints_of(zero_shot_work, "moeclip")}
+        app.include_router(one, responses=PROBLEMS)
+    routes = [route for group in (*routers, app) for route in group.routes if isinstance(route, Route)]
     # From the inside to the outside: what is added last sees a request first.
-    app.add_middleware(Work, detector=detector, endpoints=endpoints, paths=paths)
+    app.add_middleware(Door, detector=detector, kinds=kinds_of(routes))
     app.add_middleware(Authentication, keys=keys, metrics_need_key=settings.metrics_need_key)
-    app.add_middleware(RequestContext, metrics=metrics, paths=paths, around=_allowing(settings))
+    app.add_middleware(RequestContext, metrics=metrics, routes=routes, around=_allowing(settings))
     if prefix:
-        app.add_middleware(RootPath, prefix=prefix, paths=paths)
-    # Refusals for pages of other origins need headers of the layers.
-    app.state.door = app if settings.allowed_origins() else Door(app, detector, endpoints, keys)
-
-    async def on_http_exception(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        return problem_response(from_http_exception(error, request), request.state.request_id)
-
-    app.add_exception_handler(HTTPException, on_http_exception)
+        app.add_middleware(RootPath, prefix=prefix, paths=frozenset(route.path for route in routes))
+    app.add_exception_handler(HTTPException, _raise_problem)
+    app.add_exception_handler(RequestValidationError, _raise_problem)
     return app
+
+
+async def _raise_problem(request: Request, error: Exception) -> Response:
+    """What the framework would answer itself is answered like every other error. Raises: Problem."""
+    if isinstance(error, RequestValidationError):
+        raise wrong_parameters(error.errors()) from None
+    assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, Problem | ClientDisconnect):  # met while the framework read a body
+        raise error.__cause__
+    raise from_http_exception(error, request) from None
 
 
 def _allowing(settings: Settings) -> Callable[[ASGIApp], ASGIApp]:
@@ -142,7 +149,7 @@ def run(settings: Settings) -> int:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     metrics = Metrics()
     app = create_app(settings, load_models(settings, metrics), metrics)
-    server = Server(app.state.door, app.state.detector)
+    server = Server(app, app.state.detector)
     with listen(settings.host, settings.port) as listener:
         log.info("listening", host=settings.host, port=listener.getsockname()[1])
         server.run([listener])

@@ -1,16 +1,16 @@
 """Which path asks for which key, decided before anything else of a request is looked at."""
 
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import docs
-from service.errors import Kind, Problem
-from service.security import KeyRing
+from service.errors import Kind, Problem, shown
+from service.security import ApiKey, KeyRing
 
 # Probes must work without a secret; the description of the API tells nothing of a user's.
 OPEN = frozenset({"/healthz", "/readyz"})
 DESCRIPTION = frozenset({"/openapi.json", *docs.PATHS})
-ADMIN = frozenset({"/models/reload"})
 CHALLENGE = 'Bearer realm="anomoe"'
 
 
@@ -20,9 +20,9 @@ def open_paths(metrics_need_key: bool) -> frozenset[str]:
 
 
 class Authentication:
-    """Asks for a key where one is needed; the state of the request gets `key_name`.
+    """Asks for a key on every path that is not open; the state of the request gets `key`, or None without it.
 
-    Without a key ring everything is open but the paths for admins, which nobody may then use.
+    Without a key ring everything is open but what `needs_admin`, which nobody may then use.
     """
 
     def __init__(self, app: ASGIApp, keys: KeyRing | None, metrics_need_key: bool) -> None:
@@ -33,36 +33,38 @@ class Authentication:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection.
 
-        Raises: Problem (401 no or wrong key, 403 a key that may not do this).
+        Raises: Problem (401 no or wrong key).
         """
-        if scope["type"] == "http" and scope["path"] not in self.open:
-            scope["state"]["key_name"] = key_name(scope, self.keys)
+        if scope["type"] == "http":
+            key = None
+            if self.keys is not None and scope["path"] not in self.open:
+                key = _key(Headers(scope=scope), self.keys)
+            scope["state"]["key"] = key
         await self.app(scope, receive, send)
 
 
-def key_name(scope: Scope, keys: KeyRing | None) -> str | None:
-    """The name of the key that a request carries; None where none is needed.
+async def needs_admin(request: Request) -> None:
+    """For routes as a dependency. Raises: Problem (403) without the key of an admin."""
+    key: ApiKey | None = request.state.key
+    if key is None:
+        detail = f"{shown(request.url.path)} needs an admin key, and api_keys_file is not set"
+        raise Problem(Kind.FORBIDDEN, detail, {"WWW-Authenticate": CHALLENGE})
+    if key.role != "admin":
+        headers = {"WWW-Authenticate": f'{CHALLENGE}, error="insufficient_scope"'}
+        raise Problem(Kind.FORBIDDEN, f"{key.name} is no admin key", headers)
 
-    Raises: Problem (401 no or wrong key, 403 a key that may not do this).
-    """
-    is_for_admins = scope["path"] in ADMIN and scope["method"] == "POST"
-    if keys is None:
-        if is_for_admins:
-            detail = f"{scope['path']} needs an admin key, and api_keys_file is not set"
-            raise Problem(Kind.FORBIDDEN, detail, {"WWW-Authenticate": CHALLENGE})
-        return None
-    given = _given(Headers(scope=scope))
+
+def _key(headers: Headers, keys: KeyRing) -> ApiKey:
+    """The key that a request carries. Raises: Problem (401 no or wrong key)."""
+    given = _given(headers)
     if not given:
         detail = "a key is expected, as Authorization: Bearer KEY or X-API-Key: KEY"
         raise Problem(Kind.UNAUTHORISED, detail, {"WWW-Authenticate": CHALLENGE})
     entry, *others = (keys.find(key) for key in given)
     if entry is None or None in others:
-        headers = {"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"'}
-        raise Problem(Kind.UNAUTHORISED, "the key is not one of this service", headers)
-    if is_for_admins and entry.role != "admin":
-        headers = {"WWW-Authenticate": f'{CHALLENGE}, error="insufficient_scope"'}
-        raise Problem(Kind.FORBIDDEN, f"{entry.name} is no admin key", headers)
-    return entry.name
+        challenge = {"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"'}
+        raise Problem(Kind.UNAUTHORISED, "the key is not one of this service", challenge)
+    return entry
 
 
 def _given(headers: Headers) -> list[str]:

@@ -35,7 +35,7 @@ from service.relay import Step, calling, relay
 from service.resting import Resting, StoppedError
 from service.schemas import DetectAnswer, DetectParameters, PictureParameters
 from service.settings import Settings
-from service.tidying import tidy, tidy_when_quiet
+from service.tidying import tidy
 from service.workers import StageError
 
 log = structlog.stdlib.get_logger("anomoe.detect")
@@ -60,9 +60,7 @@ class Detector:
         self._begin(self.models.all)
         self.models.publish(self.metrics)
         self.health.enter(None)
-        tidying = asyncio.create_task(tidy_when_quiet(self.permits.requests))
         yield
-        tidying.cancel()
         self.health.enter("stopping")
         await self._end(self.models.all)
 

@@ -20,8 +20,6 @@ from export.contract.manifest import LEVELS, ExpertSpec
 from export.contract.preprocess import Pixels
 from service.backends.base import Array, Device, DeviceTensor, GraphError
 from service.backends.opening import open_graphs
-from service.backends.timed import curves_of
-from service.curve import Curve
 from service.findings import Selected
 from service.resting import Rest, no_rest
 
@@ -98,11 +96,6 @@ class Engine:
     def device(self) -> str:
         """Where it computes: cuda or cpu."""
         return self._graphs["backbone"].device
-
-    @property
-    def curves(self) -> dict[str, Curve]:
-        """How long each graph takes, as far as it has run."""
-        return curves_of(self._graphs)
 
     def category(self, name: str) -> Category:
         """A category by name. Raises UnknownCategoryError, which lists the known ones."""

@@ -1,14 +1,16 @@
 """Every error the service answers with: one table, one exception, one body (RFC 9457)."""
 
+from collections.abc import Iterable, Sequence
 from enum import Enum
+from typing import Any
 
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
 
 MEDIA_TYPE = "application/problem+json"
 SHOWN_CHARACTERS = 100
+SHOWN_COMPLAINTS = 10
 
 
 class Kind(Enum):
@@ -103,16 +105,31 @@ def problem_answer(problem: Problem, request_id: str) -> ProblemAnswer:
     )
 
 
-def problem_response(problem: Problem, request_id: str) -> Response:
-    """The whole HTTP answer for a problem."""
-    body = problem_answer(problem, request_id).model_dump_json()
-    return Response(body, problem.kind.status, problem.headers, MEDIA_TYPE)
+def wrong_parameters(errors: Sequence[Any]) -> Problem:
+    """What pydantic or the framework found wrong: the first fields and their values."""
+    complaints = (_complaint(one["loc"], one["msg"], one["input"]) for one in errors[:SHOWN_COMPLAINTS])
+    return Problem(Kind.INVALID_PARAMETER, "; ".join(complaints))
+
+
+def _complaint(location: Iterable[int | str], message: str, value: object) -> str:
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    field = place.removeprefix(".")[:SHOWN_CHARACTERS]
+    return f"{field}: {message[0].lower()}{message[1:]}, got {repr(value)[:SHOWN_CHARACTERS]}"
+
+
+def no_such_path(path: str) -> Problem:
+    """The problem of a path that no route takes."""
+    return Problem(Kind.NOT_FOUND, f"no such path: {shown(path)}")
 
 
 def from_http_exception(error: HTTPException, request: Request) -> Problem:
-    """The framework's own errors (wrong method, broken multipart) as a problem."""
-    headers = dict(error.headers or {})
+    """An error of the framework or a dependency as the problem of its status, as far as there is one."""
+    if error.status_code == 404 and "endpoint" not in request.scope:
+        return no_such_path(request.scope["path"])
     if error.status_code == 405:
         detail = f"{request.method} is not allowed on {shown(request.url.path)}"
-        return Problem(Kind.METHOD_NOT_ALLOWED, detail, headers)
-    return Problem(Kind.MALFORMED if error.status_code < 500 else Kind.INTERNAL, error.detail, headers)
+    else:
+        detail = error.detail
+    other = Kind.MALFORMED if error.status_code < 500 else Kind.INTERNAL
+    kind = next((kind for kind in Kind if kind.status == error.status_code), other)
+    return Problem(kind, detail, dict(error.headers or {}))

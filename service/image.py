@@ -29,10 +29,6 @@ SEGMENTS = 64  # that are looked at, as many bytes between them
 
 QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 
-# Pillow's own limit is one number per process and only warns below twice its value; ours is checked
-# from the header in `decode`.
-Image.MAX_IMAGE_PIXELS = None
-
 
 @dataclass(frozen=True, eq=False)
 class Opened:
@@ -51,6 +47,11 @@ class Opened:
 
 class LargePictureError(Exception):
     """A picture takes more effort than was expected."""
+
+
+def lift_pixel_limit() -> None:
+    """Let Pillow open pictures of any size: its limit is one for the process, ours is checked by `decode`."""
+    Image.MAX_IMAGE_PIXELS = None
 
 
 def open_picture(data: bytes, spec: InputSpec, max_pixels: int, expected: float = math.inf) -> Opened:

@@ -3,18 +3,17 @@
 import asyncio
 from time import perf_counter
 from typing import cast
-from uuid import uuid4
 
 import httptools
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.corked import Corked
-from service.errors import Kind, Problem, problem_response
+from service.errors import Kind, Problem
 from service.hangup import Hangup
 from service.lingering import Lingering
-from service.metrics import UNMATCHED, Metrics
-from service.middleware import SECURITY_HEADERS
+from service.metrics import Metrics
+from service.middleware import Exchange
 
 MOST_HEAD_BYTES = 2**16  # of a request line and headers
 
@@ -157,28 +156,20 @@ class ImpatientProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
             return
         if self._is_in_head or not is_answered:
-            self._send_problem(Problem(Kind.MALFORMED, why))
+            self._send_problem(Problem(Kind.MALFORMED, why, {"Connection": "close"}))
         self.transport.close()
         if not is_answered:  # nobody waits any more for what the request asked
             self.cycle.disconnected = True
             self.cycle.message_event.set()
 
     def _send_problem(self, problem: Problem) -> None:
-        response = problem_response(problem, request_id := uuid4().hex)
-        client = f"address {self.client[0]}" if self.client else ""
-        status = response.status_code
-        self.metrics.requests.labels(UNMATCHED, str(status)).inc()
-        log.info("request", request_id=request_id, client=client, status=status, reason=problem.detail)
-        headers = [
-            *self.server_state.default_headers,
-            *response.raw_headers,
-            *SECURITY_HEADERS,
-            (b"server-timing", b"total;dur=%.3f" % ((perf_counter() - self._received_at) * 1000)),
-            (b"x-request-id", request_id.encode()),
-            (b"connection", b"close"),
-        ]
-        lines = b"".join(b"%b: %b\r\n" % header for header in headers)
-        self.transport.write(STATUS_LINE[status] + lines + b"\r\n" + bytes(response.body))
+        exchange = Exchange(self.metrics, client=f"address {self.client[0]}" if self.client else "")
+        exchange.started = self._received_at
+        response = exchange.refusal(problem)
+        headers = exchange.begin(response.status_code, response.raw_headers)
+        lines = b"".join(b"%b: %b\r\n" % one for one in [*self.server_state.default_headers, *headers])
+        self.transport.write(STATUS_LINE[response.status_code] + lines + b"\r\n" + bytes(response.body))
+        exchange.end()
 
     def _wait(self) -> None:
         self._patience = self.loop.call_later(self.header_timeout_s, self._give_up)

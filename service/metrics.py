@@ -1,8 +1,7 @@
 """Prometheus metrics of one service, in a registry of its own."""
 
-from collections.abc import Mapping
-from functools import cache
-from typing import TypeVar
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
@@ -16,12 +15,21 @@ PREFIX = "anomoe"
 UNKNOWN = "unknown"
 UNMATCHED = "unmatched"  # the endpoint of what asks for none there is
 ZERO_SHOT = "zero-shot"
+STAGES = ("decode", "backbone", "experts", "vision", "head", "encode")  # that each picture is timed in
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 SCORES = tuple(step / 20 for step in range(1, 21))
 DISTANCES = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
 
-Labelled = TypeVar("Labelled", Counter, Histogram)
+
+class _Product(NamedTuple):
+    """The children of one category, made once: to find them by their labels costs more than to count."""
+
+    images: Counter
+    anomalies: Counter
+    score: Histogram
+    distance: Histogram
+    not_this_product: Counter
 
 
 class Metrics:
@@ -32,14 +40,13 @@ class Metrics:
         ProcessCollector(registry=registry)
 
         def counter(name: str, text: str, *labels: str) -> Counter:
-            return _remembering(Counter(name, text, labels, namespace=PREFIX, registry=registry))
+            return Counter(name, text, labels, namespace=PREFIX, registry=registry)
 
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(name, text, labels, namespace=PREFIX, registry=registry)
 
         def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-            made = Histogram(name, text, labels, namespace=PREFIX, buckets=buckets, registry=registry)
-            return _remembering(made)
+            return Histogram(name, text, labels, namespace=PREFIX, buckets=buckets, registry=registry)
 
         self.requests = counter("requests_total", "Answered requests", "endpoint", "status")
         self.request_seconds = histogram("request_seconds", "Whole request", SECONDS, "endpoint")
@@ -67,6 +74,24 @@ class Metrics:
         self.text_cache = counter("text_cache_total", "Class names by whether their text was known", "result")
         self.text_cache_size = gauge("text_cache_size", "Class names whose text is kept")
         self.ready = gauge("ready", "1 when pictures can be answered")
+        self._stages = {stage: self.stage_seconds.labels(stage) for stage in STAGES}
+        self._rejected = {kind: self.rejected.labels(kind.slug) for kind in REJECTIONS}
+        self._products: dict[str, _Product] = {}
+        self._experts: dict[tuple[str, int], Counter] = {}
+        self.expect((UNKNOWN, ZERO_SHOT))
+
+    def expect(self, categories: Iterable[str], experts: Iterable[tuple[str, int]] = ()) -> None:
+        """Make what is counted by category, and by level and index of an expert, before its first event."""
+        for one in categories:
+            self._products[one] = _Product(
+                self.images.labels(one),
+                self.anomalies.labels(one),
+                self.score.labels(one),
+                self.distance.labels(one),
+                self.not_this_product.labels(one),
+            )
+        for level, index in experts:
+            self._experts[level, index] = self.expert_selected.labels(level, str(index))
 
     def render(self) -> bytes:
         """The metrics as Prometheus text."""
@@ -75,40 +100,35 @@ class Metrics:
     def count_problem(self, problem: Problem) -> None:
         """Count a refusal that protects the service."""
         if problem.kind in REJECTIONS:
-            self.rejected.labels(problem.kind.slug).inc()
+            self._rejected[problem.kind].inc()
 
     def count_picture(self, decision: Decision, outcome: Outcome, timings_ms: Mapping[str, float]) -> None:
         """Count one answered picture, its score, its experts and its stages."""
         category = decision.category or UNKNOWN
-        self.images.labels(category).inc()
-        if decision.is_anomalous:
-            self.anomalies.labels(category).inc()
-        self.distance.labels(category).observe(decision.distance)
+        product = self._products[category]
+        product.distance.observe(decision.distance)
         if decision.reason == "not_this_product":
-            self.not_this_product.labels(category).inc()
-        if decision.score is not None:
-            self.score.labels(category).observe(decision.score)
+            product.not_this_product.inc()
         for expert in outcome.experts:
-            self.expert_selected.labels(expert.level, str(expert.index)).inc()
-        self._observe(timings_ms)
+            self._experts[expert.level, expert.index].inc()
+        self._count(category, decision.is_anomalous, decision.score, timings_ms)
 
     def count_zero_shot(self, verdict: Verdict, timings_ms: Mapping[str, float]) -> None:
         """Count one zero-shot picture by its best class name; names are the callers', so no labels."""
-        self.images.labels(ZERO_SHOT).inc()
-        if verdict.is_anomalous:
-            self.anomalies.labels(ZERO_SHOT).inc()
-        self.score.labels(ZERO_SHOT).observe(display_score(verdict.score, verdict.threshold))
-        self._observe(timings_ms)
+        score = display_score(verdict.score, verdict.threshold)
+        self._count(ZERO_SHOT, verdict.is_anomalous, score, timings_ms)
 
-    def _observe(self, timings_ms: Mapping[str, float]) -> None:
+    def _count(
+        self, category: str, is_anomalous: bool, score: float | None, timings_ms: Mapping[str, float]
+    ) -> None:
+        product = self._products[category]
+        product.images.inc()
+        if is_anomalous:
+            product.anomalies.inc()
+        if score is not None:
+            product.score.observe(score)
         for stage, ms in timings_ms.items():
             if stage == "queue":
                 self.queue_seconds.observe(ms / 1000)
             elif stage not in ("total", "text"):  # texts count where they are made, not where they are known
-                self.stage_seconds.labels(stage).observe(ms / 1000)
-
-
-def _remembering(metric: Labelled) -> Labelled:
-    """The metric, which remembers its children: the library's way to them costs more than to count."""
-    metric.labels = cache(metric.labels)  # pyright: ignore[reportAttributeAccessIssue]
-    return metric
+                self._stages[stage].observe(ms / 1000)

@@ -115,6 +115,8 @@ class Models:
             manifest = model.bundle.manifest
             info = (manifest.name, manifest.version, manifest.kind, model.bundle.digest)
             metrics.model_info.labels(*info).set(1)
+            experts = ((expert.level, expert.index) for expert in manifest.experts)
+            metrics.expect(model.bundle.categories, experts)
             for name, category in model.bundle.categories.items():
                 metrics.calibration_size.labels(name).set(len(category.scores))
 

@@ -20,7 +20,7 @@ class Room:
 
     def __init__(self, limit: int, unit: str) -> None:
         self.limit = limit
-        self.taken = self.most = 0  # most: at once since this was last set
+        self.taken = 0
         self._unit = unit
         self._held: dict[str, int] = {}
 
@@ -50,7 +50,6 @@ class Room:
 
     def _count(self, client: str, more: int) -> None:
         self.taken += more
-        self.most = max(self.most, self.taken)
         if held := self._held.get(client, 0) + more:
             self._held[client] = held
         else:

@@ -1,21 +1,20 @@
 """The paths of the service: each only translates between HTTP and the detector."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from export.contract.decision import conformal_threshold, effective_alpha
 from service.answer import Trace
-from service.detect import Detector
+from service.authentication import needs_admin
 from service.errors import Kind, Problem
 from service.hangup import until_hangup
 from service.models import Model
-from service.openapi import PROBLEMS, picture_body, pictures_body
+from service.openapi import picture_body, pictures_body
 from service.plan import described
 from service.schemas import (
     BatchAnswer,
     CategoriesAnswer,
     CategoryInfo,
-    CurveInfo,
     DetectAnswer,
     DetectParameters,
     ExpertInfo,
@@ -25,58 +24,54 @@ from service.schemas import (
     PlanInfo,
     ZeroShotInfo,
 )
+from service.sending import AnswerResponse
 from service.upload import read_form, read_upload
+from service.work import detector_of, work_router
 from service.zero_shot.model import ZeroShotModel
 
-work = APIRouter(responses=PROBLEMS)
-router = APIRouter(responses=PROBLEMS)
+work = work_router("anomalymoe")
+router = APIRouter()
 
 
-def detector_of(request: Request) -> Detector:
-    """The detector of the application."""
-    detector = request.app.state.detector
-    assert isinstance(detector, Detector)
-    return detector
-
-
-@work.post("/detect", openapi_extra=picture_body(DetectParameters))
-async def detect(request: Request) -> DetectAnswer:
+@work.post("/detect", response_model=DetectAnswer, openapi_extra=picture_body(DetectParameters))
+async def detect(request: Request) -> Response:
     """Judge one picture."""
     upload = await read_upload(request, DetectParameters)
-    judging = detector_of(request).detect(upload.one(), upload.parameters, trace_of(request))
+    judging = detector_of(request.app).detect(upload.one(), upload.parameters, trace_of(request))
     answer = await until_hangup(request, judging)
     request.state.timings_ms.update(answer.timings_ms)
-    return answer
+    return AnswerResponse(answer, request.state.permit.cover_answer)
 
 
-@work.post("/detect/batch", openapi_extra=pictures_body(DetectParameters))
-async def detect_batch(request: Request) -> BatchAnswer:
+@work.post("/detect/batch", response_model=BatchAnswer, openapi_extra=pictures_body(DetectParameters))
+async def detect_batch(request: Request) -> Response:
     """Judge several pictures; each gets a result or an error of its own, in order."""
     upload = await read_form(request, DetectParameters)
     if not upload.pictures:
         raise Problem(Kind.INVALID_PARAMETER, "file: at least one picture is expected, got 0")
     trace = trace_of(request)
-    judging = detector_of(request).detect_all(upload.pictures, upload.parameters, trace)
-    return BatchAnswer(request_id=trace.request_id, results=await until_hangup(request, judging))
+    judging = detector_of(request.app).detect_all(upload.pictures, upload.parameters, trace)
+    answer = BatchAnswer(request_id=trace.request_id, results=await until_hangup(request, judging))
+    return AnswerResponse(answer, request.state.permit.cover_answer)
 
 
 @router.get("/categories")
 async def categories(request: Request) -> CategoriesAnswer:
     """Every product and calibrated class name, with its threshold at the bundle's default alpha."""
-    served = detector_of(request).models.all
+    served = detector_of(request.app).models.all
     return CategoriesAnswer(categories=[info for model in served for info in category_infos(model)])
 
 
 @router.get("/models")
 async def models(request: Request) -> ModelsAnswer:
     """Every model in service."""
-    return ModelsAnswer(models=[model_info(model) for model in detector_of(request).models.all])
+    return ModelsAnswer(models=[model_info(model) for model in detector_of(request.app).models.all])
 
 
-@router.post("/models/reload")
+@router.post("/models/reload", dependencies=[Depends(needs_admin)])
 async def reload(request: Request) -> ModelsAnswer:
     """Load the bundles anew (admin key); the present ones serve until the new ones are warm."""
-    await detector_of(request).reload()
+    await detector_of(request.app).reload()
     return await models(request)
 
 
@@ -89,14 +84,14 @@ async def healthz() -> HealthAnswer:
 @router.get("/readyz")
 async def readyz(request: Request) -> HealthAnswer:
     """Whether pictures can be answered; 503 when not."""
-    detector_of(request).health.check()
+    detector_of(request.app).health.check()
     return HealthAnswer(status="ready")
 
 
 @router.get("/metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
     """Metrics as Prometheus text."""
-    return Response(detector_of(request).metrics.render(), media_type=CONTENT_TYPE_LATEST)
+    return Response(detector_of(request.app).metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
 
 def trace_of(request: Request) -> Trace:
@@ -142,12 +137,4 @@ def model_info(model: Model | ZeroShotModel) -> ModelInfo:
         left_out=manifest.left_out,
         zero_shot=ZeroShotInfo.model_validate(spec.model_dump()) if spec else None,
         plan=PlanInfo.model_validate(described(plan)),
-        graphs={
-            name: CurveInfo(ms_each=_ms(curve.each_s), ms_fixed=_ms(curve.fixed_s))
-            for name, curve in model.engine.curves.items()
-        },
     )
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)

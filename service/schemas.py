@@ -172,13 +172,6 @@ class ZeroShotInfo(BaseModel):
     threshold: float
 
 
-class CurveInfo(BaseModel):
-    """How long a graph takes: `ms_each * n + ms_fixed` for n items (pictures, rows or prompts)."""
-
-    ms_each: float
-    ms_fixed: float
-
-
 class PlanInfo(BaseModel):
     """How a model computes.
 
@@ -210,7 +203,6 @@ class ModelInfo(ModelRef):
     left_out: LeftOut
     zero_shot: ZeroShotInfo | None
     plan: PlanInfo
-    graphs: dict[str, CurveInfo]
 
 
 class ModelsAnswer(BaseModel):

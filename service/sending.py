@@ -4,31 +4,42 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 
 from pydantic import BaseModel
-from starlette.types import Send
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 PIECE = 2**20  # bytes
 LEFT_OUT = b'"data":""'  # never part of a text, whose quotes are escaped
 
 
-async def send_json(answer: BaseModel, send: Send, cover: Callable[[int], None]) -> None:
-    """Send an answer of status 200; returns once the client has taken all but the last of a large one.
+class AnswerResponse(Response):
+    """An answer of status 200, which is sent as it is, unchecked.
 
-    Raises: what `cover` raises, which is told the bytes of one that is large before anything is sent.
+    cover: is told the bytes of one that is large before anything is sent. Raises: what `cover` raises.
     """
-    maps: list[str] = []
-    parts = _parts(answer.model_dump_json(context=maps).encode(), maps)
-    size = sum(map(len, parts))
-    if size > PIECE:
-        cover(size)
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % size)]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    if size <= PIECE:
-        await send({"type": "http.response.body", "body": b"".join(map(_bytes, parts))})
-        return
-    for piece in _pieces(parts):
-        await send({"type": "http.response.body", "body": piece, "more_body": True})
-        await asyncio.sleep(0)
-    await send({"type": "http.response.body"})
+
+    media_type = "application/json"
+
+    def __init__(self, answer: BaseModel, cover: Callable[[int], None]) -> None:
+        maps: list[str] = []
+        self._parts = _parts(answer.model_dump_json(context=maps).encode(), maps)
+        self._size = sum(map(len, self._parts))
+        if self._size > PIECE:
+            cover(self._size)
+        super().__init__(headers={"content-length": str(self._size)})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send; returns once the client has taken all but the last of a large one."""
+        del scope, receive
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        if self._size <= PIECE:
+            await send({"type": "http.response.body", "body": b"".join(map(_bytes, self._parts))})
+        else:
+            for piece in _pieces(self._parts):
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+                await asyncio.sleep(0)
+            await send({"type": "http.response.body"})
+        if self.background is not None:
+            await self.background()
 
 
 def _parts(text: bytes, maps: Sequence[str]) -> list[bytes | str]:

@@ -14,18 +14,14 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartParser
 from starlette.requests import Request
 
-from service.errors import SHOWN_CHARACTERS, Kind, Problem, shown
+from service.errors import Kind, Problem, shown, wrong_parameters
 
-SHOWN_COMPLAINTS = 10
 MOST_PARAMETERS = 100  # each unknown one costs an error
 BLANKS = b" \t\r\n"  # in base64, whose lines many tools break
 URL_SAFE = bytes.maketrans(b"-_", b"+/")  # RFC 4648, section 5
 MOST_VALUES = 100_000  # of a JSON body; while they are read no other thread goes on
 
 CHARSETS = frozenset({"utf-8", "ascii", "iso8859-1"})  # of a form; others decode slowly, or raise anything
-
-# A body is in memory as a whole, and bounded: large parts of it need no file beside.
-MultiPartParser.spool_max_size = sys.maxsize
 
 Parameters = TypeVar("Parameters", bound=BaseModel)
 
@@ -47,6 +43,11 @@ class Upload(Generic[Parameters]):
         if len(self.pictures) != 1:
             raise Problem(Kind.INVALID_PARAMETER, f"file: one picture is expected, got {len(self.pictures)}")
         return self.pictures[0]
+
+
+def keep_forms_in_memory() -> None:
+    """Let large parts of a form have no file: a body is in memory as a whole, and bounded."""
+    MultiPartParser.spool_max_size = sys.maxsize
 
 
 async def read_upload(request: Request, wanted: type[Parameters]) -> Upload[Parameters]:
@@ -124,9 +125,7 @@ def parse_parameters(fields: Mapping[str, object], wanted: type[Parameters]) -> 
     try:
         return wanted.model_validate(dict(fields))
     except ValidationError as error:
-        complaints = error.errors()[:SHOWN_COMPLAINTS]
-        details = [_complaint(item["loc"], item["msg"], item["input"]) for item in complaints]
-        raise Problem(Kind.INVALID_PARAMETER, "; ".join(details)) from error
+        raise wrong_parameters(error.errors()) from error
 
 
 def _merged(
@@ -168,9 +167,3 @@ def _from_base64(text: str) -> bytes:
         return b64decode(encoded + b"=" * (-len(encoded) % 4), validate=True)
     except ValueError as error:
         raise Problem(Kind.INVALID_PARAMETER, f"image: not base64: {error}") from error
-
-
-def _complaint(location: Iterable[int | str], message: str, value: object) -> str:
-    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    field = place.removeprefix(".")[:SHOWN_CHARACTERS]
-    return f"{field}: {message[0].lower()}{message[1:]}, got {repr(value)[:SHOWN_CHARACTERS]}"

@@ -1,83 +1,81 @@
-"""Requests for work: let in with a permit before their body is read, answered past the framework's layers."""
+"""Paths for work: a request is let in with a permit before its body is read."""
 
-from collections.abc import Callable, Container, Coroutine, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import ClassVar, NamedTuple
 
-from fastapi import APIRouter
+from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import BaseRoute
+from starlette.types import Receive, Scope, Send
 
 from export.contract.manifest import ModelKind
 from service.body import LimitedBody, expected_bytes
-from service.bunching import Bunching
-from service.caller import caller_of
+from service.caller import Caller, caller_of
 from service.detect import Detector
-from service.errors import Kind, Problem, from_http_exception, shown
-from service.sending import send_json
 
 
-class Endpoint(NamedTuple):
-    """What answers a request for work, and the kind of model that it takes."""
+class Admission(NamedTuple):
+    """What a request asks for: body_bytes: as announced; wait_s: seconds until its turn."""
 
-    answer: Callable[[Request], Coroutine[Any, Any, BaseModel]]
-    kind: ModelKind
-
-
-def endpoints_of(router: APIRouter, kind: ModelKind) -> dict[str, Endpoint]:
-    """The endpoints of a router by path: each is for POST, takes the request alone and gives the answer."""
-    routes = [route for route in router.routes if isinstance(route, APIRoute)]
-    return {route.path: Endpoint(route.endpoint, kind) for route in routes}
+    caller: Caller
+    body_bytes: int
+    wait_s: float
 
 
-class Work:
-    """Lets a request for work in, or refuses it unread; what its endpoint gives becomes JSON unchecked.
+class WorkRoute(APIRoute):
+    """A path whose requests hold a permit from before their body is read until their answer is sent.
 
-    The framework's layers, which the other requests take, would cost a busy service one picture in a hundred.
-    The state of the request gets `caller`. Refusals are Problems, which `RequestContext` answers. `paths` are
-    those of the application: patterns of the framework also match one with a line's end behind it, which
-    nothing before them knows.
+    What is work is thereby decided by the route that the framework has matched, never by the text of a path.
+    kind: of the models that it takes.
     """
 
-    def __init__(
-        self, app: ASGIApp, detector: Detector, endpoints: Mapping[str, Endpoint], paths: Container[str]
-    ) -> None:
-        self.app = app
-        self.detector = detector
-        self.settings = detector.settings
-        self._endpoints, self._paths = endpoints, paths
-        self._bunching = Bunching()
+    kind: ClassVar[ModelKind]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one ASGI connection.
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; its state gets `caller`, and `permit` to cover a large answer with.
 
-        Raises: Problem (404 unknown path, 413 announced too large, 422 wrong deadline, 429, 503, 504; 400 a
-        form that the framework cannot read), and whatever an endpoint raises.
+        Raises: Problem (413 announced too large, 422 wrong deadline, 429, 503, 504), and what the endpoint
+        raises.
         """
-        if scope["type"] == "http" and scope["path"] not in self._paths:
-            raise Problem(Kind.NOT_FOUND, f"no such path: {shown(scope['path'])}")
-        is_post = scope["type"] == "http" and scope["method"] == "POST"
-        endpoint = self._endpoints.get(scope["path"]) if is_post else None
-        if endpoint is None:
-            await self.app(scope, receive, send)
+        if scope["method"] not in self.methods:
+            await super().handle(scope, receive, send)
             return
-        state, settings = scope["state"], self.settings
-        caller = caller_of(scope, state.get("key_name"), state["started"], settings.deadline_ms)
-        state["caller"] = caller
-        self.detector.health.check()
-        expected = expected_bytes(scope, settings.max_body_bytes)
-        wait_s = self.detector.models.wait_s(endpoint.kind, caller.client)
-        try:
-            with self.detector.permits.hold(caller, expected, wait_s) as permit:
-                limits = settings.max_body_bytes, settings.body_timeout_s
-                body = LimitedBody(receive, *limits, caller, permit.cover_body)
-                answer = await endpoint.answer(Request(scope, body.receive))
-                await send_json(answer, send, permit.cover_answer)
-        except HTTPException as error:
-            raise from_http_exception(error, Request(scope)) from error
-        except Problem as problem:
-            if "Retry-After" in problem.headers:
-                self._bunching.note()
-            raise
+        detector = detector_of(scope["app"])
+        settings = detector.settings
+        caller, body_bytes, wait_s = admission_of(scope, detector, self.kind)
+        with detector.permits.hold(caller, body_bytes, wait_s) as permit:
+            scope["state"]["permit"] = permit
+            limits = settings.max_body_bytes, settings.body_timeout_s
+            body = LimitedBody(receive, *limits, caller, permit.cover_body)
+            await super().handle(scope, body.receive, send)
+
+
+def work_router(kind: ModelKind) -> APIRouter:
+    """A router whose paths are for work with models of a kind."""
+    return APIRouter(route_class=type("WorkRoute", (WorkRoute,), {"kind": kind}))
+
+
+def kinds_of(routes: Iterable[BaseRoute]) -> Mapping[tuple[str, str], ModelKind]:
+    """The kind of model by method and path, of paths for work without parameters."""
+    work = [route for route in routes if isinstance(route, WorkRoute) and not route.param_convertors]
+    return {(method, route.path): route.kind for route in work for method in route.methods or ()}
+
+
+def detector_of(app: FastAPI) -> Detector:
+    """The detector of an application."""
+    detector = app.state.detector
+    assert isinstance(detector, Detector)
+    return detector
+
+
+def admission_of(scope: Scope, detector: Detector, kind: ModelKind) -> Admission:
+    """Who asks for what, as far as it is known before the body; the state of the request gets `caller`.
+
+    Raises: Problem (413 announced too large, 422 wrong deadline, 503).
+    """
+    state, settings = scope["state"], detector.settings
+    key_name = state["key"].name if state["key"] else None
+    state["caller"] = caller = caller_of(scope, key_name, state["started"], settings.deadline_ms)
+    detector.health.check()
+    body_bytes = expected_bytes(scope, settings.max_body_bytes)
+    return Admission(caller, body_bytes, detector.models.wait_s(kind, caller.client))

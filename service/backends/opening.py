@@ -8,17 +8,16 @@ from export.contract.bundle import Bundle
 from export.contract.manifest import GraphSpec, TensorSpec
 from service.backends.base import Device, Graph, GraphError, Signature
 from service.backends.onnx import RUNTIME, OnnxGraph
-from service.backends.timed import TimedGraph
 from service.resting import Rest
 
 
 def open_graphs(
     bundle: Bundle, keys: Iterable[str], device: Device, threads: int, rest: Rest
-) -> dict[str, TimedGraph]:
-    """Several graphs with their clocks, and a rest after each; see `open_graph`."""
-    graphs: dict[str, TimedGraph] = {}
+) -> dict[str, Graph]:
+    """Several graphs, and a rest after each; see `open_graph`."""
+    graphs: dict[str, Graph] = {}
     for key in keys:
-        graphs[key] = TimedGraph(open_graph(bundle, key, device, threads))
+        graphs[key] = open_graph(bundle, key, device, threads)
         rest()
     return graphs
 

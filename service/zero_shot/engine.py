@@ -16,8 +16,6 @@ from export.contract.category import FloatArray
 from export.contract.preprocess import Pixels
 from service.backends.base import Array, Device, DeviceTensor, GraphError
 from service.backends.opening import open_graphs
-from service.backends.timed import curves_of
-from service.curve import Curve
 from service.resting import Rest, no_rest
 from service.zero_shot.text_tower import ClassText, TextTower
 
@@ -105,11 +103,6 @@ class ZeroShotEngine:
     def device(self) -> str:
         """Where it computes: cuda or cpu."""
         return self._graphs["vision"].device
-
-    @property
-    def curves(self) -> dict[str, Curve]:
-        """How long each graph takes, as far as it has run; the text graph by prompts."""
-        return curves_of({**self._graphs, "text": self.tower.graph})
 
     def run(self, questions: Sequence[Question]) -> list[Finding | Exception]:
         """Compute a batch: one finding or one exception per question, in order.

@@ -15,7 +15,6 @@ from export.contract.category import FloatArray
 from export.contract.manifest import TOKENIZER
 from service.backends.base import Device, GraphError
 from service.backends.opening import open_graph
-from service.backends.timed import TimedGraph
 
 Tokens = npt.NDArray[np.int64]
 
@@ -50,7 +49,7 @@ class TextTower:
         self._normal = len(spec.normal)
         self._prompts = (*spec.normal, *spec.abnormal)
         self._tokenizer = _tokenizer(bundle, spec.context_length)
-        self.graph = TimedGraph(open_graph(bundle, "text", device, threads))
+        self.graph = open_graph(bundle, "text", device, threads)
 
     @property
     def names_at_once(self) -> int:

@@ -1,5 +1,6 @@
 """A running service over the tiny bundle, and pictures as bytes."""
 
+import asyncio
 import logging
 import socket
 import threading
@@ -15,8 +16,10 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from service.app import create_app
+from service.image import lift_pixel_limit
 from service.metrics import Metrics
 from service.models import load_models
+from service.server import Server
 from service.settings import Settings
 from tests.tiny_bundle import make_tiny_bundle
 from tests.tiny_zero_shot_bundle import make_tiny_zero_shot_bundle
@@ -40,6 +43,11 @@ def settings_for(bundles: Path | str, /, **settings: object) -> Settings:
     """Settings of a small service that starts at once."""
     quick = {"bundles": str(bundles), "device": "cpu", "threads": 1, "state_dir": "no state"}
     return Settings.model_validate({**quick, **settings})
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _pictures_of_any_size() -> None:
+    lift_pixel_limit()
 
 
 @pytest.fixture(scope="session")
@@ -82,9 +90,10 @@ def listening(bundles: Path | str, **settings: object) -> Iterator[str]:
     chosen = settings_for(bundles, **settings)
     metrics = Metrics()
     app = create_app(chosen, load_models(chosen, metrics), metrics)
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+    server = Server(app, app.state.detector)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=server.run, args=([listener],))
+        # Signals are for the main thread.
+        thread = threading.Thread(target=asyncio.run, args=(uvicorn.Server._serve(server, [listener]),))
         thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         server.should_exit = True

@@ -301,8 +301,6 @@ def test_categories_and_models_describe_what_is_loaded(service: TestClient) -> N
     assert (model["plan"]["source"], model["plan"]["batch"], model["plan"]["threads"]) == ("rule", 4, 1)
     assert model["plan"]["ms_alone"] > 0
     assert model["plan"]["ms_per_picture"] > 0
-    assert set(model["graphs"]) >= {"backbone", "router", "expert-global-1", "head"}
-    assert all(curve["ms_each"] + curve["ms_fixed"] > 0 for curve in model["graphs"].values())
 
 
 def test_health_and_openapi(service: TestClient) -> None:

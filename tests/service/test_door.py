@@ -1,4 +1,4 @@
-"""A full service refuses at the door what it would refuse inside, and lets everything else in."""
+"""A full service refuses before it looks for a route what the route would refuse, and nothing else."""
 
 import gc
 import re
@@ -7,13 +7,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from starlette.responses import Response
+from httpx2 import Response
 from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 
 from service.caller import Caller
-from service.door import Door
 from service.errors import Problem
+from service.permits import Room
 from service.security import add_key, make_key
+from service.work import WorkRoute
 from tests.service.conftest import ServiceFactory, encoded
 from tests.service.test_app import check_problem, detector_in
 from tests.tiny_bundle import plain_picture
@@ -31,16 +33,18 @@ def held(service: TestClient, client: str, permits: int = 8) -> Generator[None, 
         yield
 
 
-def door_of(service: TestClient) -> TestClient:
-    return TestClient(service.app.state.door)  # type: ignore[attr-defined]
+@pytest.fixture
+def routed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths for work whose route was reached."""
+    paths: list[str] = []
+    handle = WorkRoute.handle
 
+    async def noted(route: WorkRoute, scope: Scope, receive: Receive, send: Send) -> None:
+        paths.append(route.path)
+        await handle(route, scope, receive, send)
 
-def closed_door_of(service: TestClient) -> TestClient:
-    """The door of an application that answers nothing but 299."""
-    door = service.app.state.door  # type: ignore[attr-defined]
-    assert isinstance(door, Door)
-    door.app = Response("inside", 299)
-    return TestClient(door)
+    monkeypatch.setattr(WorkRoute, "handle", noted)
+    return paths
 
 
 @pytest.fixture
@@ -49,78 +53,91 @@ def service(start_service: ServiceFactory) -> TestClient:
 
 
 @pytest.mark.parametrize("given_id", ["", "line-7", 'a"b\\c'])
-def test_a_refusal_at_the_door_is_that_of_the_application(service: TestClient, given_id: str) -> None:
+def test_a_refusal_at_the_door_is_that_of_the_route(
+    service: TestClient, routed: list[str], monkeypatch: pytest.MonkeyPatch, given_id: str
+) -> None:
     headers = {**CAMERA, **({"X-Request-ID": given_id} if given_id else {})}
+
+    def refused() -> Response:
+        response = service.post("/detect", content=NORMAL, headers=headers)
+        check_problem(response, 429, "busy", "8 requests of this client, 8 in all, of 10")
+        assert re.fullmatch(r"total;dur=\d+\.\d{3}", response.headers["server-timing"])
+        return response
+
     with held(service, "id cam"):
-        inside = service.post("/detect", content=NORMAL, headers=headers)
-        outside = door_of(service).post("/detect", content=NORMAL, headers=headers)
-    check_problem(inside, 429, "busy", "8 requests of this client, 8 in all, of 10")
-    check_problem(outside, 429, "busy", "8 requests of this client, 8 in all, of 10")
-    own = {"x-request-id", "server-timing"}
+        outside = refused()
+        assert not routed
+        monkeypatch.setattr(Room, "is_scarce", False)
+        inside = refused()
+        assert routed == ["/detect"]
+    own = {"server-timing"} if given_id else {"server-timing", "x-request-id"}
     assert set(outside.headers) == set(inside.headers)
     assert {k: v for k, v in outside.headers.items() if k not in own} == {
         k: v for k, v in inside.headers.items() if k not in own
     }
-    if given_id:
-        assert outside.headers["x-request-id"] == given_id
-    assert re.fullmatch(r"total;dur=\d+\.\d{3}", outside.headers["server-timing"])
     text = service.get("/metrics").text
     assert 'anomoe_requests_total{endpoint="/detect",status="429"} 2.0' in text
     assert 'anomoe_request_seconds_count{endpoint="/detect"} 2.0' in text
     assert 'anomoe_rejected_total{reason="busy"} 2.0' in text
 
 
-def test_who_has_a_share_left_is_let_in(service: TestClient) -> None:
-    door = closed_door_of(service)
+def test_who_has_a_share_left_is_let_in(service: TestClient, routed: list[str]) -> None:
     with held(service, "id cam"):
-        assert door.post("/detect", content=NORMAL, headers=CAMERA).status_code == 429
-        assert door.post("/detect", content=NORMAL, headers={**CAMERA, "X-Client-ID": "b"}).status_code == 299
+        assert service.post("/detect", content=NORMAL, headers=CAMERA).status_code == 429
+        assert not routed
+        other = {**CAMERA, "X-Client-ID": "b"}
+        assert service.post("/detect", content=NORMAL, headers=other).status_code == 200
     with held(service, "id cam", 7):
-        assert door.post("/detect", content=NORMAL, headers=CAMERA).status_code == 299
+        assert service.post("/detect", content=NORMAL, headers=CAMERA).status_code == 200
+    assert routed == ["/detect"] * 2
 
 
-def test_whatever_may_be_answered_otherwise_is_let_in(service: TestClient) -> None:
-    door = closed_door_of(service)
+def test_whatever_is_answered_otherwise_is_so_when_it_is_full(service: TestClient) -> None:
+    def post(**more: str) -> Response:
+        return service.post("/detect", content=NORMAL, headers={**CAMERA, **more})
+
     with held(service, "id cam"):
-        for method, path in (("GET", "/detect"), ("POST", "/models/reload"), ("GET", "/healthz")):
-            assert door.request(method, path, headers=CAMERA).status_code == 299
-        for more in ({"X-Deadline-Ms": "100"}, {"Content-Length": "1048577"}, {"Content-Length": "9" * 5000}):
-            assert door.post("/detect", content=NORMAL, headers={**CAMERA, **more}).status_code == 299
-        assert door.post("/detect", content=iter([NORMAL]), headers=CAMERA).status_code == 299
+        for method, path, status in (
+            ("GET", "/detect", 405),
+            ("POST", "/detect/", 404),
+            ("POST", "/models/reload", 403),
+            ("GET", "/healthz", 200),
+        ):
+            assert service.request(method, path, headers=CAMERA).status_code == status
+        assert post(**{"X-Deadline-Ms": "soon"}).status_code == 422
+        assert post(**{"X-Deadline-Ms": "1000"}).status_code == 429
+        assert post(**{"Content-Length": "9" * 500}).status_code == 413
         detector_in(service).health.enter("stopping")
-        assert door.post("/detect", content=NORMAL, headers=CAMERA).status_code == 299
+        assert post().status_code == 503
 
 
-def test_a_key_is_a_client_and_a_wrong_one_is_for_the_application(
-    start_service: ServiceFactory, tmp_path: Path
-) -> None:
+def test_a_key_is_a_client(start_service: ServiceFactory, routed: list[str], tmp_path: Path) -> None:
     key, entry = make_key("cam", "infer")
     add_key(tmp_path / "keys.txt", entry)
     service = start_service(queue_size=10, api_keys_file=str(tmp_path / "keys.txt"))
-    door = closed_door_of(service)
     with held(service, "key cam"):
-        assert door.post("/detect", content=NORMAL, headers={"X-API-Key": key}).status_code == 429
-        assert door.post("/detect", content=NORMAL, headers={"X-API-Key": "wrong"}).status_code == 299
-        assert door.post("/detect", content=NORMAL, headers=CAMERA).status_code == 299
+        assert service.post("/detect", content=NORMAL, headers={"X-API-Key": key}).status_code == 429
+        assert service.post("/detect", content=NORMAL, headers={"X-API-Key": "wrong"}).status_code == 401
+        assert service.post("/detect", content=NORMAL, headers=CAMERA).status_code == 401
+    assert not routed
 
 
-def test_pages_of_other_origins_are_answered_by_the_application(start_service: ServiceFactory) -> None:
+def test_pages_of_other_origins_are_told(start_service: ServiceFactory) -> None:
     service = start_service(queue_size=10, cors_origins="https://line.example")
     with held(service, "id cam"):
         headers = {**CAMERA, "Origin": "https://line.example"}
-        response = door_of(service).post("/detect", content=NORMAL, headers=headers)
+        response = service.post("/detect", content=NORMAL, headers=headers)
     check_problem(response, 429, "busy")
     assert response.headers["access-control-allow-origin"] == "https://line.example"
 
 
 def test_nothing_of_a_refused_request_is_left_to_the_collector(service: TestClient) -> None:
     """Bodies of what is refused would fill the memory until it runs, and it stops every thread."""
-    door = door_of(service)
     with held(service, "id cam"):
         gc.collect()
         gc.disable()
         try:
-            refused = [door.post("/detect", content=NORMAL, headers=CAMERA).status_code for _ in range(3)]
+            refused = [service.post("/detect", content=NORMAL, headers=CAMERA).status_code for _ in range(3)]
             assert refused == [429] * 3
             assert not [one for one in gc.get_objects() if type(one) is Problem]
         finally:

@@ -192,11 +192,17 @@ def test_what_is_no_request_is_400(service: ServiceProcess, request_line: bytes)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"urn:anomoe:malformed" in answer
     assert re.search(rb"server-timing: total;dur=[0-9]+\.[0-9]{3}\r\n", answer)
+    assert b"\r\nconnection: close\r\n" in answer
     request_id = json.loads(answer.partition(b"\r\n\r\n")[2])["request_id"]
-    logged = next(line for line in service.log.read_text().splitlines() if request_id in line)
-    assert json.loads(logged)["status"] == 400
-    counted = r'anomoe_requests_total\{endpoint="unmatched",status="400"\} [1-9]'
-    assert re.search(counted, httpx.get(f"{service.url}/metrics").text)
+    (logged,) = (json.loads(line) for line in service.log.read_text().splitlines() if request_id in line)
+    assert (logged["status"], bool(logged["reason"])) == (400, True)
+    names = {line.partition(b":")[0].decode() for line in answer.partition(b"\r\n\r\n")[0].splitlines()[1:]}
+    other = httpx.get(f"{service.url}/nowhere")
+    assert names == {*other.headers, "connection"}
+    text = httpx.get(f"{service.url}/metrics").text
+    assert re.search(r'anomoe_requests_total\{endpoint="unmatched",status="400"\} [1-9]', text)
+    unmatched = (json.loads(line) for line in service.log.read_text().splitlines() if "/nowhere" in line)
+    assert {frozenset(line) for line in unmatched} == {frozenset(logged)}
 
 
 def test_heads_are_those_of_get_without_a_body(service: ServiceProcess) -> None:

@@ -42,6 +42,17 @@ def test_pictures_are_counted(service: TestClient) -> None:
     assert sum(line.startswith("anomoe_model_info{") for line in lines) == 1
 
 
+def test_children_are_there_before_their_first_event(service: TestClient) -> None:
+    lines = service.get("/metrics").text.splitlines()
+    categories = [f'{{category="{name}"}}' for name in ("brick", "slate", "unknown", "zero-shot")]
+    names = [f"anomoe_{name}{one}" for name in ("images_total", "anomalies_total") for one in categories]
+    names += [f"anomoe_score_count{one}" for one in categories]
+    names += [f'anomoe_expert_selected_total{{expert="{one}",level="patch"}}' for one in (0, 1)]
+    names += [f'anomoe_stage_seconds_count{{stage="{one}"}}' for one in ("decode", "vision", "encode")]
+    names += [f'anomoe_rejected_total{{reason="{one}"}}' for one in ("busy", "deadline", "too-slow")]
+    assert [name for name in names if f"{name} 0.0" not in lines] == []
+
+
 def test_unknown_paths_share_one_label(service: TestClient) -> None:
     for number in range(3):
         service.get(f"/scan/{number}")

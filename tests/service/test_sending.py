@@ -9,7 +9,7 @@ from starlette.types import Message
 
 from service.errors import Kind, Problem, problem_answer
 from service.schemas import BatchAnswer, DetectAnswer, MapAnswer, ModelRef
-from service.sending import PIECE, send_json
+from service.sending import PIECE, AnswerResponse
 
 
 def answer_with(data: str | None, request_id: str = "id") -> DetectAnswer:
@@ -43,7 +43,10 @@ def sent(answer: DetectAnswer | BatchAnswer, cover: Callable[[int], None] = lamb
     async def send(message: Message) -> None:
         messages.append(message)
 
-    asyncio.run(send_json(answer, send, cover))
+    async def receive() -> Message:
+        raise AssertionError("nothing is read")
+
+    asyncio.run(AnswerResponse(answer, cover)({"type": "http"}, receive, send))
     return messages
 
 

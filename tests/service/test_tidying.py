@@ -1,39 +1,11 @@
-"""Memory that much work has left free is given back when it is over, and only then."""
+"""Memory that is free goes back to the system."""
 
-import asyncio
 import platform
-from contextlib import ExitStack
 
 import pytest
 
-from service import tidying
-from service.permits import Permits
 from service.process import give_back_free_memory
-from service.tidying import MUCH, tidy_when_quiet
 from tests.service.test_backends import resident_bytes
-
-
-@pytest.mark.parametrize(("at_once", "is_tidied"), [(MUCH - 1, 0), (MUCH, 1)])
-def test_it_is_tidied_once_after_much_work(
-    monkeypatch: pytest.MonkeyPatch, at_once: int, is_tidied: int
-) -> None:
-    permits, tidied = Permits(2 * MUCH, 1), list[int]()
-    monkeypatch.setattr(tidying, "QUIET_S", 0.01)
-    monkeypatch.setattr(tidying, "give_back_free_memory", lambda: tidied.append(permits.taken))
-
-    async def scenario() -> None:
-        task = asyncio.create_task(tidy_when_quiet(permits.requests))
-        with permits.hold():
-            with ExitStack() as stack:
-                for _ in range(at_once - 1):
-                    stack.enter_context(permits.hold())
-            await asyncio.sleep(0.1)
-            assert tidied == []
-        await asyncio.sleep(0.5)
-        task.cancel()
-
-    asyncio.run(scenario())
-    assert tidied == [0] * is_tidied
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's heaps")
