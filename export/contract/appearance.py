@@ -79,5 +79,5 @@ def _gradients(grey: FloatArray) -> FloatArray:
             found.append(np.abs(np.diff(across, axis=1)).mean())
         even = grey[: grey.shape[0] // 2 * 2, : grey.shape[1] // 2 * 2]
         rows = even[::2] + even[1::2]
-        grey = (rows[:, ::2] + rows[:, 1::2]) / 4
+        grey = ((rows[:, ::2] + rows[:, 1::2]) / 4).astype(np.float32)
     return np.array(found, np.float32)

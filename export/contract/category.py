@@ -145,8 +145,8 @@ def parse_categories(data: bytes) -> dict[str, Category]:
     """Read what `dump_categories` wrote, sorted by name. Raises ValueError when a field is malformed."""
     categories: dict[str, Category] = {}
     for name, values in _by_name(data, Category).items():
-        numbers = {field: float(values.pop(field)[0]) for field in ("radius", "distance_score")}
-        categories[name] = Category(name=name, **numbers, **values)
+        radius, distance_score = (float(values.pop(field)[0]) for field in ("radius", "distance_score"))
+        categories[name] = Category(name=name, radius=radius, distance_score=distance_score, **values)
     return categories
 
 
