@@ -12,14 +12,14 @@ from export.contract.bundle import Bundle
 from export.contract.manifest import ModelKind
 from service.engine import Engine, Outcome, Picture
 from service.errors import Kind, Problem, shown
-from service.lane import Lane
+from service.lane import ModelPipeline
 from service.metrics import Metrics
 from service.resting import Rest, no_rest
 from service.settings import Settings
 from service.tuned import AnyEngine, Tuned, tune
 from service.tuning import Plan
-from service.turnstile import Turnstile
-from service.workers import Workers
+from service.turnstile import FairQueue
+from service.workers import Stage
 from service.zero_shot.engine import Finding, Question, ZeroShotEngine
 from service.zero_shot.model import ZeroShotModel, name_batcher
 
@@ -34,7 +34,7 @@ class Model:
 
     bundle: Bundle
     engine: Engine
-    lane: Lane[Picture, Outcome]
+    lane: ModelPipeline[Picture, Outcome]
 
     @property
     def depth(self) -> int:
@@ -42,7 +42,7 @@ class Model:
         return self.lane.depth
 
     @property
-    def stages(self) -> tuple[Workers[Any, Any], ...]:
+    def stages(self) -> tuple[Stage[Any, Any], ...]:
         """Whatever works for it."""
         return self.lane.stages
 
@@ -140,7 +140,7 @@ def _load(
     bundle = Bundle.read(folder)
     plan: Plan | None = None
     for model in serving:
-        is_well = all(workers.failure is None for workers in model.stages)
+        is_well = all(stage.failure is None for stage in model.stages)
         if model.bundle.digest == bundle.digest and is_well:
             return model
         if model.bundle.manifest.name == bundle.manifest.name:
@@ -164,11 +164,11 @@ class _Loading:
         if bundle.manifest.kind == "moeclip":
             zero_shot = self._tuned(ZeroShotEngine)
             tower = zero_shot.engine.tower
-            lane: Lane[Question, Finding] = Lane(zero_shot, settings, metrics)
-            names, turns = name_batcher(tower, settings, metrics), Turnstile(2 * tower.names_at_once)
+            lane: ModelPipeline[Question, Finding] = ModelPipeline(zero_shot, settings, metrics)
+            names, turns = name_batcher(tower, settings, metrics), FairQueue(2 * tower.names_at_once)
             return ZeroShotModel(bundle, zero_shot.engine, lane, names, turns)
         tuned = self._tuned(Engine)
-        return Model(bundle, tuned.engine, Lane(tuned, settings, metrics))
+        return Model(bundle, tuned.engine, ModelPipeline(tuned, settings, metrics))
 
     def _tuned(self, kind: Callable[..., AnyEngine]) -> Tuned[AnyEngine]:
         read = perf_counter()

@@ -1,4 +1,4 @@
-"""One picture's way: texts -> turn -> decode -> batcher -> judge -> encode -> answer."""
+"""One picture's way: texts -> slot -> decode -> compute -> judge and draw -> answer."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,6 @@ from service.caller import Caller, deadline_problem
 from service.detect import Detector, model_problems
 from service.errors import Kind, Problem
 from service.image import Opened, announced_effort
-from service.lane import Way
-from service.relay import Step, calling, relay
 from service.zero_shot.answer import Maps, answer_of, draw_maps
 from service.zero_shot.class_names import clean_names, wrong_name
 from service.zero_shot.engine import Finding, Question
@@ -42,33 +40,23 @@ class ZeroShotDetector:
         places = clean_names(parameters.class_names, settings.max_class_names, settings.max_class_name_length)
         names = list(places)
 
-        def judge_all(opened: Opened, finding: Finding) -> tuple[Sequence[Verdict], Maps]:
-            verdicts = judge(model.bundle, names, finding, parameters)
-            return verdicts, draw_maps(opened, finding, verdicts, parameters, model.bundle.manifest.input)
-
         with model_problems(), model.lane.used():
             began = perf_counter()
             texts = await self._texts(model, places, trace.caller)
             text_ms = (perf_counter() - began) * 1000
-
-            def question_of(opened: Opened) -> Question:
-                self._check_maps(opened.size, len(names), parameters)
-                return Question(opened.pixels, texts, parameters.is_medical, parameters.maps == "all")
-
-            async def work(way: Way, waited_s: float) -> ZeroShotAnswer:
-                open_it = partial(self._detector.open, model.bundle, data, trace.caller, way.most)
-                opened, computed, judged = await relay(
-                    Step(way.decoding, calling(open_it)),
-                    Step(way.batcher, question_of, trace.caller),
-                    Step(way.encoding, calling(judge_all), trace.caller),
-                )
-                verdicts, maps = judged.result
+            async with model.lane.slot(trace.caller, announced_effort(data)) as slot:
+                opened = await slot.decode(data, model.bundle.manifest.input)
+                self._check_maps(opened.result.size, len(names), parameters)
+                has_all = parameters.maps == "all"
+                question = Question(opened.result.pixels, texts, parameters.is_medical, has_all)
+                computed = await slot.compute(question)
+                judging = partial(judge_all, model, names, opened.result, computed.result, parameters)
+                judged = await slot.encode(judging)
                 computed_ms = {"text": text_ms, **computed.result.timings_ms}
-                timings_ms = timings(waited_s, opened, computed, judged, computed_ms, trace.started)
+                timings_ms = timings(slot.waited_s, opened, computed, judged, computed_ms, trace.started)
+                verdicts, maps = judged.result
                 self._detector.metrics.count_zero_shot(verdicts[computed.result.best], timings_ms)
                 return answer_of(model.bundle, trace, verdicts, computed, maps, timings_ms)
-
-            return await model.lane.through(trace.caller, work, announced_effort(data))
 
     def _check_maps(self, size: tuple[int, int], names: int, parameters: ZeroShotParameters) -> None:
         """Refuse maps that have more pixels in all than a picture may have; size is (width, height).
@@ -96,7 +84,7 @@ class ZeroShotDetector:
         async def encode(name: str) -> ClassText:
             return (await model.names.submit(name)).result
 
-        turn = partial(model.name_turns.turn, Caller(caller.client))  # its deadline ends the wait below
+        turn = partial(model.name_turns.slot, Caller(caller.client))  # its deadline ends the wait below
         try:
             with move_on_after(caller.remaining_s):
                 return tuple(await self._cache.texts(model.bundle.digest, list(places), turn, encode))
@@ -107,3 +95,15 @@ class ZeroShotDetector:
             self._detector.metrics.abandoned.inc()
             raise
         raise deadline_problem("the class names were encoded")
+
+
+def judge_all(
+    model: ZeroShotModel,
+    names: Sequence[str],
+    opened: Opened,
+    finding: Finding,
+    parameters: ZeroShotParameters,
+) -> tuple[Sequence[Verdict], Maps]:
+    """The verdict on a picture with each name, and the maps that show it. Raises: as `draw_maps`."""
+    verdicts = judge(model.bundle, names, finding, parameters)
+    return verdicts, draw_maps(opened, finding, verdicts, parameters, model.bundle.manifest.input)
