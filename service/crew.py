@@ -161,7 +161,10 @@ class WorkerPool:
                     return None
                 if ready := self._ready():
                     stage = min(ready, key=lambda one: (one.is_background, one.priority()))
-                    return stage, self._begin(thread, stage)
+                    batch = self._begin(thread, stage)
+                    if len(ready) > 1 or stage.waiting:
+                        self._wake_for_more()
+                    return stage, batch
                 self._sleeping.append(bell)
 
     def _ready(self) -> list[StageQueue[Any]]:
@@ -177,7 +180,6 @@ class WorkerPool:
         self._work_of[thread] = stage
         self._busy[stage.is_background] += 1
         stage.running += 1
-        self._wake_for_more()
         return batch
 
     def _finish(self, thread: Thread, stage: StageQueue[Any], death: BaseException | None = None) -> None:

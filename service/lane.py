@@ -5,7 +5,7 @@ Large pictures have a turnstile and stages of their own, which give way: no othe
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from time import perf_counter
@@ -64,7 +64,7 @@ class ModelPipeline(Generic[Item, Result]):
         under_way = plan.batch * plan.parallel
         if tuned.engine.device == "cpu":  # of which there is none to keep busy beside the threads themselves
             size = max(2, hosts, plan.parallel)
-            host = device = WorkerPool("lane", size, reserve=size)
+            host = device = WorkerPool("worker", size, reserve=size)
         else:
             host, device = WorkerPool("host", hosts, reserve=hosts), WorkerPool("device", plan.parallel)
         engine: Computes[Item, Result] = tuned.engine
@@ -75,9 +75,10 @@ class ModelPipeline(Generic[Item, Result]):
             metrics.batch_size.observe(len(items))
             return engine.run(items)
 
+        batch_limit_s = watchdog_limit(settings, "engine", plan.batch_s, SHORTEST_WATCHDOG_S)
+
         def batcher(of: str) -> Batcher[Item, Result]:
-            limit_s = watchdog_limit(settings, "engine", plan.batch_s, SHORTEST_WATCHDOG_S)
-            made = Batcher(compute, plan.batch, plan.parallel, f"engine{of}", device, limit_s)
+            made = Batcher(compute, plan.batch, plan.parallel, f"engine{of}", device, batch_limit_s)
             made.probe = tuned.engine.warm_up
             return made
 
@@ -124,13 +125,14 @@ class ModelPipeline(Generic[Item, Result]):
         first; StageError when the model has failed.
         """
         slot = Slot(self, caller, self.small if effort <= self.small.limit else self.large)
+        is_answered = False
         with self.used():
             try:
                 await slot.enter()
                 yield slot
-                slot.leave(is_answered=True)
+                is_answered = True
             finally:
-                slot.leave()
+                slot.leave(is_answered)
 
     @contextmanager
     def used(self) -> Generator[None, None, None]:
@@ -171,7 +173,7 @@ class Slot(Generic[Item, Result]):
         self.waited_s = self._entered - self._began
         self._size.batcher.check()
 
-    def leave(self, *, is_answered: bool = False) -> None:
+    def leave(self, is_answered: bool = False) -> None:
         """Let the next one enter, unless that was done."""
         if self._entered is not None:
             self._size.queue.release(self._entered if is_answered else None)
@@ -179,24 +181,21 @@ class Slot(Generic[Item, Result]):
 
     async def decode(self, data: bytes, spec: InputSpec) -> StageResult[Opened]:
         """The picture at model size; one that turns out to be large waits for its turn as such first."""
-        with suppress(LargePictureError):
-            return await self._decode(data, spec)
-        self.leave()
-        self._size = self._pipeline.large
-        await self.enter()
-        return await self._decode(data, spec)
+        while True:  # twice at most: of what is large there is no limit
+            with suppress(LargePictureError):
+                call = partial(open_picture, data, spec, self._pipeline.max_pixels, self._size.limit)
+                return await self._size.decoding.submit(call, self._caller)
+            self.leave()
+            self._size = self._pipeline.large
+            await self.enter()
 
-    async def compute(self, item: Item) -> StageResult[Result]:
+    def compute(self, item: Item) -> Awaitable[StageResult[Result]]:
         """What the model makes of it, in a batch with others."""
-        return await self._size.batcher.submit(item, self._caller)
+        return self._size.batcher.submit(item, self._caller)
 
-    async def encode(self, call: Callable[[], Encoded]) -> StageResult[Encoded]:
+    def encode(self, call: Callable[[], Encoded]) -> Awaitable[StageResult[Encoded]]:
         """What a call gives, which makes the parts of the answer that take long."""
-        return await self._size.encoding.submit(call, self._caller)
-
-    async def _decode(self, data: bytes, spec: InputSpec) -> StageResult[Opened]:
-        call = partial(open_picture, data, spec, self._pipeline.max_pixels, self._size.limit)
-        return await self._size.decoding.submit(call, self._caller)
+        return self._size.encoding.submit(call, self._caller)
 
 
 def watchdog_limit(settings: Settings, stage: str, batch_s: float, shortest_s: float) -> float:

@@ -153,11 +153,11 @@ class Stage(StageQueue[_Job[Item]], Generic[Item, Result]):
             if self._open.pop(job, None):
                 self.on_abandoned()
             return False
-        if job.caller.remaining_s <= 0:
-            self._tell([job], [deadline_problem(f"the stage {self.name} began")])
-            return False
         job.started = perf_counter()
-        return True
+        is_in_time = job.started < job.caller.deadline
+        if not is_in_time:
+            self._tell([job], [deadline_problem(f"the stage {self.name} began")])
+        return is_in_time
 
     def _results(self, items: list[Item]) -> Sequence[Result | Exception]:
         try:

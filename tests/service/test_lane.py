@@ -59,7 +59,7 @@ def pipeline_of(engine: Any, **settings: object) -> "ModelPipeline[Any, Any]":
     return ModelPipeline(Tuned(engine, PLAN), settings_for("-", **settings), Metrics())
 
 
-@pytest.mark.parametrize(("device", "pools"), [("cpu", ["lane"]), ("cuda", ["host", "device", "host"])])
+@pytest.mark.parametrize(("device", "pools"), [("cpu", ["worker"]), ("cuda", ["host", "device", "host"])])
 def test_one_pool_takes_a_picture_all_the_way_unless_it_would_keep_a_gpu_waiting(
     device: str, pools: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
