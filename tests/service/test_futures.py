@@ -9,7 +9,7 @@ import pytest
 from service.futures import result_of
 
 
-class Failure(Exception):
+class KeptError(Exception):
     """Python's own cannot be referred to weakly."""
 
 
@@ -42,13 +42,13 @@ def test_an_error_is_gone_with_the_last_who_knows_it() -> None:
     async def scenario() -> None:
         def failed() -> "asyncio.Future[int]":
             future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-            error = Failure()
+            error = KeptError()
             errors.append(weakref.ref(error))
             future.set_exception(error)
             return future
 
-        errors: list[weakref.ref[Failure]] = []
-        with pytest.raises(Failure):
+        errors: list[weakref.ref[KeptError]] = []
+        with pytest.raises(KeptError):
             await result_of(failed(), lambda _: None)
         await asyncio.sleep(0)
         assert errors[0]() is None
