@@ -26,8 +26,8 @@ class Priority(IntEnum):
 class StageQueue(ABC, Generic[Job]):
     """Jobs that wait for a stage, first in, first out, and how many threads of a `WorkerPool` work on some.
 
-    All of it but `work` needs the pool's lock, and is called with it. workers: how many threads may work at
-    once. `is_background`, which is set before it is served: see `WorkerPool`.
+    All but `work` and `on_worked` needs the pool's lock, and is called with it. workers: how many threads may
+    work at once. `is_background`, which is set before it is served: see `WorkerPool`.
     """
 
     def __init__(self, workers: int = 1) -> None:
@@ -55,6 +55,10 @@ class StageQueue(ABC, Generic[Job]):
         """Do jobs that were taken together; what it raises ends the thread."""
 
     @abstractmethod
+    def on_worked(self) -> None:
+        """Learn that jobs are done and their thread is free, as it should be for what follows from them."""
+
+    @abstractmethod
     def on_death(self, error: BaseException) -> None:
         """Learn that a thread has ended by an error."""
 
@@ -78,6 +82,7 @@ class WorkerPool:
         self._served: list[StageQueue[Any]] = []
         self._work_of: dict[Thread, StageQueue[Any] | None] = {}  # the pool's threads; None when idle
         self._busy = {False: 0, True: 0}  # how many work, in the foreground and in the background
+        self._idle = 0  # those that sleep, and those that are about to look for work
         self._sleeping: list[Lock] = []
         self._numbers = count()
 
@@ -89,6 +94,7 @@ class WorkerPool:
             names = [f"{self._name}-{next(self._numbers)}" for _ in range(self._threads - len(self._work_of))]
             new = [Thread(target=self._run, name=name, daemon=True) for name in names]
             self._work_of.update(dict.fromkeys(new))
+            self._idle += len(new)
         for thread in new:
             thread.start()
 
@@ -98,7 +104,7 @@ class WorkerPool:
             if stage.is_closed:
                 return False
             stage.waiting.append(job)
-            if self._room(stage) > 0:
+            if self._idle == len(self._sleeping) and self._room(stage) > 0:  # else one comes by anyway
                 self._wake_one()
             return True
 
@@ -148,6 +154,7 @@ class WorkerPool:
             self._finish(thread, stage, error)
             return False
         self._finish(thread, stage)
+        stage.on_worked()
         return True
 
     def _take(self, thread: Thread) -> tuple[StageQueue[Any], list[Any]] | None:
@@ -156,8 +163,11 @@ class WorkerPool:
         while True:
             bell.acquire()
             with self._lock:
-                if thread not in self._work_of or not self._served:
-                    self._work_of.pop(thread, None)
+                if thread not in self._work_of:
+                    return None
+                if not self._served:
+                    self._idle -= 1
+                    del self._work_of[thread]
                     return None
                 if ready := self._ready():
                     stage = min(ready, key=lambda one: (one.is_background, one.priority()))
@@ -173,11 +183,11 @@ class WorkerPool:
 
     def _begin(self, thread: Thread, stage: StageQueue[Job]) -> list[Job]:
         """The oldest jobs of a stage; something is left for each thread that may take some now, too."""
-        idle = len(self._work_of) - sum(self._busy.values())
-        sharing = min(idle, self._room(stage))
+        sharing = min(self._idle, self._room(stage))
         size = min(stage.max_batch(), ceil(len(stage.waiting) / sharing))
         batch = [stage.waiting.popleft() for _ in range(size)]
         self._work_of[thread] = stage
+        self._idle -= 1
         self._busy[stage.is_background] += 1
         stage.running += 1
         return batch
@@ -186,12 +196,14 @@ class WorkerPool:
         with self._lock:
             if self._work_of.get(thread) is not stage:  # which has been abandoned
                 return
-            self._work_of[thread] = None
             self._busy[stage.is_background] -= 1
             stage.running -= 1
             if death:
                 del self._work_of[thread]
                 stage.on_death(death)
+            else:
+                self._work_of[thread] = None
+                self._idle += 1
             if stage.is_drained:
                 stage.on_drained()
 

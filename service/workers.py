@@ -2,7 +2,8 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter
@@ -75,6 +76,7 @@ class Stage(StageQueue[_Job[Item]], Generic[Item, Result]):
         self._compute = compute
         # What waits or runs. Threads, too, take from it. Jobs know no answer: errors hold what threads held.
         self._open: dict[_Job[Item], Answer] = {}
+        self._outcomes: deque[Outcome] = deque()  # which threads leave for the event loop
         self._drained = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._starts = 0
@@ -119,10 +121,14 @@ class Stage(StageQueue[_Job[Item]], Generic[Item, Result]):
         return await result_of(self._put(job), on_cancel=lambda _: self._drop(job))
 
     def work(self, batch: list[_Job[Item]]) -> None:
-        """Compute a batch, less what nobody wants any more, and tell the event loop of the results."""
+        """Compute a batch, less what nobody wants any more."""
         wanted = [job for job in batch if self._is_wanted(job)]
         if wanted:
-            self._tell(wanted, self._results([job.item for job in wanted]))
+            self._note(wanted, self._results([job.item for job in wanted]))
+
+    def on_worked(self) -> None:
+        """Tell the callers."""
+        self._call(self._settle)
 
     def on_death(self, error: BaseException) -> None:
         """Fail, for the threads that there are since `start`."""
@@ -156,7 +162,8 @@ class Stage(StageQueue[_Job[Item]], Generic[Item, Result]):
         job.started = perf_counter()
         is_in_time = job.started < job.caller.deadline
         if not is_in_time:
-            self._tell([job], [deadline_problem(f"the stage {self.name} began")])
+            self._note([job], [deadline_problem(f"the stage {self.name} began")])
+            self._call(self._settle)  # before the others are computed
         return is_in_time
 
     def _results(self, items: list[Item]) -> Sequence[Result | Exception]:
@@ -165,15 +172,13 @@ class Stage(StageQueue[_Job[Item]], Generic[Item, Result]):
         except Exception as error:  # belongs to the callers
             return [error] * len(items)
 
-    def _tell(self, jobs: Sequence[_Job[Item]], results: Sequence[Result | Exception]) -> None:
+    def _note(self, jobs: Sequence[_Job[Item]], results: Sequence[Result | Exception]) -> None:
         ended = perf_counter()
-        outcomes: list[Outcome] = []
         for job, result in zip(jobs, results, strict=True):
             if answer := self._open.pop(job, None):
                 is_error = isinstance(result, Exception)
                 times = job.started - job.queued_at, len(jobs), ended - job.started
-                outcomes.append((answer, result if is_error else StageResult(result, *times)))
-        self._call(_settle, outcomes)
+                self._outcomes.append((answer, result if is_error else StageResult(result, *times)))
 
     def _call(self, callback: Callable[..., object], *arguments: object) -> None:
         """On the event loop."""
@@ -198,17 +203,18 @@ class Stage(StageQueue[_Job[Item]], Generic[Item, Result]):
             return  # of threads that were given up before
         self.failure = reason
         self._pool.abandon(self)
-        _settle([(answer, StageError(reason)) for answer in list(self._open.values())])
+        self._outcomes.extend((answer, StageError(reason)) for answer in list(self._open.values()))
         self._open.clear()
+        self._settle()
         self._drained.set()
         self.on_failure(reason)
 
-
-def _settle(outcomes: Iterable[Outcome]) -> None:
-    for answer, outcome in outcomes:
-        if answer.done():
-            continue
-        if isinstance(outcome, Exception):
-            answer.set_exception(outcome)
-        else:
-            answer.set_result(outcome)
+    def _settle(self) -> None:
+        while self._outcomes:
+            answer, outcome = self._outcomes.popleft()
+            if answer.done():
+                continue
+            if isinstance(outcome, Exception):
+                answer.set_exception(outcome)
+            else:
+                answer.set_result(outcome)

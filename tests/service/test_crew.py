@@ -42,6 +42,9 @@ class Log(StageQueue[int]):
         self.threads.append(current_thread())
         assert self.gate.wait(10)
 
+    def on_worked(self) -> None:
+        """Nothing follows."""
+
     def on_death(self, error: BaseException) -> None:
         self.deaths.append(error)
 
@@ -301,3 +304,19 @@ def test_a_thread_that_is_late_with_an_abandoned_stage_counts_for_nothing() -> N
         stage.gate.set()
         stage.threads[0].join(10)
         assert (stage.running, pool._busy[False]) == (0, 0)
+
+
+def test_what_follows_from_a_batch_is_done_by_its_thread() -> None:
+    """Which is free by the time that it is told of, and wakes nobody for what it finds itself."""
+
+    class Following(Log):
+        def on_worked(self) -> None:
+            if self.batches[-1][0] < 20:
+                pool.put(self, self.batches[-1][0] + 1)
+
+    pool, stage = WorkerPool("pool", 3), Following(workers=3)
+    with serving(pool, stage):
+        pool.put(stage, 0)
+        wait_until(stage, 21, pool, sleeping=3)
+    assert stage.batches == [[number] for number in range(21)]
+    assert len(set(stage.threads)) == 1
