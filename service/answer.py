@@ -27,7 +27,7 @@ from service.schemas import (
     MapParameters,
     ModelRef,
 )
-from service.workers import Batched
+from service.workers import StageResult
 
 MOST_MAP_BYTES = 2**27  # in an answer, which is held in memory and written by the event loop
 BASE64_PART = 3 * 2**18  # bytes, in whole groups of three
@@ -101,9 +101,9 @@ def too_large_maps(what: str) -> Problem:
 
 def timings(
     waited_s: float,
-    decoded: Batched[Any],
-    computed: Batched[Any],
-    encoded: Batched[Any],
+    decoded: StageResult[Any],
+    computed: StageResult[Any],
+    encoded: StageResult[Any],
     computed_ms: Mapping[str, float],
     started: float,
 ) -> dict[str, float]:
@@ -131,7 +131,7 @@ def answer_of(
     model: Model,
     trace: Trace,
     decision: Decision,
-    batched: Batched[Outcome],
+    batched: StageResult[Outcome],
     drawn: Drawn,
     timings_ms: dict[str, float],
 ) -> DetectAnswer:

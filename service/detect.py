@@ -1,15 +1,16 @@
-"""One picture's way: turn -> decode -> batcher -> decide -> encode -> answer."""
+"""One picture's way: slot -> decode -> compute -> decide and draw -> answer."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from threading import Event
 from time import perf_counter
+from typing import NamedTuple
 
 import structlog
 
-from export.contract.bundle import Bundle, BundleError
+from export.contract.bundle import BundleError
 from service.answer import (
     MOST_MAP_BYTES,
     Drawn,
@@ -21,24 +22,35 @@ from service.answer import (
     too_large_maps,
 )
 from service.backends.base import GraphError
-from service.caller import Caller
 from service.decide import Decision, decide
 from service.engine import Outcome, Picture
 from service.errors import Kind, Problem, ProblemAnswer, problem_answer, unexpected
 from service.health import Health
-from service.image import Opened, announced_effort, open_picture
-from service.lane import Way
+from service.image import Opened, announced_effort
+from service.lane import Slot
 from service.metrics import Metrics
-from service.models import AnyModel, Models, load_models
+from service.models import AnyModel, Model, Models, load_models
 from service.permits import Permits
-from service.relay import Step, calling, relay
 from service.resting import Resting, StoppedError
-from service.schemas import DetectAnswer, DetectParameters, PictureParameters
+from service.schemas import DetectAnswer, DetectParameters
 from service.settings import Settings
 from service.tidying import tidy
-from service.workers import StageError
+from service.workers import StageError, StageResult
 
 log = structlog.stdlib.get_logger("anomoe.detect")
+
+
+class _Look(NamedTuple):
+    """What one model makes of a picture, and the slot in which its verdict is drawn."""
+
+    model: Model
+    slot: Slot[Picture, Outcome]
+    opened: StageResult[Opened]
+    computed: StageResult[Outcome]
+
+    def distance(self) -> float:
+        """How far the picture is from the nearest product of the model, by its own calibration."""
+        return self.computed.result.distance
 
 
 class Detector:
@@ -71,31 +83,23 @@ class Detector:
 
         Raises: Problem (400, 404, 413, 415, 422, 500 when the model fails, 503, 504).
         """
-        model = self.models.choose(parameters.category)
-        manifest = model.bundle.manifest
-
-        def picture_of(opened: Opened) -> Picture:
-            return Picture(opened.pixels, parameters.category)
-
-        def judge(opened: Opened, outcome: Outcome) -> tuple[Decision, Drawn]:
-            decision = decide(outcome, parameters.alpha or manifest.calibration.alpha)
-            return decision, draw(opened, outcome, decision, parameters, manifest.input)
-
-        async def work(way: Way, waited_s: float) -> DetectAnswer:
-            open_it = partial(self.open, model.bundle, data, parameters, trace.caller, way.most)
-            opened, computed, judged = await relay(
-                Step(way.decoding, calling(open_it)),
-                Step(way.batcher, picture_of, trace.caller),
-                Step(way.encoding, calling(judge), trace.caller),
-            )
-            decision, drawn = judged.result
-            computed_ms = computed.result.timings_ms
-            timings_ms = timings(held_up_s + waited_s, opened, computed, judged, computed_ms, trace.started)
-            self.metrics.count_picture(decision, computed.result, timings_ms)
-            return answer_of(model, trace, decision, computed, drawn, timings_ms)
-
         with model_problems():
-            return await model.lane.through(trace.caller, work, announced_effort(data))
+            async with AsyncExitStack() as slots:
+                looks: list[_Look] = []
+                for model in self.models.candidates(parameters.category):
+                    pipeline = model.lane.slot(trace.caller, announced_effort(data))
+                    slot = await slots.enter_async_context(pipeline)
+                    opened = await slot.decode(data, parameters.read_as(model.bundle.manifest.input))
+                    computed = await slot.compute(Picture(opened.result.pixels, parameters.category))
+                    looks.append(_Look(model, slot, opened, computed))
+                model, slot, opened, computed = min(looks, key=_Look.distance)
+                judging = partial(judge, model, opened.result, computed.result, parameters)
+                judged = await slot.encode(judging)
+                computed_ms, waited_s = computed.result.timings_ms, held_up_s + slot.waited_s
+                timings_ms = timings(waited_s, opened, computed, judged, computed_ms, trace.started)
+                decision, drawn = judged.result
+                self.metrics.count_picture(decision, computed.result, timings_ms)
+                return answer_of(model, trace, decision, computed, drawn, timings_ms)
 
     async def detect_all(
         self, pictures: Sequence[bytes], parameters: DetectParameters, trace: Trace
@@ -105,7 +109,7 @@ class Detector:
         Those whose maps would make the answer too large get a problem (413). Raises: Problem (404) for an
         unknown category, which would fail every picture.
         """
-        self.models.choose(parameters.category)
+        self.models.candidates(parameters.category)
         slots = asyncio.Semaphore(self.settings.max_batch)
         map_bytes = 0
         began = perf_counter()
@@ -131,19 +135,6 @@ class Detector:
                     return told(unexpected(error))
 
         return await asyncio.gather(*map(one, pictures))
-
-    def open(
-        self, bundle: Bundle, data: bytes, parameters: PictureParameters, caller: Caller, expected: float
-    ) -> Opened:
-        """Decode a picture for a bundle, in a thread of its lane.
-
-        Raises: as `open_picture`, and Problem (504).
-        """
-        caller.check("the picture was decoded")
-        spec = bundle.manifest.input
-        if parameters.bit_depth:
-            spec = spec.model_copy(update={"bit_depth": parameters.bit_depth})
-        return open_picture(data, spec, self.settings.max_pixels, expected)
 
     async def reload(self) -> None:
         """Load the bundles anew, and once they are warm let them answer instead of the present ones.
@@ -178,15 +169,24 @@ class Detector:
 
     def _begin(self, models: Sequence[AnyModel]) -> None:
         for model in models:
-            for workers in model.stages:
-                workers.start()
-                self.health.watch(workers)
+            for stage in model.stages:
+                stage.start()
+                self.health.watch(stage)
 
     async def _end(self, models: Sequence[AnyModel]) -> None:
         for model in models:
             await model.retire()
-            for workers in model.stages:
-                self.health.forget(workers)
+            for stage in model.stages:
+                self.health.forget(stage)
+
+
+def judge(
+    model: Model, opened: Opened, outcome: Outcome, parameters: DetectParameters
+) -> tuple[Decision, Drawn]:
+    """The verdict on a picture, and the map and regions that show it. Raises: as `draw`."""
+    manifest = model.bundle.manifest
+    decision = decide(outcome, parameters.alpha or manifest.calibration.alpha)
+    return decision, draw(opened, outcome, decision, parameters, manifest.input)
 
 
 def _names(models: Sequence[AnyModel]) -> list[str]:

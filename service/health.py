@@ -7,12 +7,12 @@ from typing import Any
 
 import structlog
 
-from service.calls import CallWorkers
+from service.batcher import CallStage
 from service.errors import Kind, Problem
 from service.metrics import Metrics
-from service.workers import Workers
+from service.workers import Stage
 
-AnyWorkers = Workers[Any, Any]
+AnyStage = Stage[Any, Any]
 
 MOST_RECOVERIES = 3  # each leaves a hung thread behind
 
@@ -30,7 +30,7 @@ class Health:
         self.metrics = metrics
         self.on_give_up: Callable[[], None] = lambda: None
         self._phase: str | None = "starting"
-        self._failed: dict[AnyWorkers, str] = {}
+        self._failed: dict[AnyStage, str] = {}
         self._recoveries = 0
         self._tasks: set[asyncio.Task[None]] = set()
         metrics.ready.set(False)
@@ -56,42 +56,42 @@ class Health:
             headers = {"Retry-After": "1", "Connection": "close"}  # another one may be ready
             raise Problem(Kind.UNAVAILABLE, f"the service is not ready: {self.reason}", headers)
 
-    def watch(self, workers: AnyWorkers) -> None:
-        """Learn of the workers' failure; threads made anew must get through their probe."""
-        workers.on_failure = partial(self._on_failure, workers)
+    def watch(self, stage: AnyStage) -> None:
+        """Learn of a stage's failure; threads made anew must get through their probe."""
+        stage.on_failure = partial(self._on_failure, stage)
 
-    def forget(self, workers: AnyWorkers) -> None:
-        """The workers are out of service; what becomes of them does not matter any more."""
-        workers.on_failure = lambda _: None
-        self._failed.pop(workers, None)
+    def forget(self, stage: AnyStage) -> None:
+        """A stage is out of service; what becomes of it does not matter any more."""
+        stage.on_failure = lambda _: None
+        self._failed.pop(stage, None)
         self.metrics.ready.set(self.is_ready)
 
-    def _on_failure(self, workers: AnyWorkers, reason: str) -> None:
-        is_again = workers in self._failed
-        self._failed[workers] = reason
+    def _on_failure(self, stage: AnyStage, reason: str) -> None:
+        is_again = stage in self._failed
+        self._failed[stage] = reason
         self.metrics.ready.set(False)
-        self.metrics.stage_failures.labels(workers.name).inc()
-        log.error("stage failed", stage=workers.name, reason=reason)
+        self.metrics.stage_failures.labels(stage.name).inc()
+        log.error("stage failed", stage=stage.name, reason=reason)
         self._recoveries += 1
         if is_again or self._recoveries > MOST_RECOVERIES:
             log.critical("giving up", reason=reason)
             self.on_give_up()
             return
-        task = asyncio.create_task(self._recover(workers))
+        task = asyncio.create_task(self._recover(stage))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _recover(self, workers: AnyWorkers) -> None:
-        workers.start()
-        prober = CallWorkers(f"{workers.name} probe", 1, workers.limit_s)
+    async def _recover(self, stage: AnyStage) -> None:
+        stage.start()
+        prober = CallStage(f"{stage.name} probe", 1, limit_s=stage.limit_s)
         prober.start()
         try:
-            await prober.run(workers.probe)
+            await prober.run(stage.probe)
         except Exception as error:  # whatever the probe raises, the stage does not work
-            workers.fail(str(error))  # unless it has failed again already
+            stage.fail(str(error))  # unless it has failed again already
             return
         finally:
             await prober.stop()
-        self._failed.pop(workers, None)
+        self._failed.pop(stage, None)
         self.metrics.ready.set(self.is_ready)
-        log.info("stage recovered", stage=workers.name)
+        log.info("stage recovered", stage=stage.name)

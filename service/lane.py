@@ -5,32 +5,32 @@ Large pictures have a turnstile and stages of their own, which give way: no othe
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Generator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from time import perf_counter
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import structlog
 
-from service.batcher import Batcher
+from export.contract.manifest import InputSpec
+from service.batcher import Batcher, CallStage
 from service.caller import Caller
-from service.calls import CallWorkers
-from service.crew import Crew
-from service.image import LargePictureError
-from service.jobs import Rank
+from service.crew import Priority, WorkerPool
+from service.image import LargePictureError, Opened, open_picture
 from service.metrics import Metrics
 from service.pair import Computes, Pair
 from service.process import usable_cores
 from service.settings import Settings
 from service.tuned import Tuned
-from service.turnstile import Turnstile
-from service.workers import Workers
+from service.turnstile import FairQueue
+from service.workers import Stage, StageResult
 
 log = structlog.stdlib.get_logger("anomoe.lane")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Answer = TypeVar("Answer")
+Encoded = TypeVar("Encoded")
 
 LARGE = 2**20  # pixels or bytes; more take longer to decode and draw than the demo's model to compute
 
@@ -39,25 +39,34 @@ HOST_WATCHDOG_S = 60.0
 LONGEST_BATCHES = 20  # a batch that takes this many times what it should hangs
 
 
-class Way(NamedTuple):
-    """What pictures of at most `most` bytes and pixels pass: a turnstile, then three stages."""
+class SizeClass(NamedTuple):
+    """What pictures of at most `limit` bytes and pixels pass: a queue, then three stages."""
 
-    most: float
-    turnstile: Turnstile
-    decoding: CallWorkers
+    limit: float
+    queue: FairQueue
+    decoding: CallStage
     batcher: Batcher[Any, Any]
-    encoding: CallWorkers
+    encoding: CallStage
 
     @property
-    def stages(self) -> tuple[Workers[Any, Any], ...]:
+    def stages(self) -> tuple[Stage[Any, Any], ...]:
         """Whatever works for it."""
         return self.decoding, self.batcher, self.encoding
 
 
-class Lane(Generic[Item, Result]):
+class ModelPipeline(Generic[Item, Result]):
     """One model's way to the device; it may be taken out of service while its pictures are finished."""
 
     def __init__(self, tuned: Tuned[Any], settings: Settings, metrics: Metrics) -> None:
+        self.plan = plan = tuned.plan
+        self.max_pixels = settings.max_pixels
+        hosts = host_threads(settings)
+        under_way = plan.batch * plan.parallel
+        if tuned.engine.device == "cpu":  # of which there is none to keep busy beside the threads themselves
+            size = max(2, hosts, plan.parallel)
+            host = device = WorkerPool("worker", size, reserve=size)
+        else:
+            host, device = WorkerPool("host", hosts, reserve=hosts), WorkerPool("device", plan.parallel)
         engine: Computes[Item, Result] = tuned.engine
         if tuned.shared:
             engine = Pair(engine, tuned.shared, lambda: self.depth > 0)
@@ -66,89 +75,64 @@ class Lane(Generic[Item, Result]):
             metrics.batch_size.observe(len(items))
             return engine.run(items)
 
-        plan = tuned.plan
-        hosts = host_threads(settings)
-        if tuned.engine.device == "cpu":  # of which there is none to keep busy beside the threads themselves
-            size = max(2, hosts, plan.parallel)
-            host = device = Crew("lane", size, aside=size)
-        else:
-            host, device = Crew("host", hosts, aside=hosts), Crew("device", plan.parallel)
-        # Each of a map's many short steps lets the interpreter go: two threads that draw wait for each other.
-        drawing = max(1, hosts // 2)
-        host_limit_s = settings.watchdog_s or HOST_WATCHDOG_S
-        device_limit_s = watchdog_limit(settings, "engine", plan.batch_s, SHORTEST_WATCHDOG_S)
+        batch_limit_s = watchdog_limit(settings, "engine", plan.batch_s, SHORTEST_WATCHDOG_S)
 
         def batcher(of: str) -> Batcher[Item, Result]:
-            made = Batcher(
-                compute,
-                plan.batch,
-                parallel=plan.parallel,
-                limit_s=device_limit_s,
-                name=f"engine{of}",
-                crew=device,
-                on_abandoned=metrics.abandoned.inc,
-            )
+            made = Batcher(compute, plan.batch, plan.parallel, f"engine{of}", device, batch_limit_s)
             made.probe = tuned.engine.warm_up
             return made
 
-        def way(most: float, width: int, batcher: Batcher[Item, Result], of: str) -> Way:
-            return Way(
-                most,
-                Turnstile(width, metrics.abandoned.inc, plan.pace_s),
-                CallWorkers(f"decode{of}", hosts, host_limit_s, host, Rank.DECODE, metrics.abandoned.inc),
-                batcher,
-                CallWorkers(f"encode{of}", drawing, host_limit_s, host, Rank.ENCODE, together=plan.batch),
-            )
+        def size_class(limit: float, width: int, batcher: Batcher[Item, Result], of: str) -> SizeClass:
+            limit_s = settings.watchdog_s or HOST_WATCHDOG_S
+            drawing = max(1, hosts // 2)  # more wait for the interpreter, which each short step lets go
+            decoding = CallStage(f"decode{of}", hosts, host, limit_s)
+            encoding = CallStage(f"encode{of}", drawing, host, limit_s, Priority.ENCODE, plan.batch)
+            for stage in (decoding, batcher):
+                stage.on_abandoned = metrics.abandoned.inc
+            queue = FairQueue(width, metrics.abandoned.inc, plan.pace_s)
+            return SizeClass(limit, queue, decoding, batcher, encoding)
 
-        self.plan = plan
-        under_way = plan.batch * plan.parallel
-        self.small = way(LARGE, hosts + under_way + math.ceil(under_way / 2), batcher(""), "")
+        self.small = size_class(LARGE, hosts + under_way + math.ceil(under_way / 2), batcher(""), "")
         own_batcher = batcher("-large") if host is device else self.small.batcher
-        self.large = way(math.inf, 4 * hosts, own_batcher, "-large")
-        for workers in {*self.large.stages} - {*self.small.stages}:
-            workers.gives_way = True
+        self.large = size_class(math.inf, 4 * hosts, own_batcher, "-large")
+        for stage in {*self.large.stages} - {*self.small.stages}:
+            stage.is_background = True
         self._users = 0
         self._unused = asyncio.Event()
         self._unused.set()
 
     @property
-    def stages(self) -> tuple[Workers[Any, Any], ...]:
+    def stages(self) -> tuple[Stage[Any, Any], ...]:
         """Whatever works for it."""
         return tuple(dict.fromkeys(self.small.stages + self.large.stages))
 
     @property
     def depth(self) -> int:
         """How many pictures wait, for their turn or for the device."""
-        lines = {one for way in (self.small, self.large) for one in (way.turnstile, way.batcher)}
-        return sum(line.depth for line in lines)
+        waiting = self.small.queue, self.large.queue, *{self.small.batcher, self.large.batcher}
+        return sum(one.depth for one in waiting)
 
     def wait_s(self, client: str) -> float:
         """Seconds until a client's next picture would have its answer; 0 when none goes before it."""
-        before_s = self.small.turnstile.wait_s(client)
+        before_s = self.small.queue.wait_s(client)
         return before_s + self.plan.alone_s if before_s else 0.0
 
-    async def through(
-        self, caller: Caller, work: Callable[[Way, float], Awaitable[Answer]], effort: int = 0
-    ) -> Answer:
-        """Let one picture be worked on once it has its turn; gives what `work` gives.
+    @asynccontextmanager
+    async def slot(self, caller: Caller, effort: int = 0) -> AsyncGenerator["Slot[Item, Result]", None]:
+        """Let one picture be worked on once it has its turn, while the context lasts.
 
-        work: is told which way to go and the seconds waited for it; once more, for the way of large pictures,
-        if it raises LargePictureError. effort: bytes or pixels that it is known to have.
-        Raises: what `work` raises; Problem (504) when the deadline passes first; StageError when the model
-        has failed.
+        effort: bytes or pixels that it is known to have. Raises: Problem (504) when the deadline passes
+        first; StageError when the model has failed.
         """
-        began = perf_counter()
-
-        async def go(way: Way) -> Answer:
-            async with way.turnstile.turn(caller):
-                way.batcher.check()
-                return await work(way, perf_counter() - began)
-
+        slot = Slot(self, caller, self.small if effort <= self.small.limit else self.large)
+        is_answered = False
         with self.used():
-            with suppress(LargePictureError):
-                if effort <= self.small.most:
-                    return await go(self.small)
-            return await go(self.large)
+            try:
+                await slot.enter()
+                yield slot
+                is_answered = True
+            finally:
+                slot.leave(is_answered)
 
     @contextmanager
     def used(self) -> Generator[None, None, None]:
@@ -165,8 +149,53 @@ class Lane(Generic[Item, Result]):
     async def retire(self) -> None:
         """Stop computing once every picture that came here has its answer."""
         await self._unused.wait()
-        for workers in self.stages:
-            await workers.stop()
+        for stage in self.stages:
+            await stage.stop()
+
+
+class Slot(Generic[Item, Result]):
+    """One picture's place among those that are worked on, and the stages that it passes, in order.
+
+    waited_s: seconds until it had its turn. Each stage raises what is wrong with the picture, Problem (504)
+    past the deadline, and StageError when it fails.
+    """
+
+    def __init__(self, pipeline: ModelPipeline[Item, Result], caller: Caller, size: SizeClass) -> None:
+        self.waited_s = 0.0
+        self._pipeline, self._caller, self._size = pipeline, caller, size
+        self._began = perf_counter()
+        self._entered: float | None = None
+
+    async def enter(self) -> None:
+        """Wait for the turn. Raises: as `ModelPipeline.slot`."""
+        await self._size.queue.acquire(self._caller)
+        self._entered = perf_counter()
+        self.waited_s = self._entered - self._began
+        self._size.batcher.check()
+
+    def leave(self, is_answered: bool = False) -> None:
+        """Let the next one enter, unless that was done."""
+        if self._entered is not None:
+            self._size.queue.release(self._entered if is_answered else None)
+            self._entered = None
+
+    async def decode(self, data: bytes, spec: InputSpec) -> StageResult[Opened]:
+        """The picture at model size; one that turns out to be large waits for its turn as such first."""
+        while True:  # twice at most: of what is large there is no limit
+            with suppress(LargePictureError):
+                call = partial(open_picture, data, spec, self._pipeline.max_pixels, self._size.limit)
+                return await self._size.decoding.submit(call, self._caller)
+            self.leave()
+            self._size = self._pipeline.large
+            await self.enter()
+
+    def compute(self, item: Item) -> Awaitable[StageResult[Result]]:
+        """What the model makes of it, in a batch with others."""
+        return self._size.batcher.submit(item, self._caller)
+
+    def encode(self, call: Callable[[], Encoded]) -> Awaitable[StageResult[Encoded]]:
+        """What a call gives, which makes the parts of the answer that take long."""
+        return self._size.encoding.submit(call, self._caller)
 
 
 def watchdog_limit(settings: Settings, stage: str, batch_s: float, shortest_s: float) -> float:

@@ -12,7 +12,7 @@ from export.contract.bundle import Bundle
 from export.contract.manifest import ModelKind
 from service.engine import Engine, Outcome, Picture
 from service.errors import Kind, Problem, shown
-from service.lane import Lane
+from service.lane import ModelPipeline
 from service.metrics import Metrics
 from service.plan import Plan, described
 from service.resting import Rest, no_rest
@@ -20,8 +20,8 @@ from service.settings import Settings
 from service.stored_plans import digest_of_graphs, read_plan
 from service.tuned import AnyEngine, Opener, Tunable, Tuned, open_tuned
 from service.tuning import measure
-from service.turnstile import Turnstile
-from service.workers import Workers
+from service.turnstile import FairQueue
+from service.workers import Stage
 from service.zero_shot.engine import Finding, Question, ZeroShotEngine
 from service.zero_shot.model import ZeroShotModel, name_batcher
 
@@ -38,7 +38,7 @@ class Model:
 
     bundle: Bundle
     engine: Engine
-    lane: Lane[Picture, Outcome]
+    lane: ModelPipeline[Picture, Outcome]
 
     @property
     def depth(self) -> int:
@@ -46,7 +46,7 @@ class Model:
         return self.lane.depth
 
     @property
-    def stages(self) -> tuple[Workers[Any, Any], ...]:
+    def stages(self) -> tuple[Stage[Any, Any], ...]:
         """Whatever works for it."""
         return self.lane.stages
 
@@ -64,8 +64,8 @@ class Models:
     def __init__(self, models: Sequence[AnyModel]) -> None:
         self.all = tuple(models)
 
-    def choose(self, category: str | None) -> Model:
-        """The first model that knows the category; the first trained on products when none is named.
+    def candidates(self, category: str | None) -> Sequence[Model]:
+        """The first model that knows the category; all that were trained on products when none is named.
 
         Raises: Problem (404) when no model knows the category, or none was trained on products.
         """
@@ -74,10 +74,10 @@ class Models:
             detail = "no bundle of kind anomalymoe is served, only /zero-shot answers"
             raise Problem(Kind.UNKNOWN_MODEL, detail)
         if category is None:
-            return trained[0]
+            return trained
         for model in trained:
             if category in model.bundle.categories:
-                return model
+                return [model]
         known = sorted({name for model in trained for name in model.bundle.categories})
         raise Problem(Kind.UNKNOWN_CATEGORY, f"category: {shown(category)} is none of {', '.join(known)}")
 
@@ -151,7 +151,7 @@ def _load(
     started = perf_counter()
     bundle = Bundle.read(folder)
     for model in serving:
-        is_well = all(workers.failure is None for workers in model.stages)
+        is_well = all(stage.failure is None for stage in model.stages)
         if model.bundle.digest == bundle.digest and is_well:
             return model
     known = _known_plan(bundle, settings, serving)
@@ -164,12 +164,12 @@ def _load(
     if bundle.manifest.kind == "moeclip":
         zero_shot = opened(ZeroShotEngine)
         tower = zero_shot.engine.tower
-        lane: Lane[Question, Finding] = Lane(zero_shot, settings, metrics)
-        names, turns = name_batcher(tower, settings, metrics), Turnstile(2 * tower.names_at_once)
+        lane: ModelPipeline[Question, Finding] = ModelPipeline(zero_shot, settings, metrics)
+        names, turns = name_batcher(tower, settings, metrics), FairQueue(2 * tower.names_at_once)
         model = ZeroShotModel(bundle, zero_shot.engine, lane, names, turns)
     else:
         tuned = opened(Engine)
-        model = Model(bundle, tuned.engine, Lane(tuned, settings, metrics))
+        model = Model(bundle, tuned.engine, ModelPipeline(tuned, settings, metrics))
     log.info(
         "model loaded",
         folder=str(folder),

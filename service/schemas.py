@@ -12,7 +12,7 @@ from pydantic import (
     field_serializer,
 )
 
-from export.contract.manifest import Level
+from export.contract.manifest import InputSpec, Level
 from export.contract.names import Name
 from export.contract.provenance import Format, LeftOut, Precision
 from service.errors import ProblemAnswer
@@ -40,6 +40,10 @@ class PictureParameters(BaseModel):
         le=16,
         description="bits that are used of samples of more than 8, whatever the picture says of them",
     )
+
+    def read_as(self, spec: InputSpec) -> InputSpec:
+        """How a model's pictures are read, with what the request says of this one."""
+        return spec.model_copy(update={"bit_depth": self.bit_depth}) if self.bit_depth else spec
 
 
 class MapParameters(PictureParameters):

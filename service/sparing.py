@@ -16,7 +16,7 @@ OUT_OF_MEMORY = ("out of memory", "failed to allocate", "alloc_failed", "out_of_
 log = structlog.stdlib.get_logger("anomoe.sparing")
 
 
-class Sparing(Generic[Item, Result]):
+class IsolatedBatches(Generic[Item, Result]):
     """Runs batches with `run`, which gives one result or one exception per item or fails as a whole.
 
     Items that the runtime failed on are run again in halves, down to single ones: a bad item is then alone

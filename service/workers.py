@@ -2,15 +2,16 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Generic, TypeVar
 
 from service.caller import ANYONE, Caller, deadline_problem
-from service.crew import Crew
-from service.jobs import Jobs, Rank
+from service.crew import StageQueue, WorkerPool
+from service.futures import result_of
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -21,7 +22,7 @@ class StageError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Batched(Generic[Result]):
+class StageResult(Generic[Result]):
     """One item's result, and how many items were computed with it.
 
     queue_s, took_s: how long it waited, and then how long all of them took, in seconds.
@@ -33,97 +34,71 @@ class Batched(Generic[Result]):
     took_s: float
 
 
-def _as_it_is(batched: Batched[Any]) -> object:
-    return batched
+Answer = asyncio.Future[Any]
+Outcome = tuple[Answer, StageResult[Any] | Exception]
 
 
 @dataclass(eq=False)
-class _Job(Generic[Item, Result]):
+class _Job(Generic[Item]):
     item: Item
     caller: Caller
-    answer: "asyncio.Future[Any]"
-    hand_on: Callable[[Batched[Result]], object]
     queued_at: float
-    started: float | None = None
-
-    def told(self, result: Result | Exception, batch_size: int) -> object:
-        """What its caller is told of a result: an exception, what came of it, or None: not yet."""
-        if isinstance(result, Exception):
-            return result
-        ended = perf_counter()
-        started = self.started or ended
-        try:
-            return self.hand_on(Batched(result, started - self.queued_at, batch_size, ended - started))
-        except Exception as error:  # belongs to the caller
-            return error
-        finally:
-            del self, result  # an error's traceback holds this frame: without them, nobody the error
+    started: float = math.inf
 
 
-class Workers(Generic[Item, Result]):
-    """One stage: what waits for it is taken by threads of a crew, `count` of them at once.
+class Stage(StageQueue[_Job[Item]], Generic[Item, Result]):
+    """Items that wait to be computed by threads of a pool, `workers` of them at once.
 
-    `compute` takes a batch of at most `most()` items, and gives one result or one exception per item or
-    raises one for all. crew: threads that work for other stages, too; without one it has `count` of its own.
-    limit_s: the age of a running batch at which the stage counts as hung. `on_failure` is called once, on the
-    event loop, with the reason; every caller then gets StageError, until `start` makes new threads.
-    `on_abandoned`: called for each item that was dropped since its caller had gone. `probe` is called by
-    threads that were made anew: when it raises, they do not work either. gives_way: see `Crew`.
+    `compute` takes a batch, and gives one result or one exception per item or raises one for all. pool:
+    threads that work for other stages, too; without one it has `workers` of its own. limit_s: the age of a
+    running batch at which the stage counts as hung. `on_failure` is called once, on the event loop, with the
+    reason; every caller then gets StageError, until `start` makes new threads. `on_abandoned` is called for
+    each item that was dropped since its caller had gone. `probe` is called by threads that were made anew:
+    when it raises, they do not work either.
     """
 
     def __init__(
         self,
         name: str,
-        count: int,
+        workers: int,
         compute: Callable[[list[Item]], Sequence[Result | Exception]],
-        *,
-        crew: Crew | None = None,
+        pool: WorkerPool | None = None,
         limit_s: float = math.inf,
-        on_abandoned: Callable[[], None] = lambda: None,
     ) -> None:
+        super().__init__(workers)
         self.name = name
         self.limit_s = limit_s
         self.failure: str | None = None
         self.on_failure: Callable[[str], None] = lambda _: None
+        self.on_abandoned: Callable[[], None] = lambda: None
         self.probe: Callable[[], object] = lambda: None
-        self.gives_way = False
-        self._crew = crew or Crew(name, count)
-        self._count = count
+        self._pool = pool or WorkerPool(name, workers)
         self._compute = compute
-        self._on_abandoned = on_abandoned
-        self._jobs = self._new_jobs()
-        self._open: set[_Job[Item, Result]] = set()  # threads, too, add to it and take from it
-        self._ended = asyncio.Event()
-        self._ended.set()
+        # What waits or runs. Threads, too, take from it. Jobs know no answer: errors hold what threads held.
+        self._open: dict[_Job[Item], Answer] = {}
+        self._outcomes: deque[Outcome] = deque()  # which threads leave for the event loop
+        self._drained = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
+        self._starts = 0
 
     @property
     def depth(self) -> int:
         """How many items wait."""
-        return len(self._jobs)
-
-    def most(self) -> int:
-        """How many items are computed together."""
-        return 1
-
-    def rank(self, waiting: int, oldest_s: float) -> Rank:
-        """Of so many items that wait, the oldest for so many seconds."""
-        del waiting, oldest_s
-        return Rank.FULL_BATCH
+        return len(self.waiting)
 
     def start(self) -> None:
         """Have threads, new ones for those that died or hang. Needs a running event loop."""
         self._loop = asyncio.get_running_loop()
-        self._jobs = self._new_jobs()
+        self._starts += 1
         self.failure = None
-        self._ended.clear()
-        self._crew.serve(self._jobs)
+        self._drained.clear()
+        self._pool.serve(self)
 
     async def stop(self) -> None:
         """Refuse new items, finish those that wait, and let the threads go."""
-        self._crew.close(self._jobs)
-        await self._ended.wait()
-        self._crew.leave(self._jobs)
+        self._pool.close(self)
+        await self._drained.wait()
+        self._pool.abandon(self)
         if self._timer is not None:  # which would hold the stage, and the model behind it
             self._timer.cancel()
             self._timer = None
@@ -135,136 +110,111 @@ class Workers(Generic[Item, Result]):
 
     def fail(self, reason: str) -> None:
         """Count as failed: every caller gets StageError, and `on_failure` is called."""
-        self._fail(reason, self._jobs)
+        self._fail(reason, self._starts)
 
-    async def submit(self, item: Item, caller: Caller = ANYONE) -> Batched[Result]:
+    async def submit(self, item: Item, caller: Caller = ANYONE) -> StageResult[Result]:
         """Compute one item; a caller cancelled before it begins costs nothing.
 
         Raises: StageError when the stage fails; Problem (504) past the deadline; what `compute` gave for it.
         """
-        answer: asyncio.Future[Batched[Result]] = self._loop.create_future()
-        try:
-            self.put(item, caller, answer)
-            return await answer
-        except asyncio.CancelledError:
-            self.forget(answer)
-            raise
-        finally:
-            del answer  # as in `_Job.told`
+        job = _Job(item, caller, perf_counter())
+        return await result_of(self._put(job), on_cancel=lambda _: self._drop(job))
 
-    def put(
-        self,
-        item: Item,
-        caller: Caller,
-        answer: "asyncio.Future[Any]",
-        hand_on: Callable[[Batched[Result]], object] = _as_it_is,
-    ) -> None:
-        """Leave an item for the threads; any thread may. What comes of it goes into `answer`.
+    def work(self, batch: list[_Job[Item]]) -> None:
+        """Compute a batch, less what nobody wants any more."""
+        wanted = [job for job in batch if self._is_wanted(job)]
+        if wanted:
+            self._note(wanted, self._results([job.item for job in wanted]))
 
-        hand_on: makes what goes into `answer` of the result, in the thread that computed it; None if another
-        stage has taken the result. Raises: StageError when the stage has failed or stops.
-        """
-        job = _Job(item, caller, answer, hand_on, perf_counter())
-        if answer.cancelled():
-            self._on_abandoned()
-            return
-        self._open.add(job)
-        if not self._crew.put(self._jobs, job):
-            self._open.discard(job)
+    def on_worked(self) -> None:
+        """Tell the callers."""
+        self._call(self._settle)
+
+    def on_death(self, error: BaseException) -> None:
+        """Fail, for the threads that there are since `start`."""
+        self._call(self._fail, f"{self.name}: a thread died of {type(error).__name__}", self._starts)
+
+    def on_drained(self) -> None:
+        """Let `stop` go on."""
+        self._call(self._drained.set)
+
+    def _put(self, job: _Job[Item]) -> Answer:
+        answer = self._open[job] = self._loop.create_future()
+        if not self._pool.put(self, job):
+            del self._open[job]
             raise StageError(self.failure or f"{self.name}: the service is stopping")
-        if self._timer is None and self.limit_s < math.inf:
-            self._tell(self._watch, self.limit_s)
+        if self._timer is None:
+            self._watch(self.limit_s)
+        return answer
 
-    def forget(self, answer: "asyncio.Future[Any]") -> None:
-        """Drop what waits for an answer that was cancelled: it may hold a large picture."""
-        for job in self._crew.drop(self._jobs, lambda job: job.answer is answer):
-            self._begin(job)
+    def _drop(self, job: _Job[Item]) -> None:
+        """Of a caller who has gone: it may hold a large picture."""
+        if self._pool.remove(self, job):
+            del self._open[job]
+            self.on_abandoned()
 
-    def _new_jobs(self) -> Jobs[_Job[Item, Result]]:
-        jobs: Jobs[_Job[Item, Result]] = Jobs(
-            self._work,
-            at_once=self._count,
-            most=self.most,
-            is_wanted=self._begin,
-            rank=lambda jobs: self.rank(len(jobs), perf_counter() - jobs.waiting[0].queued_at),
-            on_death=lambda error: self._tell(
-                self._fail, f"{self.name}: a thread died of {type(error).__name__}", jobs
-            ),
-            on_end=lambda: self._tell(self._end, jobs),
-        )
-        jobs.gives_way = self.gives_way
-        return jobs
-
-    def _work(self, batch: list[_Job[Item, Result]]) -> None:
-        results: Sequence[Result | Exception]
-        try:
-            results = self._compute([job.item for job in batch])
-        except Exception as error:  # belongs to the callers
-            results = [error] * len(batch)
-        self._give(batch, results)
-        del batch, results  # as in `_Job.told`
-
-    def _give(self, batch: Sequence[_Job[Item, Result]], results: Sequence[Result | Exception]) -> None:
-        """Hand the results on; what no other stage has taken is told to the event loop."""
-        told: dict[asyncio.Future[Any], object] = {}
-        for job, result in zip(batch, results, strict=True):
-            told[job.answer] = job.told(result, len(batch))
-            del job, result  # as in `_Job.told`
-        self._open.difference_update(batch)
-        if any(one is not None for one in told.values()):
-            self._tell(_settle, told)
-        del batch, results, told
-
-    def _begin(self, job: _Job[Item, Result]) -> bool:
-        """Note that a job is taken; false when nobody wants its result any more."""
-        if job.answer.done():
-            if job.answer.cancelled():  # as its caller was; else the stage has failed
-                self._on_abandoned()
-            self._open.discard(job)
-            return False
-        if job.caller.remaining_s <= 0:
-            self._give([job], [deadline_problem(f"the stage {self.name} began")])
+    def _is_wanted(self, job: _Job[Item]) -> bool:
+        answer = self._open.get(job)
+        if answer is None or answer.done():  # the stage has failed, or the caller has gone
+            if self._open.pop(job, None):
+                self.on_abandoned()
             return False
         job.started = perf_counter()
-        return True
+        is_in_time = job.started < job.caller.deadline
+        if not is_in_time:
+            self._note([job], [deadline_problem(f"the stage {self.name} began")])
+            self._call(self._settle)  # before the others are computed
+        return is_in_time
 
-    def _tell(self, callback: Callable[..., None], *arguments: object) -> None:
+    def _results(self, items: list[Item]) -> Sequence[Result | Exception]:
+        try:
+            return self._compute(items)
+        except Exception as error:  # belongs to the callers
+            return [error] * len(items)
+
+    def _note(self, jobs: Sequence[_Job[Item]], results: Sequence[Result | Exception]) -> None:
+        ended = perf_counter()
+        for job, result in zip(jobs, results, strict=True):
+            if answer := self._open.pop(job, None):
+                is_error = isinstance(result, Exception)
+                times = job.started - job.queued_at, len(jobs), ended - job.started
+                self._outcomes.append((answer, result if is_error else StageResult(result, *times)))
+
+    def _call(self, callback: Callable[..., object], *arguments: object) -> None:
+        """On the event loop."""
         with suppress(RuntimeError):  # the loop is closed: nobody listens any more
             self._loop.call_soon_threadsafe(callback, *arguments)
 
-    def _end(self, jobs: Jobs[_Job[Item, Result]]) -> None:
-        if jobs is self._jobs:
-            self._ended.set()
-
     def _watch(self, after_s: float) -> None:
-        if self._timer is None and self._open and after_s < math.inf:
+        if self._open and after_s < math.inf:
             self._timer = self._loop.call_later(after_s, self._check_age)
 
     def _check_age(self) -> None:
         self._timer = None
-        started = [job.started for job in list(self._open) if job.started is not None]
-        age_s = perf_counter() - min(started) if started else 0.0
+        started = min((job.started for job in list(self._open)), default=math.inf)
+        age_s = max(0.0, perf_counter() - started)
         if age_s >= self.limit_s:
-            self._fail(f"{self.name}: a call has been running for {age_s:.1f} s", self._jobs)
+            self._fail(f"{self.name}: a call has been running for {age_s:.1f} s", self._starts)
         else:
             self._watch(self.limit_s - age_s)
 
-    def _fail(self, reason: str, jobs: Jobs[_Job[Item, Result]]) -> None:
-        if jobs is not self._jobs or self.failure is not None:
+    def _fail(self, reason: str, starts: int) -> None:
+        if starts != self._starts or self.failure is not None:
             return  # of threads that were given up before
         self.failure = reason
-        self._crew.leave(jobs)
-        _settle({job.answer: StageError(reason) for job in list(self._open)})
+        self._pool.abandon(self)
+        self._outcomes.extend((answer, StageError(reason)) for answer in list(self._open.values()))
         self._open.clear()
-        self._ended.set()
+        self._settle()
+        self._drained.set()
         self.on_failure(reason)
 
-
-def _settle(told: Mapping["asyncio.Future[Any]", object]) -> None:
-    for answer, what in told.items():
-        if what is None or answer.done():
-            continue
-        if isinstance(what, Exception):
-            answer.set_exception(what)
-        else:
-            answer.set_result(what)
+    def _settle(self) -> None:
+        while self._outcomes:
+            answer, outcome = self._outcomes.popleft()
+            if answer.done():
+                continue
+            if isinstance(outcome, Exception):
+                answer.set_exception(outcome)
+            else:
+                answer.set_result(outcome)

@@ -7,7 +7,7 @@ from export.contract.manifest import InputSpec
 from service.answer import MOST_MAP_BYTES, Trace, draw_map, model_ref, size_of_map, too_large_maps
 from service.image import Opened
 from service.schemas import MapAnswer
-from service.workers import Batched
+from service.workers import StageResult
 from service.zero_shot.engine import Finding
 from service.zero_shot.schemas import ClassAnswer, ZeroShotAnswer, ZeroShotParameters
 from service.zero_shot.verdict import Verdict
@@ -40,7 +40,7 @@ def answer_of(
     bundle: Bundle,
     trace: Trace,
     verdicts: Sequence[Verdict],
-    batched: Batched[Finding],
+    batched: StageResult[Finding],
     maps: Maps,
     timings_ms: dict[str, float],
 ) -> ZeroShotAnswer:

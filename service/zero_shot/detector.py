@@ -1,4 +1,4 @@
-"""One picture's way: texts -> turn -> decode -> batcher -> judge -> encode -> answer."""
+"""One picture's way: texts -> slot -> decode -> compute -> judge and draw -> answer."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,8 +13,6 @@ from service.caller import Caller, deadline_problem
 from service.detect import Detector, model_problems
 from service.errors import Kind, Problem
 from service.image import Opened, announced_effort
-from service.lane import Way
-from service.relay import Step, calling, relay
 from service.zero_shot.answer import Maps, answer_of, draw_maps
 from service.zero_shot.class_names import ClassName, clean_names, wrong_name
 from service.zero_shot.engine import Finding, Question
@@ -44,36 +42,24 @@ class ZeroShotDetector:
         distinct = list(dict.fromkeys(name.canonical for name in names))
         places = [distinct.index(name.canonical) for name in names]
 
-        def judge_all(opened: Opened, computed: Finding) -> tuple[Finding, Sequence[Verdict], Maps]:
-            finding = computed.at(places)
-            verdicts = judge(model.bundle, names, finding, parameters)
-            maps = draw_maps(opened, finding, verdicts, parameters, model.bundle.manifest.input)
-            return finding, verdicts, maps
-
         with model_problems(), model.lane.used():
             began = perf_counter()
             texts = await self._texts(model, names, trace.caller)
             text_ms = (perf_counter() - began) * 1000
-
-            def question_of(opened: Opened) -> Question:
-                self._check_maps(opened.size, len(names), parameters)
-                return Question(opened.pixels, texts, parameters.is_medical, parameters.maps == "all")
-
-            async def work(way: Way, waited_s: float) -> ZeroShotAnswer:
-                open_it = partial(self._detector.open, model.bundle, data, parameters, trace.caller, way.most)
-                opened, computed, judged = await relay(
-                    Step(way.decoding, calling(open_it)),
-                    Step(way.batcher, question_of, trace.caller),
-                    Step(way.encoding, calling(judge_all), trace.caller),
-                )
-                finding, verdicts, maps = judged.result
+            async with model.lane.slot(trace.caller, announced_effort(data)) as slot:
+                opened = await slot.decode(data, parameters.read_as(model.bundle.manifest.input))
+                self._check_maps(opened.result.size, len(names), parameters)
+                has_all = parameters.maps == "all"
+                question = Question(opened.result.pixels, texts, parameters.is_medical, has_all)
+                computed = await slot.compute(question)
+                judging = partial(judge_all, model, names, places, opened.result, computed.result, parameters)
+                judged = await slot.encode(judging)
                 computed_ms = {"text": text_ms, **computed.result.timings_ms}
-                timings_ms = timings(waited_s, opened, computed, judged, computed_ms, trace.started)
+                timings_ms = timings(slot.waited_s, opened, computed, judged, computed_ms, trace.started)
+                finding, verdicts, maps = judged.result
                 self._detector.metrics.count_zero_shot(verdicts[finding.best], timings_ms)
                 answered = replace(computed, result=finding)
                 return answer_of(model.bundle, trace, verdicts, answered, maps, timings_ms)
-
-            return await model.lane.through(trace.caller, work, announced_effort(data))
 
     def _check_maps(self, size: tuple[int, int], names: int, parameters: ZeroShotParameters) -> None:
         """Refuse maps that have more pixels in all than a picture may have; size is (width, height).
@@ -105,7 +91,7 @@ class ZeroShotDetector:
         spelt: dict[str, int] = {}
         for place, (_, name) in enumerate(names):
             spelt.setdefault(calibrated[name].name if name in calibrated else name, place)
-        turn = partial(model.name_turns.turn, Caller(caller.client))  # its deadline ends the wait below
+        turn = partial(model.name_turns.slot, Caller(caller.client))  # its deadline ends the wait below
         try:
             with move_on_after(caller.remaining_s):
                 return tuple(await self._cache.texts(model.bundle.digest, list(spelt), turn, encode))
@@ -117,3 +103,20 @@ class ZeroShotDetector:
             self._detector.metrics.abandoned.inc()
             raise
         raise deadline_problem("the class names were encoded")
+
+
+def judge_all(
+    model: ZeroShotModel,
+    names: Sequence[ClassName],
+    places: Sequence[int],
+    opened: Opened,
+    computed: Finding,
+    parameters: ZeroShotParameters,
+) -> tuple[Finding, Sequence[Verdict], Maps]:
+    """What was found for each name, the verdicts, and the maps that show them.
+
+    places: of each name among the distinct ones that were computed. Raises: as `draw_maps`.
+    """
+    finding = computed.at(places)
+    verdicts = judge(model.bundle, names, finding, parameters)
+    return finding, verdicts, draw_maps(opened, finding, verdicts, parameters, model.bundle.manifest.input)

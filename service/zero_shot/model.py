@@ -6,11 +6,11 @@ from typing import Any
 
 from export.contract.bundle import Bundle
 from service.batcher import Batcher
-from service.lane import Lane, watchdog_limit
+from service.lane import ModelPipeline, watchdog_limit
 from service.metrics import Metrics
 from service.settings import Settings
-from service.turnstile import Turnstile
-from service.workers import Workers
+from service.turnstile import FairQueue
+from service.workers import Stage
 from service.zero_shot.engine import Finding, Question, ZeroShotEngine
 from service.zero_shot.text_tower import ClassText, TextTower
 
@@ -23,9 +23,9 @@ class ZeroShotModel:
 
     bundle: Bundle
     engine: ZeroShotEngine
-    lane: Lane[Question, Finding]
+    lane: ModelPipeline[Question, Finding]
     names: Batcher[str, ClassText]
-    name_turns: Turnstile
+    name_turns: FairQueue
 
     @property
     def depth(self) -> int:
@@ -33,7 +33,7 @@ class ZeroShotModel:
         return self.lane.depth + self.name_turns.depth + self.names.depth
 
     @property
-    def stages(self) -> tuple[Workers[Any, Any], ...]:
+    def stages(self) -> tuple[Stage[Any, Any], ...]:
         """Whatever works for it."""
         return *self.lane.stages, self.names
 

@@ -144,7 +144,7 @@ def test_a_deadline_that_passes_before_decoding_costs_nothing(
     def never(*_: object) -> Opened:
         raise AssertionError("decoded in vain")
 
-    monkeypatch.setattr("service.detect.open_picture", never)
+    monkeypatch.setattr("service.lane.open_picture", never)
     response = service.post("/detect", content=NORMAL, headers={**PNG, "X-Deadline-Ms": "0.001"})
     check_problem(response, 504, "deadline")
     assert held_engine.computed == 0

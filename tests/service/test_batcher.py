@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import pytest
 
 from service.backends.base import GraphError
-from service.batcher import Batcher
-from service.calls import CallWorkers
-from service.crew import Crew
-from service.workers import Batched, StageError
+from service.batcher import Batcher, CallStage
+from service.crew import WorkerPool
+from service.workers import StageError, StageResult
 
 
 class Doubler:
@@ -31,7 +30,7 @@ class Doubler:
         return [ValueError(f"{number} is negative") if number < 0 else 2 * number for number in numbers]
 
 
-async def occupied(doubler: Doubler, batcher: Batcher[int, int]) -> "asyncio.Task[Batched[int]]":
+async def occupied(doubler: Doubler, batcher: Batcher[int, int]) -> "asyncio.Task[StageResult[int]]":
     """Make the device busy with one item."""
     doubler.gate.clear()
     first = asyncio.create_task(batcher.submit(1))
@@ -39,7 +38,7 @@ async def occupied(doubler: Doubler, batcher: Batcher[int, int]) -> "asyncio.Tas
     return first
 
 
-def submit_all(batcher: Batcher[int, int], numbers: Sequence[int]) -> "list[asyncio.Task[Batched[int]]]":
+def submit_all(batcher: Batcher[int, int], numbers: Sequence[int]) -> "list[asyncio.Task[StageResult[int]]]":
     return [asyncio.create_task(batcher.submit(number)) for number in numbers]
 
 
@@ -175,14 +174,14 @@ def test_a_full_batch_or_one_that_has_waited_goes_before_others_work(
     monkeypatch.setattr("service.batcher.PATIENCE_S", patience_s)
 
     async def scenario() -> None:
-        crew, order, gate = Crew("crew", 1), list[str](), threading.Event()
+        pool, order, gate = WorkerPool("pool", 1), list[str](), threading.Event()
 
         def run(numbers: list[int]) -> list[int]:
             order.append("batch")
             return numbers
 
-        batcher = Batcher(run, max_batch=3, crew=crew)
-        calls = CallWorkers("calls", 1, crew=crew)
+        batcher = Batcher(run, max_batch=3, pool=pool)
+        calls = CallStage("calls", 1, pool=pool)
         batcher.start()
         calls.start()
         busy = asyncio.create_task(calls.run(lambda: gate.wait(5)))

@@ -6,14 +6,11 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from threading import Thread, current_thread
 
-import pytest
-
-from service.crew import Crew
-from service.jobs import Jobs, Rank
+from service.crew import Priority, StageQueue, WorkerPool
 
 
-def wait_until(log: "Log", batches: int, crew: Crew, sleeping: int = 0) -> None:
-    wait_for(lambda: len(log.batches) == batches and len(crew._bells) >= sleeping)
+def wait_until(log: "Log", batches: int, pool: WorkerPool, sleeping: int = 0) -> None:
+    wait_for(lambda: len(log.batches) == batches and len(pool._sleeping) >= sleeping)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -23,290 +20,303 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
-class Log:
+class Log(StageQueue[int]):
     """Notes what each batch was, and the thread it was done by; a batch waits while `gate` is closed."""
 
-    def __init__(self) -> None:
+    def __init__(self, workers: int = 1, most: int = 1, is_background: bool = False) -> None:
+        super().__init__(workers)
+        self.is_background = is_background
+        self.most = most
         self.batches: list[list[int]] = []
         self.threads: list[Thread] = []
+        self.deaths: list[BaseException] = []
+        self.ends = 0
         self.gate = threading.Event()
         self.gate.set()
 
-    def __call__(self, batch: list[int]) -> None:
+    def max_batch(self) -> int:
+        return self.most
+
+    def work(self, batch: list[int]) -> None:
         self.batches.append(batch)
         self.threads.append(current_thread())
         assert self.gate.wait(10)
 
+    def on_worked(self) -> None:
+        """Nothing follows."""
 
-@pytest.fixture
-def log() -> Log:
-    return Log()
+    def on_death(self, error: BaseException) -> None:
+        self.deaths.append(error)
+
+    def on_drained(self) -> None:
+        self.ends += 1
+
+
+class Doing(Log):
+    """Does what it is told with each batch."""
+
+    def __init__(self, do: Callable[[list[int]], object], workers: int = 1, most: int = 1) -> None:
+        super().__init__(workers, most)
+        self.do = do
+
+    def work(self, batch: list[int]) -> None:
+        self.do(batch)
 
 
 @contextmanager
-def serving(crew: Crew, *queues: Jobs[int]) -> Generator[None, None, None]:
-    for jobs in queues:
-        crew.serve(jobs)
-    wait_for(lambda: len(crew._bells) == crew._threads)
+def serving(pool: WorkerPool, *stages: Log) -> Generator[None, None, None]:
+    for stage in stages:
+        pool.serve(stage)
+    wait_for(lambda: len(pool._sleeping) == pool._threads)
     yield
-    for jobs in queues:
-        crew.close(jobs)
-    wait_for(lambda: not any(map(len, queues)))
-    for jobs in queues:
-        crew.leave(jobs)
-    wait_for(lambda: not crew._members)
+    for stage in stages:
+        pool.close(stage)
+    wait_for(lambda: not any(stage.waiting for stage in stages))
+    for stage in stages:
+        pool.abandon(stage)
+    wait_for(lambda: not pool._work_of)
 
 
-def occupied(crew: Crew, log: Log, jobs: Jobs[int], threads: int = 1) -> None:
+def occupied(pool: WorkerPool, stage: Log, threads: int = 1) -> None:
     """Make the threads busy with a job -1 each."""
-    log.gate.clear()
+    stage.gate.clear()
     for busy in range(1, threads + 1):
-        crew.put(jobs, -1)
-        wait_until(log, busy, crew)
+        pool.put(stage, -1)
+        wait_until(stage, busy, pool)
 
 
-def test_jobs_are_taken_in_order_as_many_as_are_asked_for(log: Log) -> None:
-    crew, jobs = Crew("crew", 1), Jobs[int](log, most=lambda: 2)
-    with serving(crew, jobs):
-        occupied(crew, log, jobs)
+def put_together(pool: WorkerPool, stage: Log, jobs: int) -> None:
+    """Leave jobs of which none may be taken before the last is there, for one thread that sleeps."""
+    with pool._lock:
+        stage.waiting.extend(range(jobs))
+        pool._wake_one()
+
+
+def test_jobs_are_taken_in_order_as_many_as_are_asked_for() -> None:
+    pool, stage = WorkerPool("pool", 1), Log(most=2)
+    with serving(pool, stage):
+        occupied(pool, stage)
         for number in range(3):
-            crew.put(jobs, number)
-        assert len(jobs) == 3
-        log.gate.set()
-        wait_for(lambda: len(log.batches) == 3)
-    assert log.batches == [[-1], [0, 1], [2]]
+            pool.put(stage, number)
+        assert len(stage.waiting) == 3
+        stage.gate.set()
+        wait_for(lambda: len(stage.batches) == 3)
+    assert stage.batches == [[-1], [0, 1], [2]]
 
 
-def test_the_thread_that_worked_last_is_woken_first(log: Log) -> None:
-    crew, jobs = Crew("crew", 3), Jobs[int](log, at_once=3)
-    with serving(crew, jobs):
+def test_the_thread_that_worked_last_is_woken_first() -> None:
+    pool, stage = WorkerPool("pool", 3), Log(workers=3)
+    with serving(pool, stage):
         for number in range(20):
-            crew.put(jobs, number)
-            wait_until(log, number + 1, crew, sleeping=3)
-    assert len(set(log.threads)) == 1
+            pool.put(stage, number)
+            wait_until(stage, number + 1, pool, sleeping=3)
+    assert len(set(stage.threads)) == 1
 
 
 def test_each_job_is_taken_once_by_many_threads() -> None:
     taken: list[int] = []
-    crew, jobs = Crew("crew", 4), Jobs[int](taken.extend, at_once=4, most=lambda: 3)
-    with serving(crew, jobs):
+    pool, stage = WorkerPool("pool", 4), Doing(taken.extend, workers=4, most=3)
+    with serving(pool, stage):
         for number in range(2000):
-            crew.put(jobs, number)
+            pool.put(stage, number)
         wait_for(lambda: len(taken) >= 2000)
     assert sorted(taken) == list(range(2000))
 
 
-def test_no_more_threads_at_once_than_a_stage_may_have(log: Log) -> None:
-    crew, jobs = Crew("crew", 3), Jobs[int](log, at_once=2)
-    with serving(crew, jobs):
-        occupied(crew, log, jobs, threads=2)
-        crew.put(jobs, 7)
+def test_no_more_threads_at_once_than_a_stage_may_have() -> None:
+    pool, stage = WorkerPool("pool", 3), Log(workers=2)
+    with serving(pool, stage):
+        occupied(pool, stage, threads=2)
+        pool.put(stage, 7)
         time.sleep(0.02)
-        assert log.batches == [[-1], [-1]]
-        log.gate.set()
-        wait_for(lambda: log.batches[2:] == [[7]])
+        assert stage.batches == [[-1], [-1]]
+        stage.gate.set()
+        wait_for(lambda: stage.batches[2:] == [[7]])
 
 
-def test_what_is_not_wanted_is_dropped_and_not_counted(log: Log) -> None:
-    crew = Crew("crew", 1)
-    jobs = Jobs[int](log, most=lambda: 2, is_wanted=lambda number: number % 2 == 0 or number < 0)
-    with serving(crew, jobs):
-        occupied(crew, log, jobs)
-        for number in (1, 0, 3, 2, 5):
-            crew.put(jobs, number)
-        log.gate.set()
-        wait_for(lambda: not len(jobs))
-    assert log.batches == [[-1], [0, 2]]
+def test_a_job_that_waits_can_be_removed() -> None:
+    pool, stage = WorkerPool("pool", 1), Log(most=2)
+    with serving(pool, stage):
+        occupied(pool, stage)
+        for number in range(3):
+            pool.put(stage, number)
+        assert pool.remove(stage, 1)
+        assert not pool.remove(stage, 1)
+        assert not pool.remove(stage, -1)  # which is at work
+        stage.gate.set()
+        wait_for(lambda: not stage.waiting)
+    assert stage.batches == [[-1], [0, 2]]
 
 
-def test_threads_that_ask_share_what_waits(log: Log) -> None:
-    crew, jobs = Crew("crew", 2), Jobs[int](log, at_once=2, most=lambda: 8)
-    with serving(crew, jobs):
-        log.gate.clear()
-        with crew._lock:  # neither may take the first before the last is there
-            jobs.waiting.extend(range(4))
-            crew._ring()
-        wait_for(lambda: len(log.batches) == 2)
-        log.gate.set()
-    assert sorted(log.batches) == [[0, 1], [2, 3]]
+def test_threads_that_are_idle_share_what_waits() -> None:
+    pool, stage = WorkerPool("pool", 2), Log(workers=2, most=8)
+    with serving(pool, stage):
+        stage.gate.clear()
+        put_together(pool, stage, 4)
+        wait_for(lambda: len(stage.batches) == 2)
+        stage.gate.set()
+    assert sorted(stage.batches) == [[0, 1], [2, 3]]
+
+
+def test_a_thread_leaves_nothing_for_those_that_have_no_room() -> None:
+    pool, stage = WorkerPool("pool", 2, reserve=2), Log(workers=3, most=8)
+    with serving(pool, stage):
+        occupied(pool, stage)
+        put_together(pool, stage, 4)
+        wait_for(lambda: stage.batches[1:] == [[0, 1, 2, 3]])
+        stage.gate.set()
 
 
 def test_the_most_pressing_stage_goes_first_by_what_waits() -> None:
-    first, second = Log(), Log()
-    crew = Crew("crew", 1)
-    low = Jobs[int](
-        first, most=lambda: 3, rank=lambda jobs: Rank.FULL_BATCH if len(jobs) >= 3 else Rank.BATCH
-    )
-    high = Jobs[int](second, rank=lambda _: Rank.DECODE)
+    class Batches(Doing):
+        def priority(self) -> Priority:
+            return Priority.FULL_BATCH if len(self.waiting) >= 3 else Priority.BATCH
+
+    class Pictures(Doing):
+        def priority(self) -> Priority:
+            return Priority.DECODE
+
     order: list[str] = []
-    with serving(crew, low, high):
-        occupied(crew, first, low)
+    pool, busy = WorkerPool("pool", 1), Log()
+    batches = Batches(lambda batch: order.append(f"compute {batch}"), most=3)
+    pictures = Pictures(lambda batch: order.append(f"decode {batch}"))
+    with serving(pool, busy, batches, pictures):
+        occupied(pool, busy)
+        for number in range(4):
+            pool.put(batches, number)
         for number in range(2):
-            crew.put(low, number)
-            crew.put(high, number)
-        crew.put(low, 2)
-        crew.put(low, 3)
-        low.work = lambda batch: order.append(f"low {batch}")
-        high.work = lambda batch: order.append(f"high {batch}")
-        first.gate.set()
+            pool.put(pictures, number)
+        busy.gate.set()
         wait_for(lambda: len(order) == 4)
-    assert order == ["low [0, 1, 2]", "high [0]", "high [1]", "low [3]"]
+    assert order == ["compute [0, 1, 2]", "decode [0]", "decode [1]", "compute [3]"]
 
 
-def test_a_thread_goes_on_with_what_it_left_while_others_sleep(log: Log) -> None:
-    crew = Crew("crew", 3)
-    late = Jobs[int](log, at_once=3)
-
-    def pass_on(batch: list[int]) -> None:
-        log(batch)
-        crew.put(late, batch[0] + 100)
-
-    early = Jobs[int](pass_on, at_once=3)
-    with serving(crew, early, late):
-        for number in range(20):
-            crew.put(early, number)
-            wait_until(log, 2 * number + 2, crew, sleeping=3)
-    assert len(set(log.threads)) == 1
-
-
-def test_what_a_thread_leaves_beyond_its_own_next_job_wakes_others() -> None:
-    crew, meeting, met = Crew("crew", 3), threading.Barrier(3), list[int]()
-
-    def meet(batch: list[int]) -> None:
-        met.append(meeting.wait(10))
-
-    late = Jobs[int](meet, at_once=3)
-
-    def pass_on(_: list[int]) -> None:
-        for number in range(3):
-            crew.put(late, number)
-
-    early = Jobs[int](pass_on)
-    with serving(crew, early, late):
-        crew.put(early, 0)
+def test_what_a_batch_leaves_room_for_wakes_others() -> None:
+    pool, meeting, met = WorkerPool("pool", 3), threading.Barrier(3), list[int]()
+    stage = Doing(lambda _: met.append(meeting.wait(10)), workers=3)
+    with serving(pool, stage):
+        put_together(pool, stage, 3)
         wait_for(lambda: len(met) == 3)
 
 
-@pytest.fixture
-def large() -> Log:
-    return Log()
-
-
-def giving_way(log: Log, at_once: int = 2) -> Jobs[int]:
-    jobs = Jobs[int](log, at_once=at_once)
-    jobs.gives_way = True
-    return jobs
-
-
-def test_what_gives_way_has_the_threads_that_would_be_idle(log: Log, large: Log) -> None:
-    crew, jobs, aside = Crew("crew", 2, aside=2), Jobs[int](log, at_once=2), giving_way(large, at_once=4)
-    with serving(crew, jobs, aside):
-        occupied(crew, large, aside, threads=2)
-        crew.put(aside, 7)
+def test_the_background_has_the_threads_that_would_be_idle() -> None:
+    pool, stage = WorkerPool("pool", 2, reserve=2), Log(workers=2)
+    large = Log(workers=4, is_background=True)
+    with serving(pool, stage, large):
+        occupied(pool, large, threads=2)
+        pool.put(large, 7)
         time.sleep(0.02)
         assert large.batches == [[-1], [-1]]
         large.gate.set()
         wait_for(lambda: large.batches[2:] == [[7]])
 
 
-def test_nothing_waits_for_what_gives_way(log: Log, large: Log) -> None:
-    crew, jobs, aside = Crew("crew", 2, aside=2), Jobs[int](log, at_once=2), giving_way(large)
-    with serving(crew, jobs, aside):
-        occupied(crew, large, aside, threads=2)
-        occupied(crew, log, jobs, threads=2)
-        crew.put(jobs, 1)
+def test_nothing_waits_for_the_background() -> None:
+    pool, stage = WorkerPool("pool", 2, reserve=2), Log(workers=2)
+    large = Log(workers=2, is_background=True)
+    with serving(pool, stage, large):
+        occupied(pool, large, threads=2)
+        occupied(pool, stage, threads=2)
+        pool.put(stage, 1)
         time.sleep(0.02)
-        assert log.batches == [[-1], [-1]]  # which have no more threads than without the others
-        log.gate.set()
-        wait_for(lambda: log.batches[2:] == [[1]])
+        assert stage.batches == [[-1], [-1]]  # which have no more threads than without the others
+        stage.gate.set()
+        wait_for(lambda: stage.batches[2:] == [[1]])
         large.gate.set()
 
 
-def test_what_gives_way_has_one_thread_whatever_else_there_is_to_do(log: Log, large: Log) -> None:
-    crew, jobs, aside = Crew("crew", 2, aside=2), Jobs[int](log, at_once=2), giving_way(large)
-    with serving(crew, jobs, aside):
-        occupied(crew, log, jobs, threads=2)
-        occupied(crew, large, aside)
-        crew.put(aside, 1)
+def test_the_background_has_one_thread_whatever_else_there_is_to_do() -> None:
+    pool, stage = WorkerPool("pool", 2, reserve=2), Log(workers=2)
+    large = Log(workers=2, is_background=True)
+    with serving(pool, stage, large):
+        occupied(pool, stage, threads=2)
+        occupied(pool, large)
+        pool.put(large, 1)
         time.sleep(0.02)
         assert large.batches == [[-1]]
-        log.gate.set()  # and the other one as soon as a thread is idle
+        stage.gate.set()  # and the other one as soon as a thread is idle
         wait_for(lambda: large.batches == [[-1], [1]])
         large.gate.set()
 
 
-def test_a_thread_leaves_nothing_for_those_that_have_no_room(log: Log) -> None:
-    crew, jobs = Crew("crew", 2, aside=2), Jobs[int](log, at_once=3, most=lambda: 8)
-    with serving(crew, jobs):
-        occupied(crew, log, jobs)
-        with crew._lock:  # it may not take the first before the last is there
-            jobs.waiting.extend(range(4))
-            crew._ring()
-        wait_for(lambda: log.batches[1:] == [[0, 1, 2, 3]])
-        log.gate.set()
+def test_a_closed_stage_is_finished_and_its_end_is_told_once() -> None:
+    pool, stage = WorkerPool("pool", 1), Log()
+    with serving(pool, stage):
+        occupied(pool, stage)
+        pool.put(stage, 1)
+        pool.close(stage)
+        assert not pool.put(stage, 2)
+        assert stage.ends == 0
+        stage.gate.set()
+        wait_for(lambda: stage.ends == 1)
+        assert stage.batches == [[-1], [1]]
 
 
-def test_closed_jobs_are_finished_and_their_end_is_told_once(log: Log) -> None:
-    ends: list[bool] = []
-    crew = Crew("crew", 1)
-    jobs = Jobs[int](log, on_end=lambda: ends.append(True))
-    with serving(crew, jobs):
-        occupied(crew, log, jobs)
-        crew.put(jobs, 1)
-        crew.close(jobs)
-        assert not crew.put(jobs, 2)
-        assert ends == []
-        log.gate.set()
-        wait_for(lambda: ends == [True])
-    assert log.batches == [[-1], [1]]
+def test_a_closed_stage_ends_with_the_removal_of_its_last_job() -> None:
+    pool, busy, stage = WorkerPool("pool", 1), Log(), Log()
+    with serving(pool, busy, stage):
+        occupied(pool, busy)
+        pool.put(stage, 1)
+        pool.close(stage)
+        assert pool.remove(stage, 1)
+        assert stage.ends == 1
+        busy.gate.set()
 
 
-def test_a_thread_that_dies_is_told_of_and_made_anew_for_the_next(log: Log) -> None:
-    deaths: list[BaseException] = []
-
+def test_a_thread_that_dies_is_told_of_and_made_anew_for_the_next() -> None:
     def die(_: list[int]) -> None:
         raise SystemExit
 
-    crew = Crew("crew", 2)
-    dying, well = Jobs[int](die, on_death=deaths.append), Jobs[int](log)
-    with serving(crew, dying, well):
-        crew.put(dying, 1)
-        wait_for(lambda: len(deaths) == 1)
-        assert isinstance(deaths[0], SystemExit)
-        crew.put(well, 1)
-        wait_for(lambda: log.batches == [[1]])
-        crew.leave(dying)
-        crew.serve(dying)
-        wait_for(lambda: len(crew._bells) == 2)
+    pool, dying, well = WorkerPool("pool", 2), Doing(die), Log()
+    with serving(pool, dying, well):
+        pool.put(dying, 1)
+        wait_for(lambda: len(dying.deaths) == 1)
+        assert isinstance(dying.deaths[0], SystemExit)
+        pool.put(well, 1)
+        wait_for(lambda: well.batches == [[1]])
+        pool.abandon(dying)
+        pool.serve(dying)
+        wait_for(lambda: len(pool._sleeping) == 2)
 
 
-def test_a_thread_that_hangs_in_jobs_that_are_left_is_replaced_and_ends(log: Log) -> None:
-    hung, well = Log(), log
-    crew = Crew("crew", 1)
-    bad, good = Jobs[int](hung), Jobs[int](well)
-    with serving(crew, bad, good):
-        occupied(crew, hung, bad)
-        crew.put(good, 1)
-        crew.leave(bad)
-        crew.serve(Jobs[int](hung))
+def test_a_thread_that_hangs_in_an_abandoned_stage_is_replaced_and_ends() -> None:
+    pool, hung, well = WorkerPool("pool", 1), Log(), Log()
+    with serving(pool, hung, well):
+        occupied(pool, hung)
+        pool.put(hung, 1)
+        pool.put(well, 1)
+        pool.abandon(hung)
+        pool.serve(hung)
         wait_for(lambda: well.batches == [[1]])
         hung.gate.set()
         hung.threads[0].join(10)
         assert not hung.threads[0].is_alive()
-        crew.leave(crew._served[-1])
+        pool.put(hung, 2)
+        wait_for(lambda: hung.batches == [[-1], [2]])  # what waited before was dropped
 
 
-def test_what_a_thread_put_for_itself_is_done_by_another_when_it_is_left() -> None:
-    crew, log = Crew("crew", 2), Log()
+def test_a_thread_that_is_late_with_an_abandoned_stage_counts_for_nothing() -> None:
+    pool, stage = WorkerPool("pool", 2), Log(workers=2)
+    with serving(pool, stage):
+        occupied(pool, stage)
+        pool.abandon(stage)
+        pool.serve(stage)
+        stage.gate.set()
+        stage.threads[0].join(10)
+        assert (stage.running, pool._busy[False]) == (0, 0)
 
-    def put_and_be_left(_: list[int]) -> None:
-        crew.put(later, 1)
-        crew.leave(sooner)
 
-    sooner, later = Jobs(put_and_be_left), Jobs(log)
-    crew.serve(sooner)
-    crew.serve(later)
-    wait_for(lambda: len(crew._bells) == 2)
-    crew.put(sooner, 0)
-    wait_until(log, 1, crew)
-    crew.leave(later)
+def test_what_follows_from_a_batch_is_done_by_its_thread() -> None:
+    """Which is free by the time that it is told of, and wakes nobody for what it finds itself."""
+
+    class Following(Log):
+        def on_worked(self) -> None:
+            if self.batches[-1][0] < 20:
+                pool.put(self, self.batches[-1][0] + 1)
+
+    pool, stage = WorkerPool("pool", 3), Following(workers=3)
+    with serving(pool, stage):
+        pool.put(stage, 0)
+        wait_until(stage, 21, pool, sleeping=3)
+    assert stage.batches == [[number] for number in range(21)]
+    assert len(set(stage.threads)) == 1

@@ -114,7 +114,7 @@ def test_a_thread_that_dies_decoding_is_made_anew(
 
     service = start_service()
     with monkeypatch.context() as patch:
-        patch.setattr("service.detect.open_picture", die)
+        patch.setattr("service.lane.open_picture", die)
         check_problem(
             service.post("/detect", content=NORMAL, headers=PNG), 503, "unavailable", "decode: a thread died"
         )

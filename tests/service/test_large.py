@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic, sleep
+from types import ModuleType
 
 import pytest
 from starlette.testclient import TestClient
@@ -48,12 +49,12 @@ def ask(service: TestClient, data: bytes, client: str = "") -> int:
     return service.post("/detect", content=data, headers=headers).status_code
 
 
-@pytest.mark.parametrize("stage", ["open_picture", "draw"])
+@pytest.mark.parametrize(("module", "step"), [(lane, "open_picture"), (detect, "draw")])
 def test_nobody_waits_for_large_pictures(
-    start_service: ServiceFactory, monkeypatch: pytest.MonkeyPatch, stage: str
+    start_service: ServiceFactory, monkeypatch: pytest.MonkeyPatch, module: ModuleType, step: str
 ) -> None:
     gate = Gate()
-    monkeypatch.setattr(detect, stage, gate.around(getattr(detect, stage)))
+    monkeypatch.setattr(module, step, gate.around(getattr(module, step)))
     service = start_service(host_threads=1)
     with ThreadPoolExecutor(8) as pool:
         large = [pool.submit(ask, service, LARGE, "mad") for _ in range(8)]
@@ -68,7 +69,7 @@ def test_clients_take_turns_with_large_pictures(
     start_service: ServiceFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate()
-    monkeypatch.setattr(detect, "open_picture", gate.around(detect.open_picture))
+    monkeypatch.setattr(lane, "open_picture", gate.around(lane.open_picture))
     service = start_service(host_threads=1)
     order: list[str] = []
 

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,19 +14,18 @@ from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image
 
+from export.contract.manifest import InputSpec
 from service.backends.base import GraphError
-from service.batcher import Batcher
+from service.batcher import Batcher, CallStage
 from service.caller import Caller
-from service.calls import CallWorkers
 from service.errors import Problem
-from service.image import LargePictureError
-from service.lane import Lane, Way
+from service.lane import ModelPipeline
 from service.metrics import Metrics
 from service.plan import Plan
-from service.relay import Step, calling, relay
 from service.tuned import Tuned
-from service.turnstile import Turnstile
+from service.turnstile import FairQueue
 from service.zero_shot.text_cache import TextCache
 from service.zero_shot.text_tower import ClassText
 from tests.service.conftest import encoded, settings_for
@@ -57,13 +57,30 @@ class Idle:
         """It is warm."""
 
 
-async def of_workers() -> None:
-    workers = CallWorkers("stage", 1)
-    workers.start()
+async def of_a_call() -> None:
+    stage = CallStage("stage", 1)
+    stage.start()
     try:
-        await workers.run(lambda: 1 // 0)
+        await stage.run(lambda: 1 // 0)
     finally:
-        await workers.run(int)  # by then the thread has left the first call behind
+        await stage.run(int)  # by then the thread has left the first call behind
+
+
+async def of_a_call_among_others() -> None:
+    """Whose thread makes and tells several together."""
+    stage, gate = CallStage("stage", 1, max_batch=4), threading.Event()
+    stage.start()
+    await stage.run(int)  # a short one, so that others are taken together
+    holding = asyncio.create_task(stage.run(lambda: gate.wait(5)))
+    await asyncio.sleep(0)
+    others = [asyncio.create_task(stage.run(call)) for call in (int, lambda: 1 // 0, str)]
+    await asyncio.sleep(0)
+    gate.set()
+    try:
+        await asyncio.gather(holding, *others)
+    finally:
+        others.clear()
+        await stage.run(int)
 
 
 async def of_batches(run: Callable[[list[int]], Sequence[float | Exception]]) -> None:
@@ -83,15 +100,6 @@ async def of_a_model() -> None:
     await of_batches(lambda items: [1 / item for item in items])
 
 
-async def of_a_relay() -> None:
-    workers = CallWorkers("stage", 1)
-    workers.start()
-    try:
-        await relay(Step(workers, calling(int)), Step(workers, lambda _: 1 // 0))
-    finally:
-        await workers.run(int)
-
-
 async def of_a_class_name() -> None:
     async def encode(_: str) -> ClassText:
         raise ZeroDivisionError
@@ -99,41 +107,34 @@ async def of_a_class_name() -> None:
     await TextCache(8, Metrics()).texts("digest", ["name"], nullcontext, encode)
 
 
-async def of_a_turnstile() -> None:
-    turnstile = Turnstile(1)
-    async with turnstile.turn(Caller()), turnstile.turn(Caller(deadline=time.perf_counter() + 0.01)):
-        pytest.fail("there is one turn only")
+async def of_a_queue() -> None:
+    queue = FairQueue(1)
+    async with queue.slot(Caller()), queue.slot(Caller(deadline=time.perf_counter() + 0.01)):
+        pytest.fail("there is one place only")
 
 
 async def of_a_large_picture() -> None:
     """Its first error is no error of its caller; what it held must be gone all the same."""
-    lane = Lane(Tuned(Idle(), PLAN), settings_for("-"), Metrics())
-    for workers in lane.stages:
-        workers.start()
-
-    def decode() -> None:
-        raise LargePictureError
-
-    async def work(way: Way, _: float) -> None:
-        if way is lane.large:
-            raise ZeroDivisionError
-        await relay(Step(way.decoding, calling(decode)))
-
+    pipeline = ModelPipeline(Tuned(Idle(), PLAN), settings_for("-"), Metrics())
+    data = encoded(Image.new("RGB", (2000, 1000)), "BMP")[:-9]
+    for stage in pipeline.stages:
+        stage.start()
     try:
-        await lane.through(Caller(), work)
+        async with pipeline.slot(Caller()) as slot:
+            await slot.decode(data, InputSpec(height=8, width=8))
     finally:
-        await lane.retire()
+        await pipeline.retire()
 
 
 @pytest.mark.parametrize(
     "error",
     [
-        of_workers,
+        of_a_call,
+        of_a_call_among_others,
         of_a_batcher,
-        of_a_relay,
         of_a_model,
         of_a_class_name,
-        of_a_turnstile,
+        of_a_queue,
         of_a_large_picture,
     ],
 )

@@ -16,8 +16,8 @@ from service.backends.base import GraphError
 from service.batcher import Batcher
 from service.caller import Caller
 from service.errors import Kind, Problem
-from service.turnstile import Turnstile
-from service.workers import Batched
+from service.turnstile import FairQueue
+from service.workers import StageResult
 from tests.service.conftest import ServiceFactory, encoded
 from tests.tiny_bundle import plain_picture, spotted_picture
 
@@ -41,22 +41,22 @@ class Engine:
         return [ValueError(number) if self.fates[number] == "bad" else 2 * number for number in numbers]
 
 
-async def ask(turnstile: Turnstile, batcher: Batcher[int, int], number: int, caller: Caller) -> Batched[int]:
-    async with turnstile.turn(caller):
+async def ask(queue: FairQueue, batcher: Batcher[int, int], number: int, caller: Caller) -> StageResult[int]:
+    async with queue.slot(caller):
         return await batcher.submit(number, caller)
 
 
 async def answers_to(
     engine: Engine, clients: Sequence[int], max_batch: int, parallel: int, width: int
-) -> list[Batched[int] | BaseException]:
+) -> list[StageResult[int] | BaseException]:
     """Ask for every number at once; cancel those that should be before the device is free."""
-    turnstile, batcher = Turnstile(width), Batcher(engine.run, max_batch, parallel=parallel)
+    queue, batcher = FairQueue(width), Batcher(engine.run, max_batch, parallel=parallel)
     batcher.start()
-    tasks: list[asyncio.Task[Batched[int]]] = []
+    tasks: list[asyncio.Task[StageResult[int]]] = []
     for number, client in enumerate(clients):
         is_expired = engine.fates[number] == "expired"
         caller = Caller(str(client), perf_counter() - 1 if is_expired else float("inf"))
-        tasks.append(asyncio.create_task(ask(turnstile, batcher, number, caller)))
+        tasks.append(asyncio.create_task(ask(queue, batcher, number, caller)))
     await asyncio.sleep(0)
     for task, fate in zip(tasks, engine.fates, strict=True):
         if fate == "cancelled":
@@ -65,13 +65,13 @@ async def answers_to(
     engine.gate.set()
     results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 20)
     await batcher.stop()
-    assert (turnstile.depth, batcher.depth) == (0, 0)
+    assert (queue.depth, batcher.depth) == (0, 0)
     return results
 
 
-def is_right(fate: Fate, number: int, result: "Batched[int] | BaseException") -> bool:
+def is_right(fate: Fate, number: int, result: "StageResult[int] | BaseException") -> bool:
     if fate == "good":
-        return isinstance(result, Batched) and result.result == 2 * number
+        return isinstance(result, StageResult) and result.result == 2 * number
     if fate == "expired":
         return isinstance(result, Problem) and result.kind is Kind.DEADLINE
     if fate == "bad":

@@ -57,7 +57,7 @@ def test_a_picture_of_a_batch_that_does_not_fit_into_memory_fails_alone(
             raise MemoryError
         return open_picture(data, spec, max_pixels, expected)
 
-    monkeypatch.setattr("service.detect.open_picture", opened)
+    monkeypatch.setattr("service.lane.open_picture", opened)
     files = [("file", (name, data)) for name, data in (("a", NORMAL), ("b", ANOMALOUS), ("c", NORMAL))]
     good, bad, other = service.post("/detect/batch", files=files).json()["results"]
     assert good["raw_score"] == other["raw_score"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from service.backends.base import GraphError
-from service.sparing import Sparing
+from service.sparing import IsolatedBatches
 
 
 class Engine:
@@ -31,7 +31,7 @@ def test_one_bad_in_eight_fails_alone(place: int) -> None:
     engine = Engine()
     numbers = list(range(8))
     numbers[place] = 13
-    results = Sparing(engine, 8)(numbers)
+    results = IsolatedBatches(engine, 8)(numbers)
     assert isinstance(results[place], GraphError)
     assert [results[n] for n in range(8) if n != place] == [2 * n for n in range(8) if n != place]
     assert len(engine.batches) == 7
@@ -39,7 +39,7 @@ def test_one_bad_in_eight_fails_alone(place: int) -> None:
 
 def test_a_good_batch_is_computed_once_and_errors_of_items_stay() -> None:
     engine = Engine()
-    results = Sparing(engine, 8)([1, -1, 3])
+    results = IsolatedBatches(engine, 8)([1, -1, 3])
     assert results[::2] == [2, 6]
     assert isinstance(results[1], LookupError)
     assert len(engine.batches) == 1
@@ -54,7 +54,7 @@ def test_what_the_engine_says_of_single_items_is_tried_again_without_the_others(
         is_broken = any(number > 9 and number % 2 for number in numbers)
         return [GraphError("expert-patch-1") if number > 9 and is_broken else number for number in numbers]
 
-    results = Sparing(engine, 8)([1, 10, 11, 12])
+    results = IsolatedBatches(engine, 8)([1, 10, 11, 12])
     assert results[:2] == [1, 10]
     assert isinstance(results[2], GraphError)
     assert results[3] == 12
@@ -64,10 +64,10 @@ def test_what_the_engine_says_of_single_items_is_tried_again_without_the_others(
 
 def test_too_little_memory_halves_the_batch_from_then_on() -> None:
     engine = Engine(memory=3)
-    sparing = Sparing(engine, 8)
-    assert sparing(list(range(8))) == [2 * n for n in range(8)]
-    assert sparing.limit == 2
-    assert "Failed to allocate" in str(Sparing(Engine(memory=0), 8)([1])[0])
+    batches = IsolatedBatches(engine, 8)
+    assert batches(list(range(8))) == [2 * n for n in range(8)]
+    assert batches.limit == 2
+    assert "Failed to allocate" in str(IsolatedBatches(Engine(memory=0), 8)([1])[0])
 
 
 def test_python_running_out_of_memory_counts_too() -> None:
@@ -76,15 +76,15 @@ def test_python_running_out_of_memory_counts_too() -> None:
             raise MemoryError
         return numbers
 
-    sparing = Sparing(engine, 4)
-    assert sparing([1, 2, 3, 4]) == [1, 2, 3, 4]
-    assert sparing.limit == 1
+    batches = IsolatedBatches(engine, 4)
+    assert batches([1, 2, 3, 4]) == [1, 2, 3, 4]
+    assert batches.limit == 1
 
 
 def test_other_failures_keep_the_limit() -> None:
-    sparing = Sparing(Engine(), 8)
-    sparing([13, 1])
-    assert sparing.limit == 8
+    batches = IsolatedBatches(Engine(), 8)
+    batches([13, 1])
+    assert batches.limit == 8
 
 
 def test_what_failed_for_want_of_memory_holds_none_while_halves_are_tried() -> None:
@@ -100,7 +100,7 @@ def test_what_failed_for_want_of_memory_holds_none_while_halves_are_tried() -> N
 
     gc.disable()
     try:
-        assert Sparing(run, 8)([1, 2, 3, 4]) == [1, 2, 3, 4]
+        assert IsolatedBatches(run, 8)([1, 2, 3, 4]) == [1, 2, 3, 4]
     finally:
         gc.enable()
     assert len(held) == 7

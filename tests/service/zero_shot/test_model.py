@@ -26,5 +26,5 @@ def test_names_share_runs_that_are_short(
 
     monkeypatch.setattr("service.zero_shot.model.perf_counter", lambda: now)
     names = name_batcher(SlowTower(), settings_for("-", max_class_names=16), Metrics())
-    assert names.most() == 4
+    assert names.max_batch() == 4
     assert names.limit_s == pytest.approx(limit_s)
