@@ -73,10 +73,10 @@ def _gradients(grey: FloatArray) -> FloatArray:
     for octave in range(OCTAVES):
         if min(grey.shape) < 3:  # too small for a further octave
             return np.array([*found, *[0.0] * (3 * OCTAVES + 1 - len(found))], np.float32)
-        across, down = np.diff(grey, axis=1), np.diff(grey, axis=0)
-        found += [np.abs(across).mean(), np.abs(down).mean(), np.sqrt(np.square(across).mean())]
-        if octave == 0:
-            found.append(np.abs(np.diff(across, axis=1)).mean())
+        across, down = grey[:, 1:] - grey[:, :-1], grey[1:] - grey[:-1]
+        squares = float(np.vdot(across, across)) / across.size
+        finest = [np.abs(across[:, 1:] - across[:, :-1]).mean()] if octave == 0 else []
+        found += [np.abs(across, out=across).mean(), np.abs(down, out=down).mean(), squares**0.5, *finest]
         even = grey[: grey.shape[0] // 2 * 2, : grey.shape[1] // 2 * 2]
         rows = even[::2] + even[1::2]
         grey = ((rows[:, ::2] + rows[:, 1::2]) / 4).astype(np.float32)
