@@ -20,7 +20,8 @@ serve:
 setup: .venv/.ready
 
 test: check
-	OMP_NUM_THREADS=1 $(DEV)/pytest --cov --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(DEV)/pytest -m 'not alone' --numprocesses auto --dist loadfile --cov --cov-report=
+	OMP_NUM_THREADS=1 $(DEV)/pytest -m alone --cov --cov-append --cov-report=term:skip-covered
 
 check: .venv/.ready
 	$(DEV)/ruff check .

@@ -18,6 +18,8 @@ from benchmarks.peers.start import PEERS, Peer, from_inference_response, start, 
 from benchmarks.processes import PICTURE, family, picture_target, plain
 from benchmarks.steps import Steps
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parents[2]
 
 

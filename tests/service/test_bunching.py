@@ -6,6 +6,8 @@ import pytest
 
 from service.bunching import PAUSE_S, STEPS, Bunching
 
+pytestmark = pytest.mark.alone
+
 
 def test_one_pause_once_what_was_read_before_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[object] = []

@@ -21,6 +21,8 @@ from tests.service.conftest import encoded
 from tests.service.running import ServiceProcess, connect, service_process, until_closed
 from tests.tiny_bundle import plain_picture
 
+pytestmark = pytest.mark.alone
+
 NORMAL = encoded(plain_picture("brick"))
 PNG = {"Content-Type": "image/png"}
 WAIT_S = 60

@@ -10,6 +10,8 @@ from tests.service.conftest import ServiceFactory, encoded
 from tests.service.fuzz import uploads
 from tests.tiny_bundle import spotted_picture
 
+pytestmark = pytest.mark.alone
+
 ANOMALOUS = encoded(spotted_picture("brick"))
 ALLOWED = {200, 400, 413, 415, 422}
 COUNT = int(os.environ.get("SOAK_UPLOADS", "400"))

@@ -16,6 +16,8 @@ from tests.service.conftest import ServiceFactory, encoded, settings_for
 from tests.service.test_app import check_problem, detector_in
 from tests.tiny_bundle import plain_picture
 
+pytestmark = pytest.mark.alone
+
 NORMAL = encoded(plain_picture("brick"))
 PNG = {"Content-Type": "image/png"}
 

@@ -33,6 +33,8 @@ from tests.service.fuzz import png_bomb
 from tests.service.running import ServiceProcess, service_process
 from tests.tiny_bundle import spotted_picture
 
+pytestmark = pytest.mark.alone
+
 PNG = {"Content-Type": "image/png"}
 PLAN = Plan(batch=1, parallel=1, alone_s=0.01, pace_s=0.01, batch_s=0.01)
 

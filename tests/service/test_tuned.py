@@ -15,6 +15,8 @@ from service.plan import SLOW_S, Plan
 from service.tuned import open_tuned
 from tests.service.conftest import settings_for
 
+pytestmark = pytest.mark.alone
+
 SETTINGS = settings_for("-", threads=0, max_batch=8)
 KNOWN = Plan(batch=2, parallel=3, threads=4, threads_shared=2, source="stored")
 

@@ -18,6 +18,8 @@ from training.checkpoint import load_checkpoint
 from training.distributed import gather, is_main, rank, same_everywhere, sum_gradients, world_size
 from training.fit import CURVES, EXPERTS_STATE
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parents[2]
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
 
