@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.training.tiny_run import (
     GRID,
     PRODUCTS,
     SIZE,
+    Pictures,
     draw,
     quiet_progress,
     tiny_config,
@@ -25,7 +27,7 @@ from tests.training.tiny_run import (
 )
 from training import fit as fit_module
 from training.anomalymoe.head import Head
-from training.calibration import Knowledge, calibrate
+from training.calibration import calibrate, learn_product
 from training.checkpoint import REPORT, WEIGHTS, load_checkpoint
 from training.config import CalibrationConfig, FitConfig, TrainConfig
 from training.data import DataError, Sample, find_samples, load_picture, split_holdout
@@ -95,11 +97,15 @@ def test_thresholds_are_the_scores_of_held_out_pictures_alone(fitted: Fitted) ->
     kept, held_out = holdout(fitted)
     assert not set(kept) & set(held_out)
     checkpoint = load_checkpoint(fitted.folder)
+    config = checkpoint.config
+
+    def pixels(samples: Sequence[Sample], name: str) -> Pictures:
+        return np.stack([load_picture(one.path, config.input) for one in samples if one.category == name])
+
     for name, category in checkpoint.categories.items():
-        paths = [one.path for one in held_out if one.category == name]
-        pixels = np.stack([load_picture(path, checkpoint.config.input) for path in paths])
-        known = Knowledge(category.centres, category.prototype)
-        again = calibrate(checkpoint.detector, Head((SIZE, SIZE), GRID), name, known, pixels)
+        known = learn_product(checkpoint.detector, pixels(kept, name), config.calibration.components)
+        head = Head((SIZE, SIZE), GRID)
+        again = calibrate(checkpoint.detector, head, name, known, pixels(held_out, name))
         np.testing.assert_allclose(category.scores, again.scores, rtol=1e-4, atol=1e-5)
 
 
