@@ -160,7 +160,7 @@ def test_a_broken_body_does_not_cost_the_answer_before_it(service: ServiceProces
 def test_half_a_request_does_not_cost_the_answer_before_it(bundle_folder: Path, tmp_path: Path) -> None:
     large = encoded(Image.effect_noise((3000, 3000), 60))
     with (
-        service_process(bundle_folder, tmp_path / "log", header_timeout_s=0.05) as running,
+        service_process(bundle_folder, tmp_path / "log", header_timeout_s=0.25) as running,
         connect(running) as connection,
     ):
         connection.sendall(post(body=large) + b"GET /heal")
