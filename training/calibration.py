@@ -143,7 +143,7 @@ def _calibrate(
         error_offset=offset.numpy(),
         error_scale=scale.numpy(),
         scores=np.sort(joint).astype(np.float32),
-        peaks=np.sort(scored.map.amax((1, 2)).numpy() * cautious),
+        peaks=np.sort(scored.map.amax((1, 2)).numpy() * cautious).astype(np.float32),
         chosen=seen.router.chosen.sum(0).numpy(),
     )
 

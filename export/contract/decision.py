@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from export.contract.category import Category, FloatArray
 
-_SMALLEST = np.finfo(np.float32).smallest_subnormal
+_SMALLEST = np.finfo(np.float32).tiny  # libraries may have the processor take smaller ones for zero
 
 Number = TypeVar("Number", float, FloatArray)
 

@@ -93,7 +93,7 @@ def test_nearest_category_ignores_the_length_of_the_token():
 
 def test_each_category_measures_distance_by_its_own_radius():
     narrow, wide = replace(tiny_category("slate"), radius=0.01), tiny_category("brick")
-    between = narrow.prototype + 0.5 * wide.prototype
+    between = (narrow.prototype + wide.prototype / 2).astype(np.float32)
     assert narrow.prototype @ between > wide.prototype @ between
     assert nearest_category(between, LOOK, [narrow, wide])[0] is wide
 

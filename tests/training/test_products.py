@@ -10,6 +10,7 @@ from export.contract.category import Category
 from export.contract.decision import nearest_category
 from tests.training.conftest import Fitted
 from tests.training.tiny_run import PRODUCTS, quiet_progress
+from training import products
 from training.checkpoint import CATEGORIES, WEIGHTS, CheckpointError, load_checkpoint, replace_categories
 from training.data import DataError
 from training.products import add_products
@@ -23,16 +24,27 @@ def run(fitted: Fitted, tmp_path: Path) -> Path:
 
 def looks_like(category: Category, fitted: Fitted, name: str) -> bool:
     """Whether the category's pictures are nearest to those of the named product of the run."""
-    nearest, _ = nearest_category(category.prototype, fitted.categories.values())
+    nearest, _ = nearest_category(category.prototype, category.appearance_mean, fitted.categories.values())
     return nearest.name == name
 
 
-def test_products_are_calibrated_as_by_fit(run: Path, fitted: Fitted) -> None:
+def test_products_with_many_pictures_are_calibrated_as_by_fit(
+    run: Path, fitted: Fitted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "FEW", 1)
     replace_categories(run, [])
     assert tuple(add_products(run, fitted.data, quiet_progress())) == PRODUCTS
     for name, category in load_checkpoint(run).categories.items():
         np.testing.assert_allclose(category.centres, fitted.categories[name].centres, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(category.scores, fitted.categories[name].scores, rtol=1e-4, atol=1e-5)
+
+
+def test_of_few_pictures_all_calibrate(run: Path, fitted: Fitted) -> None:
+    replace_categories(run, [])
+    add_products(run, fitted.data, quiet_progress())
+    for name, category in load_checkpoint(run).categories.items():
+        pictures = list((fitted.data / name / "train" / "good").iterdir())
+        assert len(category.scores) == len(pictures) > len(fitted.categories[name].scores)
 
 
 def test_one_more_product_keeps_the_others(run: Path, fitted: Fitted, tmp_path: Path) -> None:
