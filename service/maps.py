@@ -192,7 +192,7 @@ def _quantised(values: FloatArray, threshold: float, dtype: type[np.unsignedinte
     A score raw / (raw + threshold) is 1 - threshold / (raw + threshold), which takes fewer passes.
     """
     highest = np.iinfo(dtype).max
-    offset = max(threshold, float(np.finfo(np.float32).smallest_subnormal))
+    offset = max(threshold, float(np.finfo(np.float32).tiny))
     scores: FloatArray = np.add(values, offset)
     np.divide(highest * offset, scores, out=scores)
     np.subtract(highest + 0.5, scores, out=scores)
