@@ -9,7 +9,7 @@ from time import perf_counter, sleep
 from benchmarks.load import LOST, Load
 from benchmarks.processes import PICTURE, ROOT, end_load, service, start_load
 from export.contract.bundle import CATEGORIES, Bundle, write_bundle
-from service.security import add_key, make_key
+from service.api_keys import add_key, make_key
 
 CLIENTS = 4
 

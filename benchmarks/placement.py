@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from export.graphs import Part
 from export.onnx import export_onnx
-from service.backends.onnx import OnnxGraph
+from service.inference.backends.onnx import OnnxGraph
 from training.anomalymoe.head import Head
 
 BATCH, SIDE, GRID, MAP, ROUNDS = 8, 192, 24, 256, 15

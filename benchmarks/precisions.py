@@ -20,8 +20,8 @@ import typer
 from export.accuracy import load_pixels, outcomes, read_pictures, read_test_samples
 from export.contract.bundle import Bundle
 from export.zero_shot_verify import Served, read_class_samples
-from service.backends.base import Device
-from service.engine import Engine
+from service.inference.anomalymoe import Engine
+from service.inference.backends.base import Device
 from training.data import Sample
 from training.metrics import auroc
 

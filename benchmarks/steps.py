@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from export.contract.bundle import Bundle
-from service.answer import draw
-from service.decide import decide
-from service.engine import Engine, Outcome, Picture
-from service.image import Opened, open_picture
-from service.schemas import DetectParameters
+from service.detection.answer import draw
+from service.detection.decision import decide
+from service.images.decode import Opened, open_picture
+from service.inference.anomalymoe import Engine, Outcome, Picture
+from service.schemas.models import DetectParameters
 
 PARAMETERS = DetectParameters()
 MAX_PIXELS = 100_000_000

@@ -11,7 +11,7 @@ from rich.table import Table
 from export.contract.category import FloatArray
 from export.contract.manifest import InputSpec
 from export.contract.preprocess import Pixels
-from service.engine import Engine, Outcome, Picture
+from service.inference.anomalymoe import Engine, Outcome, Picture
 from training.checkpoint import Checkpoint
 from training.data import DataError, Sample, find_samples, load_picture
 from training.evaluation import score_samples

@@ -15,8 +15,8 @@ from export.verify import Comparison, compare
 from export.zero_shot import Run as ZeroShotRun
 from export.zero_shot import build_zero_shot_bundle
 from export.zero_shot_verify import Served, compare_zero_shot, read_class_samples
-from service.backends.base import Device
-from service.engine import Engine
+from service.inference.anomalymoe import Engine
+from service.inference.backends.base import Device
 from training.checkpoint import load_checkpoint, read_method
 from training.data import DataError, Sample, find_samples
 from training.moeclip.checkpoint import load_run

@@ -13,7 +13,7 @@ from export.contract.bundle import Bundle, BundleError
 from export.contract.manifest_file import store_verification
 from export.contract.names import composed
 from export.contract.provenance import Format, Precision
-from service.backends.base import Device, GraphError
+from service.inference.backends.base import Device, GraphError
 from training.folders import GOOD_NAMES, taken_for_good
 from training.logs import log_to_stderr
 
@@ -142,7 +142,7 @@ def inspect(bundle: BundleFolder) -> None:
       anomoe-export inspect bundles/demo
     """
     from export.summary import describe  # noqa: PLC0415
-    from service.backends.opening import open_graph  # noqa: PLC0415
+    from service.inference.backends.loading import open_graph  # noqa: PLC0415
 
     try:
         opened = Bundle.read(bundle)

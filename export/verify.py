@@ -23,9 +23,9 @@ from export.contract.bundle import Bundle
 from export.contract.manifest import Manifest
 from export.contract.provenance import TOLERANCES, Verification
 from export.graphs import Part, detector_parts, part_inputs, random_pictures
-from service.backends.base import Array, Device, Graph
-from service.backends.opening import open_graph
-from service.engine import Engine, Picture
+from service.inference.anomalymoe import Engine, Picture
+from service.inference.backends.base import Array, Device, Graph
+from service.inference.backends.loading import open_graph
 from training.anomalymoe.head import Head
 from training.checkpoint import Checkpoint
 from training.data import Sample

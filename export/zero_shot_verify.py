@@ -34,10 +34,10 @@ from export.verify import (
     real_batches,
 )
 from export.zero_shot import Run
-from service.backends.base import Device
-from service.backends.opening import open_graph
-from service.zero_shot.engine import Finding, Question, ZeroShotEngine
-from service.zero_shot.text_tower import ClassText
+from service.inference.backends.base import Device
+from service.inference.backends.loading import open_graph
+from service.inference.moeclip import Finding, Question, ZeroShotEngine
+from service.inference.text_tower import ClassText
 from training.data import Sample
 from training.moeclip.auxiliary import class_name
 from training.moeclip.scoring import DOMAINS, Domain, Scorer

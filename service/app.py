@@ -21,27 +21,27 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from service import docs
-from service.authentication import Authentication, open_paths
-from service.detect import Detector
-from service.door import Door
+from service.api import docs
+from service.api.detect import router, work
+from service.api.openapi import PROBLEMS, with_keys
+from service.api.upload import keep_forms_in_memory
+from service.api.zero_shot import work as zero_shot_work
+from service.api_keys import open_keys
+from service.connection.server import Server
+from service.detection.anomalymoe import Detector
+from service.detection.moeclip import ZeroShotDetector
 from service.errors import Problem, from_http_exception, wrong_parameters
-from service.image import lift_pixel_limit
+from service.images.decode import lift_pixel_limit
 from service.logging import configure_logging
 from service.metrics import Metrics
-from service.middleware import RequestContext
-from service.models import Models, load_models
-from service.openapi import PROBLEMS, with_keys
+from service.middleware.admission import kinds_of
+from service.middleware.authentication import Authentication, open_paths
+from service.middleware.load_shedding import Door
+from service.middleware.request_context import RequestContext
+from service.middleware.root_path import RootPath
+from service.models.registry import Models, load_models
 from service.process import allow_many_connections, give_back_large_blocks
-from service.root_path import RootPath
-from service.routes import router, work
-from service.security import open_keys
-from service.server import Server
 from service.settings import Settings, ineffective_settings
-from service.upload import keep_forms_in_memory
-from service.work import kinds_of
-from service.zero_shot.detector import ZeroShotDetector
-from service.zero_shot.routes import work as zero_shot_work
 
 log = structlog.stdlib.get_logger("anomoe.app")
 

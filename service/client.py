@@ -9,8 +9,8 @@ from pydantic import BaseModel, ValidationError
 
 from service.errors import ProblemAnswer
 from service.proxy import proxy_for
-from service.schemas import DetectAnswer, DetectParameters
-from service.zero_shot.schemas import ZeroShotAnswer, ZeroShotParameters
+from service.schemas.models import DetectAnswer, DetectParameters
+from service.schemas.zero_shot import ZeroShotAnswer, ZeroShotParameters
 
 Answer = TypeVar("Answer", bound=BaseModel)
 

@@ -12,7 +12,7 @@ from typing import Any, TextIO, cast
 import structlog
 from structlog.typing import Processor
 
-from service.security import KEY_PREFIX, LIKE_A_KEY
+from service.api_keys import KEY_PREFIX, LIKE_A_KEY
 
 SHARED: tuple[Processor, ...] = (
     structlog.contextvars.merge_contextvars,

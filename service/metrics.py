@@ -6,10 +6,10 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from export.contract.decision import display_score
-from service.decide import Decision
-from service.engine import Outcome
+from service.detection.decision import Decision
+from service.detection.verdict import Verdict
 from service.errors import REJECTIONS, Problem
-from service.zero_shot.verdict import Verdict
+from service.inference.anomalymoe import Outcome
 
 PREFIX = "anomoe"
 UNKNOWN = "unknown"

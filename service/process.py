@@ -1,6 +1,7 @@
 """What the process asks of the system."""
 
 import ctypes
+import gc
 import math
 import os
 import sys
@@ -85,3 +86,9 @@ def _quota(group: Path) -> float:
         return int(quota) / int(period) if int(quota) > 0 else math.inf
     except (OSError, ValueError, ZeroDivisionError):
         return math.inf
+
+
+def tidy() -> None:
+    """Find what only itself refers to, as a model's stages do, and give back what is free in the heaps."""
+    gc.collect()
+    give_back_free_memory()

@@ -23,9 +23,9 @@ ALLOWED = {
     "export": (
         "training",
         "service.backends",
-        "service.engine",
-        "service.zero_shot.engine",
-        "service.zero_shot.text_tower",
+        "service.inference.anomalymoe",
+        "service.inference.moeclip",
+        "service.inference.text_tower",
     ),
 }
 FORBIDDEN = {"export.contract": HEAVY, "service": HEAVY, "training": (), "export": ()}

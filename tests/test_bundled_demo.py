@@ -12,7 +12,7 @@ import pytest
 from export.contract.bundle import Bundle
 from export.contract.manifest import InputSpec
 from export.contract.preprocess import fit
-from service.engine import Engine, Outcome, Picture
+from service.inference.anomalymoe import Engine, Outcome, Picture
 from training.demo.registry import PRODUCTS
 from training.demo.render import render
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from export.contract.bundle import Bundle
-from service.zero_shot.engine import Finding, Question, ZeroShotEngine
-from service.zero_shot.text_tower import ClassText
+from service.inference.moeclip import Finding, Question, ZeroShotEngine
+from service.inference.text_tower import ClassText
 from training.demo.zero_shot.damages import DAMAGES
 from training.demo.zero_shot.scene import Drawn, Thing, draw_twins
 from training.demo.zero_shot.things import NOVEL, TEST

@@ -14,9 +14,9 @@ from export.contract.bundle import Bundle
 from export.contract.manifest import InputSpec
 from export.contract.preprocess import fit, to_rgb
 from service.app import create_app
-from service.image import decode, open_picture
+from service.images.decode import decode, open_picture
 from service.metrics import Metrics
-from service.models import load_models
+from service.models.registry import load_models
 from tests.service.conftest import settings_for
 from training.data import find_samples, load_mask
 

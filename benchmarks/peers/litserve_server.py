@@ -15,8 +15,8 @@ from fastapi import Body
 
 from benchmarks.peers.settings import BUNDLE, CORES, WAIT_S, Settings
 from benchmarks.steps import Steps
-from service.engine import Outcome
-from service.image import Opened
+from service.images.decode import Opened
+from service.inference.anomalymoe import Outcome
 
 SETTINGS = Settings.chosen(workers=CORES, max_batch=4, threads=1)
 

@@ -6,7 +6,7 @@ import threading
 
 from benchmarks.walk import Walk
 from export.contract.decision import display_score
-from service.caller import Caller
+from service.scheduling.caller import Caller
 
 
 def test_calls_into_our_code_are_counted_by_file_in_order() -> None:
@@ -30,8 +30,8 @@ def test_calls_into_our_code_are_counted_by_file_in_order() -> None:
     finally:
         threading.setprofile(before)
     assert walk.calls == [
-        ("service/caller.py", "check"),
-        ("service/caller.py", "remaining_s"),
+        ("service/scheduling/caller.py", "check"),
+        ("service/scheduling/caller.py", "remaining_s"),
         ("export/contract/decision.py", "display_score"),
     ]
     report = walk.report(has_calls=True).splitlines()

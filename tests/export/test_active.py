@@ -15,9 +15,9 @@ from export.contract.category import Category
 from export.forms import Form
 from export.verify import compare
 from service.app import create_app
-from service.engine import Engine, Outcome, Picture
+from service.inference.anomalymoe import Engine, Outcome, Picture
 from service.metrics import Metrics
-from service.models import load_models
+from service.models.registry import load_models
 from service.settings import Settings
 from tests.training.tiny_run import draw, quiet_progress, tiny_checkpoint
 from training.anomalymoe.router import Router

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from export.active import expert_specs
 from export.contract.manifest import LEVELS
 from export.contract.provenance import LeftOut
-from service.backends.onnx import OnnxGraph
-from service.engine import Engine, Outcome, Picture
+from service.inference.anomalymoe import Engine, Outcome, Picture
+from service.inference.backends.onnx import OnnxGraph
 from tests.export.conftest import Exported
 from tests.training.tiny_run import DEFECTS, GRID, PRODUCTS, SIZE, WIDTH, draw
 from training.anomalymoe.head import Head, HeadOutput

@@ -13,9 +13,9 @@ from export.forms import Form, make_exporter
 from export.graph_file import GraphFile
 from export.graphs import Part
 from export.onnx import export_onnx
-from service.backends.base import Graph, GraphError
-from service.backends.onnx import OnnxGraph
-from service.backends.torchscript import TorchScriptGraph
+from service.inference.backends.base import Graph, GraphError
+from service.inference.backends.onnx import OnnxGraph
+from service.inference.backends.torchscript import TorchScriptGraph
 
 WIDTH = 64
 FORMS: tuple[tuple[Format, Precision], ...] = (

@@ -23,7 +23,7 @@ from export.forms import Form
 from export.moeclip import zero_shot_examples, zero_shot_parts
 from export.zero_shot import build_zero_shot_bundle
 from export.zero_shot_verify import Served, compare_zero_shot, read_class_samples
-from service.backends.opening import open_graph
+from service.inference.backends.loading import open_graph
 from tests.tiny_zero_shot_bundle import SIZE, make_tiny_zero_shot_bundle
 from tests.training.moeclip.tiny import MODEL, tiny_config, tiny_detector, tiny_tokenizer
 from tests.training.tiny_run import quiet_progress

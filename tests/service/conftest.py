@@ -16,10 +16,10 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from service.app import create_app
-from service.image import lift_pixel_limit
+from service.connection.server import Server
+from service.images.decode import lift_pixel_limit
 from service.metrics import Metrics
-from service.models import load_models
-from service.server import Server
+from service.models.registry import load_models
 from service.settings import Settings
 from tests.tiny_bundle import make_tiny_bundle
 from tests.tiny_zero_shot_bundle import make_tiny_zero_shot_bundle
@@ -36,7 +36,7 @@ ServiceFactory = Callable[..., TestClient]
 @pytest.fixture(autouse=True)
 def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plans are the same on every machine: one batch after the other."""
-    monkeypatch.setattr("service.tuned.usable_cores", lambda: 1)
+    monkeypatch.setattr("service.tuning.search.usable_cores", lambda: 1)
 
 
 def settings_for(bundles: Path | str, /, **settings: object) -> Settings:

@@ -7,7 +7,7 @@ from random import Random
 
 from PIL import Image
 
-from service.formats import SIGNATURES
+from service.images.formats import SIGNATURES
 from tests.service.conftest import encoded
 
 FORMATS: dict[str, dict[str, object]] = {

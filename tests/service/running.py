@@ -15,7 +15,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from service.server import Server
+from service.connection.server import Server
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,11 +12,11 @@ from starlette.testclient import TestClient
 from starlette.types import Message, Scope
 
 from service.app import create_app
-from service.caller import Caller
-from service.engine import Engine, Outcome, Picture
-from service.image import Opened
+from service.images.decode import Opened
+from service.inference.anomalymoe import Engine, Outcome, Picture
 from service.metrics import Metrics
-from service.models import load_models
+from service.models.registry import load_models
+from service.scheduling.caller import Caller
 from tests.service.conftest import ServiceFactory, encoded, settings_for
 from tests.service.running import serving
 from tests.service.test_app import check_problem, detector_in
@@ -144,7 +144,7 @@ def test_a_deadline_that_passes_before_decoding_costs_nothing(
     def never(*_: object) -> Opened:
         raise AssertionError("decoded in vain")
 
-    monkeypatch.setattr("service.lane.open_picture", never)
+    monkeypatch.setattr("service.models.pipeline.open_picture", never)
     response = service.post("/detect", content=NORMAL, headers={**PNG, "X-Deadline-Ms": "0.001"})
     check_problem(response, 504, "deadline")
     assert held_engine.computed == 0

@@ -12,9 +12,9 @@ from httpx2 import Response
 from PIL import Image
 from starlette.testclient import TestClient
 
-from service.backends.base import GraphError
-from service.detect import Detector
-from service.engine import Engine, Picture
+from service.detection.anomalymoe import Detector
+from service.inference.anomalymoe import Engine, Picture
+from service.inference.backends.base import GraphError
 from tests.service.conftest import ServiceFactory, encoded
 from tests.tiny_bundle import COLOURS, plain_picture, spotted_picture, unknown_picture
 
@@ -278,7 +278,7 @@ def test_crash_is_a_problem_without_its_inner_text(
     def crash(_: object) -> None:
         raise RuntimeError("secret path")
 
-    monkeypatch.setattr("service.routes.model_info", crash)
+    monkeypatch.setattr("service.api.detect.model_info", crash)
     response = service.get("/models")
     check_problem(response, 500, "internal", "RuntimeError")
     assert "secret" not in response.text

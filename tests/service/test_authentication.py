@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from service.api_keys import add_key, make_key
 from service.logging import configure_logging
-from service.security import add_key, make_key
 from tests.service.conftest import ServiceFactory, encoded
 from tests.service.test_app import check_problem
 from tests.tiny_bundle import plain_picture

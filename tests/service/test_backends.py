@@ -7,9 +7,9 @@ import onnxruntime
 import pytest
 from onnx import helper, parser
 
-from service.backends import onnx as backend
-from service.backends.base import GraphError
-from service.backends.onnx import OnnxGraph
+from service.inference.backends import onnx as backend
+from service.inference.backends.base import GraphError
+from service.inference.backends.onnx import OnnxGraph
 
 
 def graph_bytes(text: str) -> bytes:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from service.backends.base import GraphError
-from service.batcher import Batcher, CallStage
-from service.crew import WorkerPool
-from service.workers import StageError, StageResult
+from service.inference.backends.base import GraphError
+from service.scheduling.batcher import Batcher, CallStage
+from service.scheduling.stage import StageError, StageResult
+from service.scheduling.worker_pool import WorkerPool
 
 
 class Doubler:
@@ -171,7 +171,7 @@ def test_stop_finishes_what_waits_and_refuses_the_rest() -> None:
 def test_a_full_batch_or_one_that_has_waited_goes_before_others_work(
     monkeypatch: pytest.MonkeyPatch, waiting: int, patience_s: float, is_first: bool
 ) -> None:
-    monkeypatch.setattr("service.batcher.PATIENCE_S", patience_s)
+    monkeypatch.setattr("service.scheduling.batcher.PATIENCE_S", patience_s)
 
     async def scenario() -> None:
         pool, order, gate = WorkerPool("pool", 1), list[str](), threading.Event()

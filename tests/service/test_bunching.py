@@ -4,14 +4,14 @@ import asyncio
 
 import pytest
 
-from service.bunching import PAUSE_S, STEPS, Bunching
+from service.middleware.refusal_pacing import PAUSE_S, STEPS, Bunching
 
 pytestmark = pytest.mark.alone
 
 
 def test_one_pause_once_what_was_read_before_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[object] = []
-    monkeypatch.setattr("service.bunching.sleep", order.append)
+    monkeypatch.setattr("service.middleware.refusal_pacing.sleep", order.append)
 
     async def scenario() -> None:
         bunching = Bunching()

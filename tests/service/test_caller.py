@@ -5,8 +5,8 @@ import math
 import pytest
 from starlette.types import Scope
 
-from service.caller import Caller, caller_of
 from service.errors import Kind, Problem
+from service.scheduling.caller import Caller, caller_of
 
 
 def scope(**headers: str) -> Scope:

@@ -12,10 +12,10 @@ from PIL import Image
 from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
-from service.cli import app
+from service.api_keys import KeyRing, add_key, hash_of, make_key
+from service.cli.commands import app
 from service.metrics import Metrics
-from service.models import load_models
-from service.security import KeyRing, add_key, hash_of, make_key
+from service.models.registry import load_models
 from service.settings import Settings
 from tests.service.conftest import listening
 from tests.tiny_bundle import make_tiny_bundle, plain_picture, spotted_picture
@@ -426,7 +426,7 @@ def test_tune_says_before_it_measures_that_it_cannot_store(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("ANOMOE_STATE_DIR", str(tmp_path / "file"))
-    monkeypatch.setattr("service.tune_command.measure_bundle", pytest.fail)
+    monkeypatch.setattr("service.cli.tune.measure_bundle", pytest.fail)
     result = runner.invoke(app, ["tune", str(bundle_folder)])
     assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
     assert str(tmp_path / "file") in result.stderr

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from service.components import Mask, Part, label, largest_parts
+from service.maps.components import Mask, Part, label, largest_parts
 
 SHAPES = array_shapes(min_dims=2, max_dims=2, max_side=9)
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service.app import listen
-from service.impatience import impatient
+from service.connection.protocol import impatient
 from service.metrics import Metrics
 from tests.service.conftest import encoded
 from tests.service.running import ServiceProcess, connect, service_process, until_closed

@@ -3,7 +3,7 @@
 import asyncio
 from typing import cast
 
-from service.corked import Corked
+from service.connection.write_coalescing import Corked
 
 
 class Sent:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from threading import Thread, current_thread
 
-from service.crew import Priority, StageQueue, WorkerPool
+from service.scheduling.worker_pool import Priority, StageQueue, WorkerPool
 
 
 def wait_until(log: "Log", batches: int, pool: WorkerPool, sleeping: int = 0) -> None:

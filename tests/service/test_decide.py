@@ -3,9 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from service.decide import decide
-from service.engine import Outcome
-from service.findings import Selected
+from service.detection.decision import decide
+from service.inference.anomalymoe import Outcome
+from service.schemas.findings import Selected
 from tests.tiny_bundle import tiny_category
 
 CATEGORY = replace(

@@ -11,11 +11,11 @@ from httpx2 import Response
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
-from service.caller import Caller
+from service.api_keys import add_key, make_key
 from service.errors import Problem
-from service.permits import Room
-from service.security import add_key, make_key
-from service.work import WorkRoute
+from service.middleware.admission import WorkRoute
+from service.scheduling.caller import Caller
+from service.scheduling.permits import Room
 from tests.service.conftest import ServiceFactory, encoded
 from tests.service.test_app import check_problem, detector_in
 from tests.tiny_bundle import plain_picture

@@ -10,8 +10,8 @@ from export.contract.bundle import Bundle
 from export.contract.decision import calibrate
 from export.contract.manifest import LEVELS
 from export.contract.preprocess import fit
-from service.backends.base import Graph, GraphError
-from service.engine import Engine, Outcome, Picture, UnknownCategoryError
+from service.inference.anomalymoe import Engine, Outcome, Picture, UnknownCategoryError
+from service.inference.backends.base import Graph, GraphError
 from tests.tiny_bundle import (
     COLUMNS,
     make_tiny_bundle,

@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 
-from service.futures import result_of
+from service.scheduling.futures import result_of
 
 
 class KeptError(Exception):

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from starlette.requests import ClientDisconnect, Request
 
-from service.hangup import Hangup, until_hangup
+from service.middleware.disconnect import Hangup, until_hangup
 
 
 def request_of(hangup: Hangup | None) -> Request:

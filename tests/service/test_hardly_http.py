@@ -12,7 +12,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from service.impatience import MOST_HEAD_BYTES
+from service.connection.protocol import MOST_HEAD_BYTES
 from tests.service.conftest import encoded
 from tests.service.running import ServiceProcess, connect, service_process, until_closed
 from tests.tiny_bundle import plain_picture

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from service.detect import Detector
-from service.engine import Engine, Outcome, Picture
+from service.detection.anomalymoe import Detector
+from service.inference.anomalymoe import Engine, Outcome, Picture
 from service.metrics import Metrics
-from service.models import load_models
+from service.models.registry import load_models
 from tests.service.conftest import ServiceFactory, encoded, settings_for
 from tests.service.test_app import check_problem, detector_in
 from tests.tiny_bundle import plain_picture
@@ -116,7 +116,7 @@ def test_a_thread_that_dies_decoding_is_made_anew(
 
     service = start_service()
     with monkeypatch.context() as patch:
-        patch.setattr("service.lane.open_picture", die)
+        patch.setattr("service.models.pipeline.open_picture", die)
         check_problem(
             service.post("/detect", content=NORMAL, headers=PNG), 503, "unavailable", "decode: a thread died"
         )

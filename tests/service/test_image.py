@@ -12,9 +12,9 @@ from PIL import Image
 from export.contract.manifest import InputSpec
 from export.contract.preprocess import fit, to_rgb
 from service.errors import Kind, Problem
-from service.formats import FORMATS
-from service.image import LargePictureError, announced_effort, decode, open_picture
-from service.limits import MOST_PARTS, RLE_EFFORT, SCANS, START_OF_SCAN
+from service.images.decode import LargePictureError, announced_effort, decode, open_picture
+from service.images.formats import FORMATS
+from service.images.limits import MOST_PARTS, RLE_EFFORT, SCANS, START_OF_SCAN
 from tests.service.conftest import encoded
 
 LIMIT = 100_000_000
@@ -138,7 +138,7 @@ def test_a_jpeg_of_whole_blocks_is_reduced_while_two_and_a_half_times_the_model_
     def fit(image: Image.Image, _: InputSpec, __: float) -> None:
         fitted.append(image.size)
 
-    monkeypatch.setattr("service.image.fit", fit)
+    monkeypatch.setattr("service.images.decode.fit", fit)
     data = encoded(Image.new("RGB", size), "jpeg", subsampling=subsampling)
     assert open_picture(data, InputSpec(height=28, width=28), LIMIT).size == size
     assert fitted == [expected]
@@ -190,7 +190,7 @@ def test_a_jpeg_that_lies_on_its_side_is_reduced_as_if_it_stood(monkeypatch: pyt
     def fit(image: Image.Image, _: InputSpec, __: float) -> None:
         sizes.append(image.size)
 
-    monkeypatch.setattr("service.image.fit", fit)
+    monkeypatch.setattr("service.images.decode.fit", fit)
     data = encoded(Image.new("RGB", (1600, 800)), "jpeg", exif=exif)
     assert open_picture(data, InputSpec(height=160, width=80), LIMIT).size == (800, 1600)
     assert sizes == [(200, 400)]

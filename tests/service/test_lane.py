@@ -18,14 +18,14 @@ from structlog.testing import capture_logs
 from export.contract.bundle import Bundle
 from export.contract.manifest import InputSpec
 from export.contract.preprocess import fit
-from service.caller import ANYONE
-from service.engine import Engine, Outcome, Picture
 from service.errors import Problem
-from service.lane import LARGE, ModelPipeline, watchdog_limit
+from service.inference.anomalymoe import Engine, Outcome, Picture
 from service.metrics import Metrics
-from service.plan import Plan
-from service.tuned import Tuned
-from service.workers import StageError
+from service.models.pipeline import LARGE, ModelPipeline, watchdog_limit
+from service.scheduling.caller import ANYONE
+from service.scheduling.stage import StageError
+from service.tuning.plan import Plan
+from service.tuning.search import Tuned
 from tests.service.conftest import encoded, settings_for
 from tests.tiny_bundle import plain_picture, spotted_picture
 
@@ -63,7 +63,7 @@ def test_one_pool_takes_a_picture_all_the_way_unless_it_would_keep_a_gpu_waiting
     device: str, pools: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline = pipeline_of(Threads(device))
-    monkeypatch.setattr("service.lane.open_picture", lambda *_: current_thread())
+    monkeypatch.setattr("service.models.pipeline.open_picture", lambda *_: current_thread())
 
     async def scenario() -> list[Thread]:
         start(pipeline)

@@ -9,13 +9,14 @@ from types import ModuleType
 import pytest
 from starlette.testclient import TestClient
 
-from service import detect, lane
-from service.image import Opened
+from service.detection import anomalymoe
+from service.images.decode import Opened
+from service.models import pipeline
 from tests.service.conftest import ServiceFactory, encoded
 from tests.service.test_app import detector_in
 from tests.tiny_bundle import plain_picture
 
-SIZE = (1030, lane.LARGE // 1024)
+SIZE = (1030, pipeline.LARGE // 1024)
 LARGE = encoded(plain_picture("brick").resize(SIZE))
 NORMAL = encoded(plain_picture("brick"))
 
@@ -49,7 +50,7 @@ def ask(service: TestClient, data: bytes, client: str = "") -> int:
     return service.post("/detect", content=data, headers=headers).status_code
 
 
-@pytest.mark.parametrize(("module", "step"), [(lane, "open_picture"), (detect, "draw")])
+@pytest.mark.parametrize(("module", "step"), [(pipeline, "open_picture"), (anomalymoe, "draw")])
 def test_nobody_waits_for_large_pictures(
     start_service: ServiceFactory, monkeypatch: pytest.MonkeyPatch, module: ModuleType, step: str
 ) -> None:
@@ -69,7 +70,7 @@ def test_clients_take_turns_with_large_pictures(
     start_service: ServiceFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate()
-    monkeypatch.setattr(lane, "open_picture", gate.around(lane.open_picture))
+    monkeypatch.setattr(pipeline, "open_picture", gate.around(pipeline.open_picture))
     service = start_service(host_threads=1)
     order: list[str] = []
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from service.errors import Kind, Problem
-from service.image import decode
-from service.limits import LONG_FILL, MOST_LONG_FILLS, MOST_STEPS
+from service.images.decode import decode
+from service.images.limits import LONG_FILL, MOST_LONG_FILLS, MOST_STEPS
 from tests.service.conftest import encoded
 
 LIMIT = 100_000_000

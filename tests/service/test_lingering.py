@@ -11,7 +11,7 @@ from typing import cast
 
 import pytest
 
-from service.lingering import MOST_DROPPED, Lingering
+from service.connection.lingering_close import MOST_DROPPED, Lingering
 from tests.service.conftest import encoded
 from tests.service.running import ServiceProcess, connect, service_process, until_closed
 from tests.tiny_bundle import plain_picture

@@ -8,8 +8,8 @@ from io import StringIO
 import pytest
 import structlog
 
+from service.api_keys import make_key
 from service.logging import configure_logging
-from service.security import make_key
 
 pytestmark = pytest.mark.usefixtures("restored_logging")
 

@@ -7,7 +7,14 @@ from PIL import Image
 from export.contract.decision import display_score
 from export.contract.manifest import LEVELS as LEVEL_NAMES
 from export.contract.manifest import InputSpec
-from service.maps import MAX_REGIONS, MapEncoding, encode_map, find_regions, place_alone, place_in_picture
+from service.maps.encodings import (
+    MAX_REGIONS,
+    MapEncoding,
+    encode_map,
+    find_regions,
+    place_alone,
+    place_in_picture,
+)
 
 SPEC = InputSpec(height=28, width=28)
 CROPPED = InputSpec(height=28, width=28, crop=0.5)

@@ -17,17 +17,17 @@ import pytest
 from PIL import Image
 
 from export.contract.manifest import InputSpec
-from service.backends.base import GraphError
-from service.batcher import Batcher, CallStage
-from service.caller import Caller
+from service.detection.text_cache import TextCache
 from service.errors import Problem
-from service.lane import ModelPipeline
+from service.inference.backends.base import GraphError
+from service.inference.text_tower import ClassText
 from service.metrics import Metrics
-from service.plan import Plan
-from service.tuned import Tuned
-from service.turnstile import FairQueue
-from service.zero_shot.text_cache import TextCache
-from service.zero_shot.text_tower import ClassText
+from service.models.pipeline import ModelPipeline
+from service.scheduling.batcher import Batcher, CallStage
+from service.scheduling.caller import Caller
+from service.scheduling.fair_queue import FairQueue
+from service.tuning.plan import Plan
+from service.tuning.search import Tuned
 from tests.service.conftest import encoded, settings_for
 from tests.service.fuzz import png_bomb
 from tests.service.running import ServiceProcess, service_process

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from service.backends.base import GraphError
-from service.batcher import Batcher
-from service.caller import Caller
 from service.errors import Kind, Problem
-from service.turnstile import FairQueue
-from service.workers import StageResult
+from service.inference.backends.base import GraphError
+from service.scheduling.batcher import Batcher
+from service.scheduling.caller import Caller
+from service.scheduling.fair_queue import FairQueue
+from service.scheduling.stage import StageResult
 from tests.service.conftest import ServiceFactory, encoded
 from tests.tiny_bundle import plain_picture, spotted_picture
 

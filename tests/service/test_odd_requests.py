@@ -9,8 +9,8 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from export.contract.manifest import InputSpec
-from service.image import Opened, open_picture
-from service.security import add_key, make_key
+from service.api_keys import add_key, make_key
+from service.images.decode import Opened, open_picture
 from tests.service.conftest import ServiceFactory, encoded
 from tests.service.test_app import ANOMALOUS, NORMAL, PNG, check_problem
 
@@ -57,7 +57,7 @@ def test_a_picture_of_a_batch_that_does_not_fit_into_memory_fails_alone(
             raise MemoryError
         return open_picture(data, spec, max_pixels, expected)
 
-    monkeypatch.setattr("service.lane.open_picture", opened)
+    monkeypatch.setattr("service.models.pipeline.open_picture", opened)
     files = [("file", (name, data)) for name, data in (("a", NORMAL), ("b", ANOMALOUS), ("c", NORMAL))]
     good, bad, other = service.post("/detect/batch", files=files).json()["results"]
     assert good["raw_score"] == other["raw_score"]

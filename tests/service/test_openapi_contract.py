@@ -15,7 +15,7 @@ from schemathesis.generation import GenerationMode
 from schemathesis.schemas import APIOperation
 from schemathesis.specs.openapi import checks
 
-from service.security import Role, add_key, make_key
+from service.api_keys import Role, add_key, make_key
 from tests.service.running import service_process
 from tests.tiny_zero_shot_bundle import make_tiny_zero_shot_bundle
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from export.contract.bundle import Bundle, BundleError
-from service.backends.base import GraphError
-from service.backends.onnx import OnnxGraph
-from service.backends.opening import open_graph
-from service.engine import Engine
+from service.inference.anomalymoe import Engine
+from service.inference.backends.base import GraphError
+from service.inference.backends.loading import open_graph
+from service.inference.backends.onnx import OnnxGraph
 from service.metrics import Metrics
-from service.models import load_models
+from service.models.registry import load_models
 from tests.service.conftest import settings_for
 from tests.tiny_bundle import make_tiny_bundle
 from tests.tiny_zero_shot_bundle import make_tiny_zero_shot_bundle

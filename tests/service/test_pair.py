@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from service.pair import Computes, Pair
+from service.tuning.dual_engine import Computes, Pair
 
 
 class Named:

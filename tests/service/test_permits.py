@@ -6,9 +6,9 @@ from time import perf_counter
 
 import pytest
 
-from service.caller import Caller
 from service.errors import Kind, Problem
-from service.permits import Permits
+from service.scheduling.caller import Caller
+from service.scheduling.permits import Permits
 
 
 def permits_of(limit: int, byte_limit: int = 1000) -> Permits:

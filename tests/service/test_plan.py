@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from service.plan import SLOW_S, Plan, described, plan_for_cpu, plan_for_gpu
+from service.tuning.plan import SLOW_S, Plan, described, plan_for_cpu, plan_for_gpu
 
 QUICK_S, LONG_S = SLOW_S / 10, SLOW_S * 10
 

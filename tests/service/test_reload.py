@@ -11,11 +11,11 @@ import pytest
 from fastapi import FastAPI
 
 from export.contract.bundle import Bundle, write_bundle
+from service.api_keys import add_key, make_key
 from service.app import create_app
 from service.metrics import Metrics
-from service.models import load_models
-from service.plan import Plan
-from service.security import add_key, make_key
+from service.models.registry import load_models
+from service.tuning.plan import Plan
 from tests.service.conftest import encoded, settings_for
 from tests.service.running import serving
 from tests.tiny_bundle import plain_picture
@@ -103,7 +103,7 @@ def test_a_bad_bundle_changes_nothing_and_is_named(served: Served, bundle_folder
 def test_a_service_that_stops_gives_up_what_it_loads(
     served: Served, bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.resting.SHARE", 1e6)
+    monkeypatch.setattr("service.throttle.SHARE", 1e6)
 
     async def scenario() -> None:
         async with serving(served.app) as url, served.client(url) as client:

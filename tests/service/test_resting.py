@@ -6,10 +6,10 @@ from threading import Event
 import pytest
 
 from export.contract.bundle import Bundle
-from service import resting as module
+from service import throttle as module
 from service.metrics import Metrics
-from service.models import load_models
-from service.resting import SHARE, Resting, StoppedError
+from service.models.registry import load_models
+from service.throttle import SHARE, Resting, StoppedError
 from tests.service.conftest import settings_for
 from tests.service.test_reload import version_of
 from tests.tiny_zero_shot_bundle import make_tiny_zero_shot_bundle

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from service.security import add_key, make_key
+from service.api_keys import add_key, make_key
 from tests.service.conftest import ServiceFactory, encoded, settings_for
 from tests.service.test_app import check_problem
 from tests.tiny_bundle import plain_picture

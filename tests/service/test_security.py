@@ -6,17 +6,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from service import security
-from service.security import (
-    ApiKey,
-    KeyFileError,
-    KeyRing,
-    add_key,
-    hash_of,
-    make_key,
-    open_keys,
-    read_keys,
-)
+from service import api_keys
+from service.api_keys import ApiKey, KeyFileError, KeyRing, add_key, hash_of, make_key, open_keys, read_keys
 
 
 @pytest.fixture
@@ -112,7 +103,7 @@ def test_a_withdrawn_key_is_gone_though_the_changed_file_could_not_be_read_at_fi
         raise KeyFileError("too many open files")
 
     with monkeypatch.context() as patch, capture_logs() as logs:
-        patch.setattr(security, "read_keys", fail)
+        patch.setattr(api_keys, "read_keys", fail)
         assert [ring.find(old), ring.find(old)] == [old_entry, old_entry]
     assert len(logs) == 1
     assert ring.find(old) is None

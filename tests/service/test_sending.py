@@ -8,8 +8,8 @@ import pytest
 from starlette.types import Message
 
 from service.errors import Kind, Problem, problem_answer
-from service.schemas import BatchAnswer, DetectAnswer, MapAnswer, ModelRef
-from service.sending import PIECE, AnswerResponse
+from service.middleware.responses import PIECE, AnswerResponse
+from service.schemas.models import BatchAnswer, DetectAnswer, MapAnswer, ModelRef
 
 
 def answer_with(data: str | None, request_id: str = "id") -> DetectAnswer:

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from service.app import listen
-from service.server import ONE_SIGNAL_S
+from service.connection.server import ONE_SIGNAL_S
 from tests.service.conftest import encoded
 from tests.service.running import ServiceProcess, connect, service_process, until_closed
 from tests.tiny_bundle import plain_picture

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from service.backends.base import GraphError
-from service.sparing import IsolatedBatches
+from service.inference.backends.base import GraphError
+from service.inference.isolation import IsolatedBatches
 
 
 class Engine:

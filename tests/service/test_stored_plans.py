@@ -9,10 +9,17 @@ import pytest
 from structlog.testing import capture_logs
 
 from export.contract.bundle import CATEGORIES, Bundle, write_bundle
-from service import stored_plans as module
-from service.plan import Plan
 from service.settings import Settings
-from service.stored_plans import digest_of_graphs, plan_file, processor, read_plan, state_folder, write_plan
+from service.tuning import stored_plans as module
+from service.tuning.plan import Plan
+from service.tuning.stored_plans import (
+    digest_of_graphs,
+    plan_file,
+    processor,
+    read_plan,
+    state_folder,
+    write_plan,
+)
 from tests.service.conftest import settings_for
 
 PLAN = Plan(batch=3, parallel=2, threads=2, threads_shared=1, alone_s=0.1, source="stored")

@@ -8,8 +8,8 @@ from PIL import Image
 
 from export.contract.manifest import InputSpec
 from service.errors import Kind, Problem
-from service.image import decode, open_picture
-from service.tiff import ENTRIES, NUMBERS, TILES, check_tiff
+from service.images.decode import decode, open_picture
+from service.images.tiff import ENTRIES, NUMBERS, TILES, check_tiff
 from tests.service.conftest import encoded
 
 LIMIT = 100_000_000
@@ -100,7 +100,7 @@ def test_strips_that_share_their_bytes_are_refused(monkeypatch: pytest.MonkeyPat
     }
     data = tiff(tags, row + places)
     assert decode(data, LIMIT).size == (20, 20)
-    monkeypatch.setattr("service.tiff.SHARED_BYTES", 20 * len(row) - 1)
+    monkeypatch.setattr("service.images.tiff.SHARED_BYTES", 20 * len(row) - 1)
     assert f"{20 * len(row)} bytes" in refused(data)
 
 

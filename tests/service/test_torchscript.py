@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from export.contract.manifest import GraphSpec, TensorSpec
-from service.backends.base import GraphError
-from service.backends.torchscript import TorchScriptGraph, TorchTensor, move_what_it_makes
+from service.inference.backends.base import GraphError
+from service.inference.backends.torchscript import TorchScriptGraph, TorchTensor, move_what_it_makes
 
 ONES = np.ones((3, 2), np.float32)
 

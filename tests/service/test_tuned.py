@@ -8,11 +8,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from export.contract.bundle import Bundle
-from service import tuned as module
-from service.backends.base import GraphError
-from service.engine import Engine
-from service.plan import SLOW_S, Plan
-from service.tuned import open_tuned
+from service.inference.anomalymoe import Engine
+from service.inference.backends.base import GraphError
+from service.tuning import search as module
+from service.tuning.plan import SLOW_S, Plan
+from service.tuning.search import open_tuned
 from tests.service.conftest import settings_for
 
 pytestmark = pytest.mark.alone

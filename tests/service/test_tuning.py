@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from service import tuned as opening
-from service import tuning as module
-from service.plan import Plan
-from service.tuning import Case, best, item_s, measure, shares
+from service.tuning import measurement as module
+from service.tuning import search as opening
+from service.tuning.measurement import Case, best, item_s, measure, shares
+from service.tuning.plan import Plan
 from tests.service.conftest import settings_for
 
 USUAL, OTHER, THIRD = Case(1, 4, 2), Case(1, 8, 2), Case(2, 8, 1)

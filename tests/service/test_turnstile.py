@@ -6,9 +6,9 @@ from time import perf_counter
 
 import pytest
 
-from service.caller import Caller
 from service.errors import Kind, Problem
-from service.turnstile import AnswerInterval, FairQueue
+from service.scheduling.caller import Caller
+from service.scheduling.fair_queue import AnswerInterval, FairQueue
 
 
 class Visitors:
@@ -145,7 +145,7 @@ def test_only_answers_set_the_pace() -> None:
 class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        monkeypatch.setattr("service.turnstile.perf_counter", lambda: self.now)
+        monkeypatch.setattr("service.scheduling.fair_queue.perf_counter", lambda: self.now)
 
     def after(self, seconds: float) -> float:
         self.now += seconds

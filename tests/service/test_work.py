@@ -9,13 +9,13 @@ from fastapi import BackgroundTasks, Body, Depends, FastAPI, HTTPException, Requ
 from fastapi.routing import APIRoute
 from starlette.testclient import TestClient
 
-from service.authentication import needs_admin
-from service.routes import router, work
-from service.schemas import HealthAnswer
-from service.security import add_key, make_key
-from service.sending import AnswerResponse
-from service.work import WorkRoute, detector_of, work_router
-from service.zero_shot.routes import work as zero_shot_work
+from service.api.detect import router, work
+from service.api.zero_shot import work as zero_shot_work
+from service.api_keys import add_key, make_key
+from service.middleware.admission import WorkRoute, detector_of, work_router
+from service.middleware.authentication import needs_admin
+from service.middleware.responses import AnswerResponse
+from service.schemas.models import HealthAnswer
 from tests.service.conftest import ServiceFactory
 from tests.service.test_admission import call, refuse_full
 from tests.service.test_app import NORMAL, PNG, check_problem, detector_in

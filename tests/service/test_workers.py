@@ -7,11 +7,11 @@ from functools import partial
 
 import pytest
 
-from service import batcher
-from service.batcher import CallStage
-from service.caller import Caller
 from service.errors import Kind, Problem
-from service.workers import StageError, StageResult
+from service.scheduling import batcher
+from service.scheduling.batcher import CallStage
+from service.scheduling.caller import Caller
+from service.scheduling.stage import StageError, StageResult
 
 
 def started(stage: CallStage) -> list[str]:

@@ -15,9 +15,9 @@ from httpx2 import Response
 from PIL import Image
 from starlette.testclient import TestClient
 
-from service.backends.base import GraphError
-from service.zero_shot.engine import Question, ZeroShotEngine
-from service.zero_shot.text_tower import TextTower
+from service.inference.backends.base import GraphError
+from service.inference.moeclip import Question, ZeroShotEngine
+from service.inference.text_tower import TextTower
 from tests.service.conftest import ServiceFactory, encoded
 from tests.service.test_app import PNG, check_problem, detector_in
 from tests.service.test_health import wait_until_ready
@@ -396,7 +396,7 @@ def test_maps_together_have_as_many_bytes_as_an_answer_may_hold(
     names = ("brick", "slate", "window")
     npy: dict[str, Any] = {"map": "npy", "map_size": "model"}
     size = len(b64decode(answered(zero_shot_service, "brick", **npy)["anomaly_map"]["data"]))
-    monkeypatch.setattr("service.zero_shot.answer.MOST_MAP_BYTES", 3 * size - 1)
+    monkeypatch.setattr("service.detection.zero_shot_answer.MOST_MAP_BYTES", 3 * size - 1)
     assert answered(zero_shot_service, *names[:2], maps="all", **npy)["best"] == "brick"
     response = post(zero_shot_service, *names, maps="all", **npy)
     check_problem(response, 413, "too-large", "3 of 3 maps", "map=png")

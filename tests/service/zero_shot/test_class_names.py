@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.detection.class_names import clean_names
 from service.errors import Kind, Problem, shown
-from service.zero_shot.class_names import clean_names
 
 LIMIT = 100
 

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from service.cli import app
+from service.cli.commands import app
 from service.client import Client, ClientError
-from service.zero_shot.schemas import ZeroShotParameters
+from service.schemas.zero_shot import ZeroShotParameters
 from tests.service.conftest import encoded, listening
 from tests.service.zero_shot.conftest import picture
 

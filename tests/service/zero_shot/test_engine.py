@@ -9,10 +9,10 @@ from PIL import Image
 
 from export.contract.bundle import Bundle
 from export.contract.preprocess import Pixels, fit
-from service.backends.base import GraphError
-from service.zero_shot import engine as engine_module
-from service.zero_shot.engine import Finding, Question, ZeroShotEngine
-from service.zero_shot.text_tower import ClassText
+from service.inference import moeclip as engine_module
+from service.inference.backends.base import GraphError
+from service.inference.moeclip import Finding, Question, ZeroShotEngine
+from service.inference.text_tower import ClassText
 from tests.service.test_engine import CountingGraph
 from tests.service.zero_shot.conftest import picture
 from tests.tiny_zero_shot_bundle import GRID, PATCH, SIZE

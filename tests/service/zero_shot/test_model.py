@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from service.inference.text_tower import ClassText, TextTower
 from service.metrics import Metrics
-from service.zero_shot.model import name_batcher
-from service.zero_shot.text_tower import ClassText, TextTower
+from service.models.text_queue import name_batcher
 from tests.service.conftest import settings_for
 
 
@@ -24,7 +24,7 @@ def test_names_share_runs_that_are_short(
             now += name_s
             return ClassText(np.zeros((2, 1), np.float32), np.zeros(1, np.float32))
 
-    monkeypatch.setattr("service.zero_shot.model.perf_counter", lambda: now)
+    monkeypatch.setattr("service.models.text_queue.perf_counter", lambda: now)
     names = name_batcher(SlowTower(), settings_for("-", max_class_names=16), Metrics())
     assert names.max_batch() == 4
     assert names.limit_s == pytest.approx(limit_s)

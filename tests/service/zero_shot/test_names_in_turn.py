@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from service.app import create_app
+from service.inference.text_tower import ClassText, TextTower
 from service.metrics import Metrics
-from service.models import load_models
-from service.zero_shot.model import ZeroShotModel
-from service.zero_shot.text_tower import ClassText, TextTower
+from service.models.registry import load_models
+from service.models.text_queue import ZeroShotModel
 from tests.service.conftest import encoded, settings_for
 from tests.service.running import serving
 from tests.service.test_app import PNG
@@ -35,7 +35,7 @@ class HeldTower:
             assert self.gate.wait(10)
             return run(tower, names)
 
-        monkeypatch.setattr("service.zero_shot.text_tower.MAX_PROMPTS", 1)
+        monkeypatch.setattr("service.inference.text_tower.MAX_PROMPTS", 1)
         self.metrics = Metrics()
         settings = settings_for(folder)
         self.app = create_app(settings, load_models(settings, self.metrics), self.metrics)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.detection.text_cache import TextCache
+from service.inference.text_tower import ClassText
 from service.metrics import Metrics
-from service.zero_shot.text_cache import TextCache
-from service.zero_shot.text_tower import ClassText
 
 
 class Tower:

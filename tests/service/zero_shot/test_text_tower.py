@@ -10,9 +10,9 @@ from tokenizers import Tokenizer
 from export.contract.bundle import Bundle, BundleError, write_bundle
 from export.contract.category import FloatArray
 from export.contract.manifest import TOKENIZER
-from service.backends.base import GraphError
-from service.zero_shot import text_tower
-from service.zero_shot.text_tower import ClassText, NameTooLongError, TextTower
+from service.inference import text_tower
+from service.inference.backends.base import GraphError
+from service.inference.text_tower import ClassText, NameTooLongError, TextTower
 from tests.service.test_engine import CountingGraph
 from tests.tiny_zero_shot_bundle import CONTEXT, WORDS, make_tiny_zero_shot_bundle, tiny_tokenizer
 

@@ -1,0 +1,1 @@
+"""One function a path, uploads, description; it only translates."""

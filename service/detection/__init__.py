@@ -1,0 +1,1 @@
+"""One picture from bytes to answer; verdicts."""

@@ -1,0 +1,1 @@
+"""Bytes to pixels, and what is refused before."""

@@ -1,0 +1,1 @@
+"""Graphs to outcomes; the only package that `export` may use."""

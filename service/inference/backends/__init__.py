@@ -1,0 +1,1 @@
+"""One file a runtime; the only place with ONNX Runtime or torch."""

@@ -1,0 +1,1 @@
+"""Raw map to file and regions."""

@@ -1,0 +1,1 @@
+"""Bundles in service: loading, pipeline, health, reload."""

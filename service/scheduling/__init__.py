@@ -1,0 +1,1 @@
+"""Who works on what, when: shares, queues, threads; it knows neither pictures nor models."""

@@ -1,0 +1,1 @@
+"""Batch, threads and engines, measured at the start."""

@@ -1,1 +1,0 @@
-"""Zero-shot detection: pictures and class names in, a score and a map for each name out."""
