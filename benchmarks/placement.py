@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from export.graphs import Part
 from export.onnx import export_onnx
 from service.inference.backends.onnx import OnnxGraph
-from training.anomalymoe.head import Head
+from training.anomalymoe.model.head import Head
 
 BATCH, SIDE, GRID, MAP, ROUNDS = 8, 192, 24, 256, 15
 MEAN, STD = 0.5, 0.25

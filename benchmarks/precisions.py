@@ -22,7 +22,7 @@ from export.contract.bundle import Bundle
 from export.zero_shot_verify import Served, read_class_samples
 from service.inference.anomalymoe import Engine
 from service.inference.backends.base import Device
-from training.data import Sample
+from training.data.pictures import Sample
 from training.metrics import auroc
 
 BATCHES = (1, 8)

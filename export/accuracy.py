@@ -12,9 +12,9 @@ from export.contract.category import FloatArray
 from export.contract.manifest import InputSpec
 from export.contract.preprocess import Pixels
 from service.inference.anomalymoe import Engine, Outcome, Picture
-from training.checkpoint import Checkpoint
-from training.data import DataError, Sample, find_samples, load_picture
-from training.evaluation import score_samples
+from training.anomalymoe.checkpoint import Checkpoint
+from training.anomalymoe.evaluation.evaluate import score_samples
+from training.data.pictures import DataError, Sample, find_samples, load_picture
 from training.metrics import auroc
 
 BATCH = 8

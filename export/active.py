@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from export.contract.category import Category
 from export.contract.manifest import ExpertSpec
 from export.contract.provenance import AbsentExpert, LeftOut
-from training.anomalymoe.detector import AnomalyMoE
-from training.anomalymoe.router import Router, RouterOutput
+from training.anomalymoe.model.detector import AnomalyMoE
+from training.anomalymoe.model.router import Router, RouterOutput
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from export.zero_shot import build_zero_shot_bundle
 from export.zero_shot_verify import Served, compare_zero_shot, read_class_samples
 from service.inference.anomalymoe import Engine
 from service.inference.backends.base import Device
-from training.checkpoint import load_checkpoint, read_method
-from training.data import DataError, Sample, find_samples
+from training.anomalymoe.checkpoint import load_checkpoint, read_method
+from training.data.pictures import DataError, Sample, find_samples
 from training.moeclip.checkpoint import load_run
 from training.moeclip.scoring import Scorer
 

@@ -15,9 +15,9 @@ from export.contract.preprocess import Pixels
 from export.forms import Form, make_exporter
 from export.graph_file import GraphFile
 from export.graphs import detector_parts, example_tensors, part_inputs
-from training.anomalymoe.detector import AnomalyMoE
-from training.anomalymoe.head import Head
-from training.checkpoint import Checkpoint
+from training.anomalymoe.checkpoint import Checkpoint
+from training.anomalymoe.model.detector import AnomalyMoE
+from training.anomalymoe.model.head import Head
 
 BATCH = 8
 

@@ -14,8 +14,8 @@ from export.contract.manifest_file import store_verification
 from export.contract.names import composed
 from export.contract.provenance import Format, Precision
 from service.inference.backends.base import Device, GraphError
-from training.folders import GOOD_NAMES, taken_for_good
-from training.logs import log_to_stderr
+from training.data.folders import GOOD_NAMES, taken_for_good
+from training.data.logs import log_to_stderr
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 console = Console()
@@ -68,8 +68,8 @@ def build(  # noqa: PLR0913, PLR0917 (one parameter an option)
     """
     from export.accuracy import accuracy_table  # noqa: PLC0415 (--help must not wait for torch)
     from export.assemble import Request, assemble  # noqa: PLC0415
-    from training.checkpoint import CheckpointError  # noqa: PLC0415
-    from training.data import DataError  # noqa: PLC0415
+    from training.anomalymoe.checkpoint import CheckpointError  # noqa: PLC0415
+    from training.data.pictures import DataError  # noqa: PLC0415
 
     names = None if categories is None else tuple(composed(one.strip()) for one in categories.split(","))
     request = Request(name or output.name, version, form, precision, names, keep_unused, data)
@@ -111,8 +111,8 @@ def verify(
     """
     from export.accuracy import accuracy_table  # noqa: PLC0415
     from export.assemble import compare_run  # noqa: PLC0415
-    from training.checkpoint import CheckpointError  # noqa: PLC0415
-    from training.data import DataError  # noqa: PLC0415
+    from training.anomalymoe.checkpoint import CheckpointError  # noqa: PLC0415
+    from training.data.pictures import DataError  # noqa: PLC0415
 
     try:
         with taken_for_good(good.split(",")), shown_progress() as progress:

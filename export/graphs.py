@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from export.contract.manifest import LEVELS, ExpertSpec
-from training.anomalymoe.detector import AnomalyMoE, Scene
-from training.anomalymoe.head import Head
-from training.anomalymoe.subspace import SubspaceExpert
+from training.anomalymoe.model.detector import AnomalyMoE, Scene
+from training.anomalymoe.model.head import Head
+from training.anomalymoe.model.subspace import SubspaceExpert
 
 NOT_LOOKED_AT = torch.empty(0)  # in place of what experts of the level at hand do not read
 

@@ -14,11 +14,11 @@ from torch.nn import functional as F
 from export.contract.manifest import ZeroShotSpec
 from export.graphs import Part
 from training.moeclip.checkpoint import Checkpoint, RunConfig
-from training.moeclip.config import MoECLIPConfig
-from training.moeclip.detector import MoECLIP
-from training.moeclip.maps import TEMPERATURE, image_logits, image_score, served_map
-from training.moeclip.prompts import PROMPTS
-from training.moeclip.tokenizer import token_ids
+from training.moeclip.model.config import MoECLIPConfig
+from training.moeclip.model.detector import MoECLIP
+from training.moeclip.model.maps import TEMPERATURE, image_logits, image_score, served_map
+from training.moeclip.model.prompts import PROMPTS
+from training.moeclip.model.tokenizer import token_ids
 
 _PICTURES, _PROMPTS, _ROWS = ("B",), ("P",), ("r",)
 

@@ -26,10 +26,10 @@ from export.graphs import Part, detector_parts, part_inputs, random_pictures
 from service.inference.anomalymoe import Engine, Picture
 from service.inference.backends.base import Array, Device, Graph
 from service.inference.backends.loading import open_graph
-from training.anomalymoe.head import Head
-from training.checkpoint import Checkpoint
-from training.data import Sample
-from training.scoring import score_pictures
+from training.anomalymoe.checkpoint import Checkpoint
+from training.anomalymoe.model.head import Head
+from training.anomalymoe.scoring import score_pictures
+from training.data.pictures import Sample
 
 BATCHES = {1: (0,), 3: (2, 0), 8: (0, 1, 3, 4, 7)}  # batch size: the pictures that chose the expert
 MOST_DROP = 0.5  # points of image AUROC

@@ -13,7 +13,7 @@ from export.contract.manifest import TOKENIZER, Manifest
 from export.forms import Form, make_exporter
 from export.graph_file import GraphFile
 from export.moeclip import class_tokens, zero_shot_examples, zero_shot_parts, zero_shot_spec
-from training.data import Sample
+from training.data.pictures import Sample
 from training.moeclip.auxiliary import class_name
 from training.moeclip.checkpoint import Checkpoint, RunConfig
 

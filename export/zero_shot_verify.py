@@ -38,7 +38,7 @@ from service.inference.backends.base import Device
 from service.inference.backends.loading import open_graph
 from service.inference.moeclip import Finding, Question, ZeroShotEngine
 from service.inference.text_tower import ClassText
-from training.data import Sample
+from training.data.pictures import Sample
 from training.moeclip.auxiliary import class_name
 from training.moeclip.scoring import DOMAINS, Domain, Scorer
 

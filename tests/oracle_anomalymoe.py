@@ -6,8 +6,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tests.made import made_input, made_weight
-from training.anomalymoe.component import ComponentExpert, grid_masks, paint, pool
-from training.anomalymoe.config import (
+from training.anomalymoe.model.component import ComponentExpert, grid_masks, paint, pool
+from training.anomalymoe.model.config import (
     AnomalyMoEConfig,
     ComponentConfig,
     GlobalConfig,
@@ -15,13 +15,13 @@ from training.anomalymoe.config import (
     RouterConfig,
     ViTConfig,
 )
-from training.anomalymoe.detector import AnomalyMoE, Detection, Scene
-from training.anomalymoe.encoder import VisionTransformer
-from training.anomalymoe.expert import cosine_distance, target_patches
-from training.anomalymoe.global_ import GlobalExpert, squared_distance
+from training.anomalymoe.model.detector import AnomalyMoE, Detection, Scene
+from training.anomalymoe.model.expert import cosine_distance, target_patches
+from training.anomalymoe.model.global_ import GlobalExpert, squared_distance
+from training.anomalymoe.model.router import RouterOutput
 from training.anomalymoe.presets import OFFICIAL_AUTOENCODER, OFFICIAL_STUDENT
-from training.anomalymoe.router import RouterOutput
-from training.weights import load_released
+from training.backbones.vit import VisionTransformer
+from training.runs.foreign import load_released
 
 CELL = 28
 DILATION = 5

@@ -9,15 +9,15 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from tests.made import made_input, made_weight
-from training.moeclip.balance import balance_loss
-from training.moeclip.config import CLIPConfig, MoECLIPConfig, MoEConfig, TextConfig, VisionConfig
-from training.moeclip.detector import MoECLIP, class_text
-from training.moeclip.etf import etf_loss
-from training.moeclip.lora_moe import LoRAMoE, top_gates
-from training.moeclip.losses import segmentation_losses
-from training.moeclip.maps import margins, patch_logits, released_map, released_score, training_maps
-from training.moeclip.open_clip_weights import load_clip
-from training.moeclip.released import PARTS, load_adapters
+from training.moeclip.losses.balance import balance_loss
+from training.moeclip.losses.etf import etf_loss
+from training.moeclip.losses.objective import segmentation_losses
+from training.moeclip.model.config import CLIPConfig, MoECLIPConfig, MoEConfig, TextConfig, VisionConfig
+from training.moeclip.model.detector import MoECLIP, class_text
+from training.moeclip.model.lora_moe import LoRAMoE, top_gates
+from training.moeclip.model.maps import margins, patch_logits, released_map, released_score, training_maps
+from training.moeclip.weights.open_clip import load_clip
+from training.moeclip.weights.released import PARTS, load_adapters
 
 HEAD_WIDTH = 32
 NORMAL_PROMPTS = 2

@@ -13,8 +13,8 @@ from export.contract.bundle import Bundle
 from export.contract.manifest import InputSpec
 from export.contract.preprocess import fit
 from service.inference.anomalymoe import Engine, Outcome, Picture
-from training.demo.registry import PRODUCTS
-from training.demo.render import render
+from training.demo.factory.registry import PRODUCTS
+from training.demo.factory.render import render
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "bundles" / "demo"

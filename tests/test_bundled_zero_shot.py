@@ -8,9 +8,9 @@ import pytest
 from export.contract.bundle import Bundle
 from service.inference.moeclip import Finding, Question, ZeroShotEngine
 from service.inference.text_tower import ClassText
-from training.demo.zero_shot.damages import DAMAGES
-from training.demo.zero_shot.scene import Drawn, Thing, draw_twins
-from training.demo.zero_shot.things import NOVEL, TEST
+from training.demo.things.damages import DAMAGES
+from training.demo.things.scene import Drawn, Thing, draw_twins
+from training.demo.things.split import NOVEL, TEST
 
 BUNDLES = Path(__file__).parents[1] / "bundles"
 FOLDER = BUNDLES / "zero-shot"

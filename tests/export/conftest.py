@@ -11,7 +11,7 @@ from export.cli import app
 from export.contract.bundle import Bundle
 from export.forms import Form
 from tests.training.tiny_run import tiny_checkpoint, write_data
-from training.checkpoint import Checkpoint, save_checkpoint
+from training.anomalymoe.checkpoint import Checkpoint, save_checkpoint
 
 
 class Exported(NamedTuple):

@@ -20,8 +20,8 @@ from service.metrics import Metrics
 from service.models.registry import load_models
 from service.settings import Settings
 from tests.training.tiny_run import draw, quiet_progress, tiny_checkpoint
-from training.anomalymoe.router import Router
-from training.checkpoint import Checkpoint
+from training.anomalymoe.checkpoint import Checkpoint
+from training.anomalymoe.model.router import Router
 
 COUNTS = {"disc": (6, 0, 6, 0, 6), "square": (6, 0, 2, 4, 6)}
 

@@ -12,8 +12,8 @@ from service.inference.anomalymoe import Engine, Outcome, Picture
 from service.inference.backends.onnx import OnnxGraph
 from tests.export.conftest import Exported
 from tests.training.tiny_run import DEFECTS, GRID, PRODUCTS, SIZE, WIDTH, draw
-from training.anomalymoe.head import Head, HeadOutput
-from training.scoring import score_pictures
+from training.anomalymoe.model.head import Head, HeadOutput
+from training.anomalymoe.scoring import score_pictures
 
 RELATIVE = 1e-4
 

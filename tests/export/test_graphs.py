@@ -8,8 +8,8 @@ from export.active import expert_specs
 from export.contract.manifest import REQUIRED_GRAPHS
 from export.graphs import Part, detector_parts, example_tensors
 from tests.training.tiny_run import GRID, SIZE, WIDTH, tiny_checkpoint
-from training.anomalymoe.detector import AnomalyMoE, Scene
-from training.anomalymoe.head import Head
+from training.anomalymoe.model.detector import AnomalyMoE, Scene
+from training.anomalymoe.model.head import Head
 
 ROWS = (2, 0, 4)
 EXPERTS = ("expert-patch-0", "expert-patch-1", "expert-component-0", "expert-component-1", "expert-global-0")

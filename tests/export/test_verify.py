@@ -15,10 +15,10 @@ from export.contract.manifest import InputSpec
 from export.verify import BATCHES, END_TO_END, Comparison, Difference, compare
 from tests.export.conftest import Exported
 from tests.training.tiny_run import ENCODER, PRODUCTS, SIZE, quiet_progress, tiny_config
-from training.anomalymoe.config import PatchConfig
-from training.checkpoint import Checkpoint, build_detector
-from training.config import with_levels
-from training.data import DataError
+from training.anomalymoe.checkpoint import Checkpoint, build_detector
+from training.anomalymoe.fit_config import with_levels
+from training.anomalymoe.model.config import PatchConfig
+from training.data.pictures import DataError
 
 EXPERTS = {
     "experts.0": "expert-patch-0",

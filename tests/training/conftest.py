@@ -9,7 +9,7 @@ import torch
 from export.contract.category import Category
 from tests.training.anomalymoe.tiny import released_layout, tiny_model
 from tests.training.tiny_run import quiet_progress, tiny_config, write_data
-from training.fit import fit
+from training.anomalymoe.fit import fit
 
 
 class Fitted(NamedTuple):

@@ -8,8 +8,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tests.training.anomalymoe.tiny import centres, pictures, spread_choices, tiny_model
-from training.anomalymoe.config import EirConfig, EsbConfig
-from training.anomalymoe.objective import Losses, Objective
+from training.anomalymoe.losses.objective import Losses, Objective
+from training.anomalymoe.model.config import EirConfig, EsbConfig
 from training.distributed import is_main, process_group, rank, sum_gradients, world_size
 
 BATCH = 6

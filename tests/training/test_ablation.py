@@ -11,8 +11,8 @@ from rich.progress import Progress
 
 from tests.training.conftest import Fitted
 from tests.training.tiny_run import SIZE, quiet_progress, tiny_config
-from training import ablation
-from training.ablation import (
+from training.anomalymoe.analysis import ablation
+from training.anomalymoe.analysis.ablation import (
     Findings,
     Result,
     Variant,
@@ -23,12 +23,12 @@ from training.ablation import (
     with_balancing,
     with_learned_router,
 )
-from training.anomalymoe.config import GlobalConfig, SubspaceConfig
+from training.anomalymoe.fit import BACKBONE, fit
+from training.anomalymoe.fit_config import FitConfig, TrainConfig, preset, with_levels
+from training.anomalymoe.model.config import GlobalConfig, SubspaceConfig
 from training.anomalymoe.presets import compact_autoencoder
-from training.config import FitConfig, TrainConfig, preset, with_levels
-from training.data import DataError
-from training.fit import BACKBONE, fit
-from training.offline.pretext import PretextConfig
+from training.backbones.offline.pretext import PretextConfig
+from training.data.pictures import DataError
 
 SUBSETS = [
     "patch",

@@ -7,10 +7,10 @@ import torch
 from export.contract.appearance import appearance
 from export.contract.category import Category
 from tests.training.tiny_run import GRID, SIZE, Pictures, normal_pictures, tiny_checkpoint
-from training.anomalymoe.detector import AnomalyMoE, Scene
-from training.anomalymoe.head import Head
-from training.calibration import Knowledge, calibrate, learn_product
-from training.scoring import score_pictures, stack_centres
+from training.anomalymoe.calibration import Knowledge, calibrate, learn_product
+from training.anomalymoe.model.detector import AnomalyMoE, Scene
+from training.anomalymoe.model.head import Head
+from training.anomalymoe.scoring import score_pictures, stack_centres
 
 KEPT, HELD_OUT = normal_pictures("disc", 5), normal_pictures("disc", 18, first_seed=30)
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from export.contract.category import Category
 from tests.training.tiny_run import tiny_checkpoint
-from training.checkpoint import (
+from training.anomalymoe.checkpoint import (
     CATEGORIES,
     CONFIG,
     REPORT,

@@ -9,12 +9,13 @@ from typer.testing import CliRunner, Result
 
 from tests.training.conftest import Fitted
 from tests.training.tiny_run import tiny_config, vit_run_config
-from training import ablation, cli, cli_insight
-from training.checkpoint import WEIGHTS, CheckpointError, load_checkpoint
-from training.config import FitConfig
-from training.data import DataError
-from training.macs import in_words
-from training.weights import WeightsError
+from training.anomalymoe.analysis import ablation
+from training.anomalymoe.checkpoint import WEIGHTS, CheckpointError, load_checkpoint
+from training.anomalymoe.evaluation.macs import in_words
+from training.anomalymoe.fit_config import FitConfig
+from training.cli import insight, main
+from training.data.pictures import DataError
+from training.runs.foreign import WeightsError
 
 runner = CliRunner()
 
@@ -40,7 +41,7 @@ def test_fit_writes_a_run_and_names_its_categories(fitted: Fitted, settings: Pat
     output = tmp_path / "run"
     shutil.copytree(fitted.folder, output)
     arguments = ["fit", "--data", str(fitted.data), "--output", str(output), "--config", str(settings)]
-    result = runner.invoke(cli.app, arguments)
+    result = runner.invoke(main.app, arguments)
     assert result.exit_code == 0, result.output
     assert "2 categories, disc, square" in " ".join(result.stdout.split())
     assert list(load_checkpoint(output).categories) == ["disc", "square"]
@@ -51,20 +52,20 @@ def test_fit_writes_beside_other_runs_by_default(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(fitted.folder, tmp_path / "runs" / "data")
-    result = runner.invoke(cli.app, ["fit", "--data", str(fitted.data), "--config", str(settings)])
+    result = runner.invoke(main.app, ["fit", "--data", str(fitted.data), "--config", str(settings)])
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("runs/data: ")
 
 
 def test_fit_without_pictures_fails(settings: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    result = runner.invoke(cli.app, ["fit", "--data", str(tmp_path / "empty"), "--config", str(settings)])
+    result = runner.invoke(main.app, ["fit", "--data", str(tmp_path / "empty"), "--config", str(settings)])
     assert "no pictures found" in reason(result)
 
 
 def test_fit_names_a_wrong_setting(fitted: Fitted, settings: Path) -> None:
     settings.write_text(settings.read_text().replace('"batch_size":4', '"batch_size":-4'))
-    result = runner.invoke(cli.app, ["fit", "--data", str(fitted.data), "--config", str(settings)])
+    result = runner.invoke(main.app, ["fit", "--data", str(fitted.data), "--config", str(settings)])
     assert "batch_size" in reason(result)
     assert "-4" in reason(result)
 
@@ -76,8 +77,8 @@ def test_fit_passes_on_what_went_wrong(
     def refuse(*_: object) -> None:
         raise error("some.file: does not fit")
 
-    monkeypatch.setattr(cli, "fit_checkpoint", refuse)
-    result = runner.invoke(cli.app, ["fit", "--data", str(fitted.data)])
+    monkeypatch.setattr(main, "fit_checkpoint", refuse)
+    result = runner.invoke(main.app, ["fit", "--data", str(fitted.data)])
     assert reason(result) == "anomoe-train: some.file: does not fit"
 
 
@@ -85,9 +86,9 @@ def test_stopping_says_how_to_go_on(fitted: Fitted, tmp_path: Path, monkeypatch:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "fit_checkpoint", stop)
+    monkeypatch.setattr(main, "fit_checkpoint", stop)
     arguments = ["fit", "--data", str(fitted.data), "--output", str(tmp_path / "run")]
-    assert "stopped; the same command goes on" in reason(runner.invoke(cli.app, arguments))
+    assert "stopped; the same command goes on" in reason(runner.invoke(main.app, arguments))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,7 @@ def test_stopping_says_how_to_go_on(fitted: Fitted, tmp_path: Path, monkeypatch:
     ],
 )
 def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
-    result = runner.invoke(cli.app, arguments)
+    result = runner.invoke(main.app, arguments)
     assert result.exit_code == 2, result.output
     assert "Usage:" in result.stderr
 
@@ -117,7 +118,7 @@ def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
 def test_evaluate_prints_and_writes_the_figures(fitted: Fitted, tmp_path: Path) -> None:
     output = tmp_path / "figures.json"
     arguments = ["evaluate", str(fitted.folder), "--data", str(fitted.data), "--output", str(output)]
-    result = runner.invoke(cli.app, arguments)
+    result = runner.invoke(main.app, arguments)
     assert result.exit_code == 0, result.output
     for word in ("disc", "square", "mean", "logical_missing", "AUPRO"):
         assert word in result.stdout
@@ -129,19 +130,19 @@ def test_evaluate_prints_and_writes_the_figures(fitted: Fitted, tmp_path: Path) 
 def test_evaluate_names_what_is_missing(fitted: Fitted, tmp_path: Path) -> None:
     broken = shutil.copytree(fitted.folder, tmp_path / "run")
     (broken / WEIGHTS).unlink()
-    result = runner.invoke(cli.app, ["evaluate", str(broken), "--data", str(fitted.data)])
+    result = runner.invoke(main.app, ["evaluate", str(broken), "--data", str(fitted.data)])
     assert str(broken / WEIGHTS) in reason(result)
 
 
 def test_evaluate_without_test_pictures_fails(fitted: Fitted) -> None:
     data = fitted.data / "disc" / "train" / "good"
-    result = runner.invoke(cli.app, ["evaluate", str(fitted.folder), "--data", str(data)])
+    result = runner.invoke(main.app, ["evaluate", str(fitted.folder), "--data", str(data)])
     assert "no test pictures" in reason(result)
 
 
 def test_demo_data_draws_all_products(tmp_path: Path) -> None:
     counts = ["--train", "1", "--test-good", "1", "--test-defect", "0", "--size", "32"]
-    result = runner.invoke(cli.app, ["demo-data", str(tmp_path / "demo"), *counts])
+    result = runner.invoke(main.app, ["demo-data", str(tmp_path / "demo"), *counts])
     assert result.exit_code == 0, result.output
     assert len(list((tmp_path / "demo").glob("*/train/good/*.png"))) == 3
     assert len(list((tmp_path / "demo").glob("*/test/good/*.png"))) == 3
@@ -149,7 +150,7 @@ def test_demo_data_draws_all_products(tmp_path: Path) -> None:
 
 def test_evaluate_under_the_protocol_of_the_paper_says_so(fitted: Fitted) -> None:
     arguments = ["evaluate", str(fitted.folder), "--data", str(fitted.data / "disc")]
-    result = runner.invoke(cli.app, [*arguments, "--protocol", "paper", "--normalise", "test-minmax"])
+    result = runner.invoke(main.app, [*arguments, "--protocol", "paper", "--normalise", "test-minmax"])
     assert result.exit_code == 0, result.output
     caption = " ".join(result.stdout.split())
     assert "centre crop of 7/8" in caption
@@ -158,11 +159,11 @@ def test_evaluate_under_the_protocol_of_the_paper_says_so(fitted: Fitted) -> Non
 
 def test_evaluate_shows_the_figures_of_the_paper_beside_ours(fitted: Fitted) -> None:
     arguments = ["evaluate", str(fitted.folder), "--data", str(fitted.data), "--beside", "mvtec ad"]
-    result = runner.invoke(cli.app, arguments)
+    result = runner.invoke(main.app, arguments)
     assert result.exit_code == 0, result.output
     mean = [line for line in result.stdout.splitlines() if line.startswith("│ mean")][-1]
     assert mean.split("│")[2].endswith(" / 99.5 ")
-    result = runner.invoke(cli.app, [*arguments[:-1], "my parts"])
+    result = runner.invoke(main.app, [*arguments[:-1], "my parts"])
     assert result.exit_code == 2
     assert "MVTec LOCO" in result.stderr
 
@@ -170,7 +171,7 @@ def test_evaluate_shows_the_figures_of_the_paper_beside_ours(fitted: Fitted) -> 
 def test_evaluate_names_a_picture_without_component_masks(fitted: Fitted, tmp_path: Path) -> None:
     arguments = ["evaluate", str(fitted.folder), "--data", str(fitted.data), "--normalise", "test-minmax"]
     assert str(tmp_path / "disc" / "test") in reason(
-        runner.invoke(cli.app, [*arguments, "--masks", str(tmp_path)])
+        runner.invoke(main.app, [*arguments, "--masks", str(tmp_path)])
     )
 
 
@@ -180,15 +181,15 @@ def test_released_weights_become_a_run_that_calibrate_completes(
     run, settings = tmp_path / "run", tmp_path / "settings.json"
     settings.write_text(vit_run_config().model_dump_json())
     arguments = ["import-weights", str(released), "--output", str(run), "--config", str(settings)]
-    result = runner.invoke(cli.app, arguments)
+    result = runner.invoke(main.app, arguments)
     assert result.exit_code == 0, result.output
     assert "released detector" in result.stdout
-    measured = runner.invoke(cli.app, ["evaluate", str(run), "--data", str(fitted.data)])
+    measured = runner.invoke(main.app, ["evaluate", str(run), "--data", str(fitted.data)])
     assert f"`anomoe-train calibrate {run}`" in reason(measured)
-    result = runner.invoke(cli.app, ["calibrate", str(run), "--data", str(fitted.data)])
+    result = runner.invoke(main.app, ["calibrate", str(run), "--data", str(fitted.data)])
     assert result.exit_code == 0, result.output
     assert "calibrated for disc, square" in " ".join(result.stdout.split())
-    measured = runner.invoke(cli.app, ["evaluate", str(run), "--data", str(fitted.data)])
+    measured = runner.invoke(main.app, ["evaluate", str(run), "--data", str(fitted.data)])
     assert measured.exit_code == 0, measured.output
 
 
@@ -203,14 +204,14 @@ def test_import_names_the_file_and_the_tensor(released: Path, tmp_path: Path) ->
         "--config",
         str(settings),
     ]
-    found = reason(runner.invoke(cli.app, arguments))
+    found = reason(runner.invoke(main.app, arguments))
     assert f"{released}: " in found
     assert "component_experts.0.decoder.1.bias (6,) instead of (5,)" in found
 
 
 def test_calibrate_without_pictures_fails(fitted: Fitted, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    result = runner.invoke(cli.app, ["calibrate", str(fitted.folder), "--data", str(tmp_path / "empty")])
+    result = runner.invoke(main.app, ["calibrate", str(fitted.folder), "--data", str(tmp_path / "empty")])
     assert "no pictures found" in reason(result)
 
 
@@ -218,7 +219,7 @@ def test_calibrate_without_pictures_fails(fitted: Fitted, tmp_path: Path) -> Non
     "command", ["fit", "evaluate", "demo-data", "import-weights", "calibrate", "analyse", "macs", "ablate"]
 )
 def test_help_shows_an_example(command: str) -> None:
-    result = runner.invoke(cli.app, [command, "--help"])
+    result = runner.invoke(main.app, [command, "--help"])
     assert result.exit_code == 0
     assert f"anomoe-train {command} " in result.stdout
 
@@ -226,7 +227,7 @@ def test_help_shows_an_example(command: str) -> None:
 def test_analyse_writes_a_folder_and_sums_up(fitted: Fitted, tmp_path: Path) -> None:
     output = tmp_path / "analysis"
     arguments = ["analyse", str(fitted.folder), "--data", str(fitted.data), "--output", str(output)]
-    result = runner.invoke(cli.app, arguments)
+    result = runner.invoke(main.app, arguments)
     assert result.exit_code == 0, result.output
     for word in ("patch expert", "dense, all experts", "experts that no picture chose", f"{output}: written"):
         assert word in result.stdout
@@ -236,12 +237,12 @@ def test_analyse_writes_a_folder_and_sums_up(fitted: Fitted, tmp_path: Path) -> 
 def test_analyse_names_what_is_missing(fitted: Fitted, tmp_path: Path) -> None:
     data = str(fitted.data / "disc" / "train" / "good")
     arguments = ["analyse", str(fitted.folder), "--data", data, "--output", str(tmp_path / "analysis")]
-    assert "no test pictures" in reason(runner.invoke(cli.app, arguments))
+    assert "no test pictures" in reason(runner.invoke(main.app, arguments))
 
 
 def test_macs_prints_and_writes_the_counts(settings: Path, tmp_path: Path) -> None:
     output = tmp_path / "macs.json"
-    result = runner.invoke(cli.app, ["macs", "--config", str(settings), "--output", str(output)])
+    result = runner.invoke(main.app, ["macs", "--config", str(settings), "--output", str(output)])
     assert result.exit_code == 0, result.output
     written = json.loads(output.read_text())
     assert written["experts"].keys() == {"patch", "component", "global"}
@@ -252,13 +253,13 @@ def test_settings_that_no_model_has_are_named(settings: Path) -> None:
     settings.write_text(
         settings.read_text().replace('"heads":2,"mlp_ratio":4.0', '"heads":5,"mlp_ratio":4.0')
     )
-    found = reason(runner.invoke(cli.app, ["macs", "--config", str(settings)]))
+    found = reason(runner.invoke(main.app, ["macs", "--config", str(settings)]))
     assert "settings: width must be a multiple of heads, got 36 and 5" in found
 
 
 def test_macs_names_a_wrong_setting(settings: Path) -> None:
     settings.write_text(settings.read_text().replace('"batch_size":4', '"batch_size":-4'))
-    assert "batch_size" in reason(runner.invoke(cli.app, ["macs", "--config", str(settings)]))
+    assert "batch_size" in reason(runner.invoke(main.app, ["macs", "--config", str(settings)]))
 
 
 def test_ablate_prints_the_table(
@@ -271,9 +272,9 @@ def test_ablate_prints_the_table(
         )
         return [ablation.Result(ablation.Variant("levels", "patch", config), found)]
 
-    monkeypatch.setattr(cli_insight, "ablate_config", one_variant)
+    monkeypatch.setattr(insight, "ablate_config", one_variant)
     arguments = ["--data", str(fitted.data), "--output", str(tmp_path / "runs"), "--config", str(settings)]
-    result = runner.invoke(cli.app, ["ablate", *arguments])
+    result = runner.invoke(main.app, ["ablate", *arguments])
     assert result.exit_code == 0, result.output
     assert "75.0" in result.stdout
 
@@ -288,6 +289,6 @@ def test_ablate_says_what_stopped_it(
     def stop(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(cli_insight, "ablate_config", stop)
+    monkeypatch.setattr(insight, "ablate_config", stop)
     arguments = ["ablate", "--data", str(fitted.data), "--output", str(tmp_path)]
-    assert says in reason(runner.invoke(cli.app, arguments))
+    assert says in reason(runner.invoke(main.app, arguments))

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from export.contract.manifest import InputSpec
 from tests.training.anomalymoe.tiny import vit_config
 from tests.training.tiny_run import tiny_config, vit_run_config
-from training.config import BackboneName, FitConfig, TrainConfig, preset
+from training.anomalymoe.fit_config import BackboneName, FitConfig, TrainConfig, preset
 
 
 @pytest.mark.parametrize("name", get_args(BackboneName))

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 from export.contract.manifest import InputSpec
 from export.contract.preprocess import fit, to_rgb
 from tests.exif import NOT_TURNED, TURNED, TURNED_TWICE
-from training import data
-from training.data import (
+from training.data import pictures as data
+from training.data.pictures import (
     DataError,
     PictureSet,
     Sample,
@@ -111,7 +111,7 @@ class TestFindSamples:
 
     def test_an_anomaly_without_mask_is_kept_and_logged(self, tile, caplog):
         (tile / "ground_truth/crack/e.png").unlink()
-        with caplog.at_level(logging.WARNING, logger="training.data"):
+        with caplog.at_level(logging.WARNING, logger="training.data.pictures"):
             samples = find_samples(tile)
         assert [sample.path.name for sample in without_mask(samples)] == ["e.png"]
         assert "1 anomalous pictures have no mask" in caplog.text

@@ -13,10 +13,10 @@ from tests.training.anomalymoe.tiny import pictures
 from tests.training.conftest import Fitted
 from tests.training.parallel_gradients import BATCH, gradients, tiny_objective
 from tests.training.tiny_run import tiny_config
-from training.anomalymoe.objective import Losses
-from training.checkpoint import load_checkpoint
+from training.anomalymoe.checkpoint import load_checkpoint
+from training.anomalymoe.fit import CURVES, EXPERTS_STATE
+from training.anomalymoe.losses.objective import Losses
 from training.distributed import gather, is_main, rank, same_everywhere, sum_gradients, world_size
-from training.fit import CURVES, EXPERTS_STATE
 
 pytestmark = pytest.mark.alone
 

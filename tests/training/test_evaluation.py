@@ -12,10 +12,8 @@ from rich.console import Console
 from export.contract.decision import conformal_threshold
 from tests.training.conftest import Fitted
 from tests.training.tiny_run import DEFECTS, PRODUCTS, quiet_progress
-from training.checkpoint import Checkpoint, load_checkpoint
-from training.config import CalibrationConfig
-from training.data import DataError, find_samples
-from training.evaluation import (
+from training.anomalymoe.checkpoint import Checkpoint, load_checkpoint
+from training.anomalymoe.evaluation.evaluate import (
     MEAN,
     Row,
     defect_groups,
@@ -24,8 +22,10 @@ from training.evaluation import (
     rows_table,
     score_samples,
 )
+from training.anomalymoe.evaluation.protocol import Protocol
+from training.anomalymoe.fit_config import CalibrationConfig
+from training.data.pictures import DataError, find_samples
 from training.metrics import auroc
-from training.protocol import Protocol
 
 HALF = CalibrationConfig(holdout=0.3, components=3, alpha=0.5)
 GROUPS = ["all", "structural", *DEFECTS]

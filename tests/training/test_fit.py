@@ -25,14 +25,14 @@ from tests.training.tiny_run import (
     tiny_config,
     write_data,
 )
-from training import fit as fit_module
-from training.anomalymoe.head import Head
-from training.calibration import calibrate, learn_product
-from training.checkpoint import REPORT, WEIGHTS, load_checkpoint
-from training.config import CalibrationConfig, FitConfig, TrainConfig
-from training.data import DataError, Sample, find_samples, load_picture, split_holdout
-from training.fit import BACKBONE, BACKBONE_KEY, fit
-from training.offline.pretext import PretextConfig
+from training.anomalymoe import fit as fit_module
+from training.anomalymoe.calibration import calibrate, learn_product
+from training.anomalymoe.checkpoint import REPORT, WEIGHTS, load_checkpoint
+from training.anomalymoe.fit import BACKBONE, BACKBONE_KEY, fit
+from training.anomalymoe.fit_config import CalibrationConfig, FitConfig, TrainConfig
+from training.anomalymoe.model.head import Head
+from training.backbones.offline.pretext import PretextConfig
+from training.data.pictures import DataError, Sample, find_samples, load_picture, split_holdout
 
 
 class RetrainedError(Exception):

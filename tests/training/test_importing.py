@@ -14,14 +14,14 @@ from tests.training.anomalymoe.tiny import (
     vit_config,
 )
 from tests.training.tiny_run import vit_run_config
-from training.anomalymoe.config import ViTConfig
-from training.anomalymoe.encoder import VisionTransformer
-from training.anomalymoe.pretrained import load_pretrained
-from training.checkpoint import CATEGORIES, CheckpointError, load_checkpoint
-from training.config import preset
-from training.fit import BACKBONE, BACKBONE_KEY
-from training.importing import import_file, released_config
-from training.weights import WeightsError
+from training.anomalymoe.checkpoint import CATEGORIES, CheckpointError, load_checkpoint
+from training.anomalymoe.fit import BACKBONE, BACKBONE_KEY
+from training.anomalymoe.fit_config import preset
+from training.anomalymoe.model.config import ViTConfig
+from training.anomalymoe.weights.pretrained import load_pretrained
+from training.backbones.vit import VisionTransformer
+from training.cli.import_weights import import_file, released_config
+from training.runs.foreign import WeightsError
 
 
 def test_the_released_detector_becomes_a_run_without_products(released: Path, tmp_path: Path) -> None:

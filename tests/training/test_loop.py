@@ -8,13 +8,10 @@ import torch
 from torch import Tensor
 
 from tests.training.tiny_run import PRODUCTS, no_resume, normal_pictures, tiny_checkpoint
-from training import loop
-from training.anomalymoe.config import EirConfig, EsbConfig
-from training.anomalymoe.detector import AnomalyMoE
-from training.anomalymoe.objective import Losses, Objective
-from training.checkpoint import Checkpoint
-from training.config import TrainConfig
-from training.loop import (
+from training.anomalymoe import loop
+from training.anomalymoe.checkpoint import Checkpoint
+from training.anomalymoe.fit_config import TrainConfig
+from training.anomalymoe.loop import (
     NormalPictures,
     ParallelError,
     Trainer,
@@ -23,7 +20,10 @@ from training.loop import (
     learning_rate,
     train_experts,
 )
-from training.resume import ResumeError
+from training.anomalymoe.losses.objective import Losses, Objective
+from training.anomalymoe.model.config import EirConfig, EsbConfig
+from training.anomalymoe.model.detector import AnomalyMoE
+from training.runs.resume import ResumeError
 
 COUNT = 6
 

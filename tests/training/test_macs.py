@@ -4,9 +4,9 @@ import pytest
 from rich.console import Console
 
 from tests.training.tiny_run import tiny_config
+from training.anomalymoe.evaluation.macs import Macs, count_macs, in_words, macs_on_average, macs_table
+from training.anomalymoe.fit_config import FitConfig, preset, with_levels
 from training.anomalymoe.presets import OFFICIAL_STUDENT, official_config
-from training.config import FitConfig, preset, with_levels
-from training.macs import Macs, count_macs, in_words, macs_on_average, macs_table
 
 WIDTH, PATCHES, TOKENS = 768, 28 * 28, 28 * 28 + 5  # a cls token and four registers
 HEAD_WIDTH = 64

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.exif import NOT_TURNED, TURNED
-from training.masks import marked
+from training.data.masks import marked
 
 SHAPE = (48, 64)
 HOLE = np.zeros(SHAPE, np.bool_)

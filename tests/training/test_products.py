@@ -10,10 +10,16 @@ from export.contract.category import Category
 from export.contract.decision import nearest_category
 from tests.training.conftest import Fitted
 from tests.training.tiny_run import PRODUCTS, quiet_progress
-from training import products
-from training.checkpoint import CATEGORIES, WEIGHTS, CheckpointError, load_checkpoint, replace_categories
-from training.data import DataError
-from training.products import add_products
+from training.anomalymoe import products
+from training.anomalymoe.checkpoint import (
+    CATEGORIES,
+    WEIGHTS,
+    CheckpointError,
+    load_checkpoint,
+    replace_categories,
+)
+from training.anomalymoe.products import add_products
+from training.data.pictures import DataError
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from training import progress as progress_module
-from training.progress import LineProgress, progress_on
+from training.runs import progress as progress_module
+from training.runs.progress import LineProgress, progress_on
 
 
 @pytest.fixture

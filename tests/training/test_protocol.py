@@ -12,11 +12,11 @@ from rich.console import Console
 
 from tests.training.conftest import Fitted
 from tests.training.tiny_run import GRID, PRODUCTS, SIZE, quiet_progress
-from training.checkpoint import Checkpoint, load_checkpoint
-from training.component_masks import component_masks
-from training.data import DataError, Sample, find_samples
-from training.evaluation import evaluate_checkpoint, rows_json, rows_table, score_samples
-from training.protocol import PAPER_CROP, Protocol, min_max, prepared
+from training.anomalymoe.checkpoint import Checkpoint, load_checkpoint
+from training.anomalymoe.evaluation.evaluate import evaluate_checkpoint, rows_json, rows_table, score_samples
+from training.anomalymoe.evaluation.protocol import PAPER_CROP, Protocol, min_max, prepared
+from training.data.component_masks import component_masks
+from training.data.pictures import DataError, Sample, find_samples
 
 CELL = SIZE // GRID[0]
 

@@ -7,9 +7,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
-from training import record as record_module
-from training.anomalymoe.objective import Losses, Outcome, Usage, expert_names
-from training.record import Record
+from training.anomalymoe.losses.objective import Losses, Outcome, Usage, expert_names
+from training.runs import record as record_module
+from training.runs.record import Record
 
 EXPERTS = ("patch-0", "global-0")
 

@@ -4,7 +4,7 @@ from statistics import mean
 
 import pytest
 
-from training.reference import Figure, find_dataset, published_figure, reference_figures
+from training.reporting.reference import Figure, find_dataset, published_figure, reference_figures
 
 
 @pytest.mark.parametrize(

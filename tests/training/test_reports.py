@@ -5,7 +5,7 @@ from io import StringIO
 from rich.console import Console
 
 from training.metrics import Metrics
-from training.reports import metrics_table
+from training.reporting.tables import metrics_table
 
 TILE = Metrics(0.98, 0.9, 0.8, 0.7, 0.6, 0.5, None)
 WOOD = Metrics(0.96, 0.9, 0.8, None, None, None, None)

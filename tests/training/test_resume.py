@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from tests.training.conftest import Fitted
 from tests.training.tiny_run import quiet_progress, tiny_config
-from training.checkpoint import WEIGHTS
-from training.config import FitConfig
-from training.fit import BACKBONE, BACKBONE_KEY, EXPERTS_STATE, fit
-from training.loop import Trainer
-from training.offline import pretext
-from training.record import Record
-from training.resume import Resume, ResumeError, fingerprint
+from training.anomalymoe.checkpoint import WEIGHTS
+from training.anomalymoe.fit import BACKBONE, BACKBONE_KEY, EXPERTS_STATE, fit
+from training.anomalymoe.fit_config import FitConfig
+from training.anomalymoe.loop import Trainer
+from training.backbones.offline import pretext
+from training.runs.record import Record
+from training.runs.resume import Resume, ResumeError, fingerprint
 from training.stable_adamw import StableAdamW
 
 ROOT = Path(__file__).parents[2]
@@ -32,9 +32,9 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from tests.training.tiny_run import quiet_progress
-from training.checkpoint import read_config
-from training.fit import fit
-from training.loop import Trainer
+from training.anomalymoe.checkpoint import read_config
+from training.anomalymoe.fit import fit
+from training.anomalymoe.loop import Trainer
 
 data, folder, config, number = sys.argv[1:]
 original = Trainer.step
@@ -143,7 +143,7 @@ def test_a_run_killed_while_writing_leaves_the_former_state(
         path.write_bytes(resume.path.read_bytes()[:20])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("training.resume.save_file", half)
+    monkeypatch.setattr("training.runs.resume.save_file", half)
     with pytest.raises(KeyboardInterrupt):
         resume.save(2, {"notes": Notes(a=torch.zeros(2))})
     notes = Notes()

@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from training.rounding import round_to_half
+from training.runs.half_precision import round_to_half
 
 
 def test_weights_become_half_precision_numbers_near_by() -> None:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from export.contract.category import Category
 from tests.training.tiny_run import DEFECTS, GRID, PRODUCTS, SIZE, draw, tiny_checkpoint
-from training.anomalymoe.head import Head, HeadOutput
-from training.checkpoint import Checkpoint
-from training.scoring import score_pictures, stack_centres
+from training.anomalymoe.checkpoint import Checkpoint
+from training.anomalymoe.model.head import Head, HeadOutput
+from training.anomalymoe.scoring import score_pictures, stack_centres
 
 
 @pytest.fixture(scope="module")

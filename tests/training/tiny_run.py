@@ -12,22 +12,22 @@ from rich.progress import Progress
 from export.contract.category import Category
 from export.contract.manifest import InputSpec
 from tests.training.anomalymoe.tiny import model_config, randomised, vit_config
-from training.anomalymoe.config import (
+from training.anomalymoe.calibration import calibrate, learn_product
+from training.anomalymoe.checkpoint import Checkpoint, build_detector
+from training.anomalymoe.fit_config import CalibrationConfig, FitConfig, TrainConfig
+from training.anomalymoe.model.config import (
     AnomalyMoEConfig,
     ComponentConfig,
     GlobalConfig,
     PatchConfig,
     RouterConfig,
 )
-from training.anomalymoe.detector import AnomalyMoE
-from training.anomalymoe.head import Head
+from training.anomalymoe.model.detector import AnomalyMoE
+from training.anomalymoe.model.head import Head
 from training.anomalymoe.presets import compact_autoencoder
-from training.calibration import calibrate, learn_product
-from training.checkpoint import Checkpoint, build_detector
-from training.config import CalibrationConfig, FitConfig, TrainConfig
-from training.offline.encoder import APPEARANCE_CHANNELS, OfflineConfig, OfflineEncoder
-from training.offline.pretext import PretextConfig, normalise
-from training.resume import Resume
+from training.backbones.offline.encoder import APPEARANCE_CHANNELS, OfflineConfig, OfflineEncoder
+from training.backbones.offline.pretext import PretextConfig, normalise
+from training.runs.resume import Resume
 
 Pictures = npt.NDArray[np.uint8]
 Product = Literal["disc", "square"]

@@ -1,1 +1,1 @@
-"""AnomalyMoE: router, three groups of experts, and the losses that train them on normal pictures."""
+"""AnomalyMoE: step, warm start, products, calibration, checkpoint."""

@@ -1,6 +1,6 @@
 """Ready-made settings: the released full-size model and a compact autoencoder for small pictures."""
 
-from training.anomalymoe.config import AnomalyMoEConfig, ConvConfig, GlobalConfig
+from training.anomalymoe.model.config import AnomalyMoEConfig, ConvConfig, GlobalConfig
 
 _DROPOUT = 0.2
 

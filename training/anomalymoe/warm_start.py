@@ -9,10 +9,10 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
-from training.anomalymoe.detector import AnomalyMoE
-from training.anomalymoe.encoder import EncoderOutput
-from training.anomalymoe.subspace import SubspaceExpert
-from training.offline.defects import damage
+from training.anomalymoe.model.detector import AnomalyMoE
+from training.anomalymoe.model.subspace import SubspaceExpert
+from training.backbones.offline.defects import damage
+from training.backbones.vit import EncoderOutput
 
 Pictures = npt.NDArray[np.uint8]
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from export.contract.class_name import canonical_name
 from export.contract.manifest import InputSpec
-from training.data import CACHE_LIMIT_BYTES, DataError, Sample, load_mask, load_picture, without_mask
+from training.data.pictures import CACHE_LIMIT_BYTES, DataError, Sample, load_mask, load_picture, without_mask
 
 Sampling = Literal["balanced", "plain"]
 Pixels = npt.NDArray[np.uint8]

@@ -6,11 +6,11 @@ from typing import NamedTuple
 from tokenizers import Tokenizer
 
 from training.moeclip.checkpoint import load_run
-from training.moeclip.clip import CLIP
-from training.moeclip.config import MoECLIPConfig
-from training.moeclip.open_clip_weights import HubName, load_clip, model_config, read_clip
-from training.moeclip.tokenizer import clip_tokenizer
-from training.weights import WeightsError
+from training.moeclip.model.clip import CLIP
+from training.moeclip.model.config import MoECLIPConfig
+from training.moeclip.model.tokenizer import clip_tokenizer
+from training.moeclip.weights.open_clip import HubName, load_clip, model_config, read_clip
+from training.runs.foreign import WeightsError
 
 
 class Backbone(NamedTuple):

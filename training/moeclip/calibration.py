@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.progress import Progress
 
 from export.contract.category import ClassScores
-from training.checkpoint import replace_categories
-from training.data import DataError, find_samples
+from training.anomalymoe.checkpoint import replace_categories
+from training.data.pictures import DataError, find_samples
 from training.moeclip.auxiliary import class_name
 from training.moeclip.checkpoint import load_run
 from training.moeclip.scoring import Domain, Scorer, joined

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from export.contract.category import ClassScores, parse_class_scores
 from export.contract.manifest import TOKENIZER, InputSpec
-from training.checkpoint import (
+from training.anomalymoe.checkpoint import (
     CATEGORIES,
     CONFIG,
     REPORT,
@@ -24,8 +24,8 @@ from training.checkpoint import (
     save_weights,
     write_text,
 )
-from training.moeclip.config import MoECLIPConfig
-from training.moeclip.detector import MoECLIP
+from training.moeclip.model.config import MoECLIPConfig
+from training.moeclip.model.detector import MoECLIP
 
 
 class RunConfig(BaseModel):

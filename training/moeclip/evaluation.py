@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from rich.progress import Progress
 
-from training.data import DataError, Sample, find_samples, load_mask
-from training.evaluation import ALL, Row, mean_rows
+from training.anomalymoe.evaluation.evaluate import ALL, Row, mean_rows
+from training.data.pictures import DataError, Sample, find_samples, load_mask
 from training.metrics import auroc, bootstrap_interval, evaluate
 from training.moeclip.auxiliary import class_name
 from training.moeclip.checkpoint import Checkpoint, RunConfig

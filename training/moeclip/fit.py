@@ -7,18 +7,18 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from rich.progress import Progress
 
-from training.data import Sample, find_samples
+from training.anomalymoe.loop import ParallelError
+from training.data.pictures import Sample, find_samples
 from training.distributed import world_size
-from training.loop import ParallelError
 from training.moeclip.auxiliary import AuxiliarySet, auxiliary_samples
 from training.moeclip.backbone import Backbone, fill_clip
 from training.moeclip.checkpoint import save_run
-from training.moeclip.detector import MoECLIP
 from training.moeclip.fit_config import MoECLIPFitConfig
 from training.moeclip.loop import Curves, train_adapters
-from training.record import Record
-from training.resume import Resume, fingerprint
-from training.rounding import round_to_half
+from training.moeclip.model.detector import MoECLIP
+from training.runs.half_precision import round_to_half
+from training.runs.record import Record
+from training.runs.resume import Resume, fingerprint
 
 STATE = "adapters.state.safetensors"
 CURVES = "curves"

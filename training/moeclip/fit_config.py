@@ -5,11 +5,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from export.contract.manifest import InputSpec
-from training.anomalymoe.objective import Precision
+from training.anomalymoe.losses.objective import Precision
 from training.moeclip.augment import AugmentConfig
 from training.moeclip.auxiliary import Sampling
 from training.moeclip.checkpoint import RunConfig
-from training.moeclip.config import MoECLIPConfig
+from training.moeclip.model.config import MoECLIPConfig
 
 
 class MoECLIPTrainConfig(BaseModel):

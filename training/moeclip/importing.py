@@ -7,12 +7,12 @@ from torch import Tensor
 
 from export.contract.manifest import InputSpec
 from training.moeclip.checkpoint import RunConfig, save_run
-from training.moeclip.config import MoECLIPConfig
-from training.moeclip.detector import MoECLIP
-from training.moeclip.open_clip_weights import HubName, load_clip, model_config, read_clip
-from training.moeclip.released import load_adapters, released_config
-from training.moeclip.tokenizer import clip_tokenizer
-from training.weights import WeightsError
+from training.moeclip.model.config import MoECLIPConfig
+from training.moeclip.model.detector import MoECLIP
+from training.moeclip.model.tokenizer import clip_tokenizer
+from training.moeclip.weights.open_clip import HubName, load_clip, model_config, read_clip
+from training.moeclip.weights.released import load_adapters, released_config
+from training.runs.foreign import WeightsError
 
 
 def import_adapters(

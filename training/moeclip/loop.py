@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from training.distributed import training_device
 from training.moeclip.augment import augment
 from training.moeclip.auxiliary import AuxiliarySet, batches
-from training.moeclip.detector import MoECLIP, Seen
 from training.moeclip.fit_config import MoECLIPTrainConfig
-from training.moeclip.lora_moe import top_gates
-from training.moeclip.losses import Evidence, Losses, LossWeights, Supervision, total_loss
-from training.moeclip.maps import image_logits, patch_logits, training_maps
-from training.moeclip.texts import ClassTexts
-from training.resume import Resume
+from training.moeclip.losses.objective import Evidence, Losses, LossWeights, Supervision, total_loss
+from training.moeclip.model.detector import MoECLIP, Seen
+from training.moeclip.model.lora_moe import top_gates
+from training.moeclip.model.maps import image_logits, patch_logits, training_maps
+from training.moeclip.model.texts import ClassTexts
+from training.runs.resume import Resume
 
 Rows = npt.NDArray[np.int64]
 Curves = dict[str, Tensor]

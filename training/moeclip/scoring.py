@@ -11,12 +11,19 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 
-from training.data import Sample, load_picture
+from training.data.pictures import Sample, load_picture
 from training.distributed import on_training_device
 from training.moeclip.auxiliary import class_name
 from training.moeclip.checkpoint import Checkpoint, RunConfig
-from training.moeclip.maps import image_logits, image_score, margins, patch_logits, released_map, served_map
-from training.moeclip.texts import ClassTexts
+from training.moeclip.model.maps import (
+    image_logits,
+    image_score,
+    margins,
+    patch_logits,
+    released_map,
+    served_map,
+)
+from training.moeclip.model.texts import ClassTexts
 
 Domain = Literal["industrial", "medical"]
 DOMAINS: tuple[Domain, ...] = get_args(Domain)

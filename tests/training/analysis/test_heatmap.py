@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.analysis.heatmap import (
+from training.figures.heatmap import (
     HIGH_COLOUR,
     LOW_COLOUR,
     UNDEFINED,
@@ -12,7 +12,7 @@ from training.analysis.heatmap import (
     HeatMap,
     draw_below_each_other,
 )
-from training.analysis.lettering import text_width
+from training.figures.lettering import text_width
 
 VALUES = np.array([[0.0, 0.5, 1.0], [np.nan, -3.0, 7.0]])
 MIDDLE = tuple(round((low + high) / 2) for low, high in zip(LOW_COLOUR, HIGH_COLOUR, strict=True))

@@ -8,9 +8,8 @@ import pytest
 
 from tests.training.conftest import Fitted
 from tests.training.tiny_run import SIZE, quiet_progress, tiny_checkpoint
-from training.analysis.lettering import LINE
-from training.analysis.looks import known_test_samples
-from training.analysis.maps import (
+from training.anomalymoe.analysis.looks import known_test_samples
+from training.anomalymoe.analysis.maps import (
     BY_LEVEL,
     OVERVIEW,
     Column,
@@ -20,8 +19,9 @@ from training.analysis.maps import (
     overlay,
     raw_level_maps,
 )
-from training.data import Sample
-from training.evaluation import score_samples
+from training.anomalymoe.evaluation.evaluate import score_samples
+from training.data.pictures import Sample
+from training.figures.lettering import LINE
 
 GREY = np.full((4, 4, 3), 100, np.uint8)
 

@@ -8,9 +8,9 @@ import pytest
 
 from tests.training.conftest import Fitted
 from tests.training.tiny_run import quiet_progress, tiny_checkpoint
-from training.analysis import redundancy
-from training.analysis.looks import known_test_samples
-from training.analysis.redundancy import (
+from training.anomalymoe.analysis import redundancy
+from training.anomalymoe.analysis.looks import known_test_samples
+from training.anomalymoe.analysis.redundancy import (
     expert_redundancy,
     linear_cka,
     mean_redundancy,

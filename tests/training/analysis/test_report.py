@@ -9,10 +9,10 @@ from rich.console import Console
 
 from tests.training.conftest import Fitted
 from tests.training.tiny_run import quiet_progress, tiny_checkpoint
-from training.analysis.report import Analysis, analyse, summary_table
-from training.analysis.routing import routing_heat_maps
-from training.data import DataError
-from training.macs import macs_on_average
+from training.anomalymoe.analysis.report import Analysis, analyse, summary_table
+from training.anomalymoe.analysis.routing import routing_heat_maps
+from training.anomalymoe.evaluation.macs import macs_on_average
+from training.data.pictures import DataError
 
 
 @pytest.fixture(scope="module")

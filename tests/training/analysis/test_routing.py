@@ -10,10 +10,10 @@ import torch
 
 from tests.training.conftest import Fitted
 from tests.training.tiny_run import quiet_progress, tiny_checkpoint
-from training.analysis.looks import known_test_samples
-from training.analysis.routing import RouterUse, router_use, routing_heat_maps, routing_json
-from training.checkpoint import Checkpoint
-from training.data import DataError, Sample
+from training.anomalymoe.analysis.looks import known_test_samples
+from training.anomalymoe.analysis.routing import RouterUse, router_use, routing_heat_maps, routing_json
+from training.anomalymoe.checkpoint import Checkpoint
+from training.data.pictures import DataError, Sample
 
 EXPERTS = ("patch 0", "patch 1", "component 0", "component 1", "global 0")
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from training.anomalymoe.component import ComponentExpert, assign, fit_centres, grid_masks, paint, pool
-from training.anomalymoe.config import ComponentConfig
+from training.anomalymoe.model.component import ComponentExpert, assign, fit_centres, grid_masks, paint, pool
+from training.anomalymoe.model.config import ComponentConfig
 
 GRID = (2, 2)
 PATCHES = torch.tensor([[[0.0, 0.1], [1.0, 0.9], [0.2, 0.0], [5.0, 5.0]]])

@@ -11,18 +11,18 @@ from tests.training.anomalymoe.tiny import (
     tiny_model,
     vit_config,
 )
-from training.anomalymoe.config import (
+from training.anomalymoe.model.config import (
     AnomalyMoEConfig,
     ComponentConfig,
     GlobalConfig,
     PatchConfig,
     RouterConfig,
 )
-from training.anomalymoe.detector import AnomalyMoE, Detection
-from training.anomalymoe.encoder import VisionTransformer
-from training.anomalymoe.patch import PatchExpert
+from training.anomalymoe.model.detector import AnomalyMoE, Detection
+from training.anomalymoe.model.patch import PatchExpert
+from training.anomalymoe.model.router import RouterOutput
 from training.anomalymoe.presets import compact_autoencoder
-from training.anomalymoe.router import RouterOutput
+from training.backbones.vit import VisionTransformer
 
 
 @pytest.mark.parametrize("selection", ["top_k", "per_level"])

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.anomalymoe.config import EirConfig
-from training.anomalymoe.eir import ClubEstimator, Gaussian, InformationRepulsion, direction
+from training.anomalymoe.losses.eir import ClubEstimator, Gaussian, InformationRepulsion, direction
+from training.anomalymoe.model.config import EirConfig
 
 
 class Identity(ClubEstimator):

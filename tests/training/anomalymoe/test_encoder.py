@@ -11,9 +11,9 @@ from tests.training.anomalymoe.tiny import (
     record_outputs,
     vit_config,
 )
-from training.anomalymoe.encoder import VisionTransformer
-from training.anomalymoe.pretrained import ENCODERS, load_dinov2, load_pretrained
-from training.weights import WeightsError
+from training.anomalymoe.weights.pretrained import ENCODERS, load_dinov2, load_pretrained
+from training.backbones.vit import VisionTransformer
+from training.runs.foreign import WeightsError
 
 
 def timm_transformer(registers: int) -> TimmTransformer:

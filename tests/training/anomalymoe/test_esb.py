@@ -1,8 +1,8 @@
 import torch
 
-from training.anomalymoe.config import EsbConfig
-from training.anomalymoe.esb import importance_loss, load_loss, selection_balance, z_loss
-from training.anomalymoe.router import RouterOutput
+from training.anomalymoe.losses.esb import importance_loss, load_loss, selection_balance, z_loss
+from training.anomalymoe.model.config import EsbConfig
+from training.anomalymoe.model.router import RouterOutput
 
 
 def test_importance_is_one_when_even_and_the_number_of_experts_when_collapsed():

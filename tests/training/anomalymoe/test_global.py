@@ -12,8 +12,8 @@ from tests.training.anomalymoe.tiny import (
     tiny_model,
     vit_config,
 )
-from training.anomalymoe.config import GlobalConfig
-from training.anomalymoe.global_ import GlobalExpert, conv_network
+from training.anomalymoe.model.config import GlobalConfig
+from training.anomalymoe.model.global_ import GlobalExpert, conv_network
 from training.anomalymoe.presets import OFFICIAL_AUTOENCODER, OFFICIAL_STUDENT, compact_autoencoder
 
 PREFIX = 3

@@ -4,7 +4,7 @@ import torch
 from scipy.ndimage import convolve
 from torch.nn import functional as F
 
-from training.anomalymoe.head import Head
+from training.anomalymoe.model.head import Head
 
 
 @pytest.mark.parametrize(("grid", "map_size"), [((8, 8), (8, 8)), ((8, 6), (40, 30)), ((6, 9), (50, 20))])

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from tests.training.anomalymoe.tiny import centres, pictures, record_outputs, scene_of, tiny_model
-from training.anomalymoe.config import EirConfig, EsbConfig
-from training.anomalymoe.objective import Losses, Objective, Outcome
+from training.anomalymoe.losses.objective import Losses, Objective, Outcome
+from training.anomalymoe.model.config import EirConfig, EsbConfig
 
 BATCH = 6
 

@@ -9,7 +9,7 @@ import torch
 from tests import oracle, oracle_anomalymoe
 from tests.made import made_weight
 from tests.training.anomalymoe.tiny import released_layout
-from training.anomalymoe.detector import AnomalyMoE
+from training.anomalymoe.model.detector import AnomalyMoE
 
 TINY = {
     "seed": 2,

@@ -3,9 +3,9 @@ import torch
 from torch import Tensor
 
 from tests.training.anomalymoe.tiny import GRID, WIDTH, randomised, record_outputs
-from training.anomalymoe.config import PatchConfig
-from training.anomalymoe.patch import PatchExpert
-from training.anomalymoe.transformer import LinearAttention
+from training.anomalymoe.model.config import PatchConfig
+from training.anomalymoe.model.patch import PatchExpert
+from training.backbones.transformer import LinearAttention
 
 PREFIX = 3
 

@@ -4,8 +4,8 @@ from pydantic import ValidationError
 from torch import nn
 
 from tests.training.anomalymoe.tiny import model_config
-from training.anomalymoe.config import RouterConfig
-from training.anomalymoe.router import Router
+from training.anomalymoe.model.config import RouterConfig
+from training.anomalymoe.model.router import Router
 
 COUNTS = (2, 1, 2)
 

@@ -2,8 +2,8 @@
 
 import torch
 
-from training.anomalymoe.config import SubspaceConfig
-from training.anomalymoe.subspace import SubspaceExpert
+from training.anomalymoe.model.config import SubspaceConfig
+from training.anomalymoe.model.subspace import SubspaceExpert
 
 WIDTH, GRID, PREFIX = 6, (4, 4), 1
 WHOLE = (slice(0, WIDTH),)

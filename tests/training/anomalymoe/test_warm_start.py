@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from tests.training.anomalymoe.tiny import tiny_model
-from training.anomalymoe.config import GlobalConfig, PatchConfig, RouterConfig, SubspaceConfig
-from training.anomalymoe.subspace import SubspaceExpert
+from training.anomalymoe.model.config import GlobalConfig, PatchConfig, RouterConfig, SubspaceConfig
+from training.anomalymoe.model.subspace import SubspaceExpert
 from training.anomalymoe.warm_start import encode_pictures, fit_subspaces, start_router
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.anomalymoe.config import (
+from training.anomalymoe.model.config import (
     AnomalyMoEConfig,
     ComponentConfig,
     ConvConfig,
@@ -16,9 +16,9 @@ from training.anomalymoe.config import (
     RouterConfig,
     ViTConfig,
 )
-from training.anomalymoe.detector import AnomalyMoE, Scene
-from training.anomalymoe.encoder import VisionTransformer
+from training.anomalymoe.model.detector import AnomalyMoE, Scene
 from training.anomalymoe.presets import compact_autoencoder
+from training.backbones.vit import VisionTransformer
 
 WIDTH = 16
 GRID = (4, 4)

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.demo.drawing import Canvas, shaded
-from training.demo.shapes import box, disc
-from training.demo.variation import Pose
+from training.demo.drawing.canvas import Canvas, shaded
+from training.demo.drawing.shapes import box, disc
+from training.demo.drawing.variation import Pose
 
 SIZE = 64
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.demo.factory import make_demo_data
-from training.demo.registry import PRODUCTS
+from training.demo.factory.folders import make_demo_data
+from training.demo.factory.registry import PRODUCTS
 
 
 def contents(root: Path) -> dict[str, bytes]:

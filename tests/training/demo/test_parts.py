@@ -5,8 +5,8 @@ import math
 import pytest
 from numpy.random import default_rng
 
-from training.demo.board import BOARD_PRODUCT
-from training.demo.parts import (
+from training.demo.factory.board import BOARD_PRODUCT
+from training.demo.factory.parts import (
     Part,
     Parts,
     assembled,

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 from numpy.random import default_rng
 
-from training.demo.parts import assembled
-from training.demo.product import GROUPS, Product, kind_group
-from training.demo.registry import PRODUCTS, find_product
+from training.demo.factory.parts import assembled
+from training.demo.factory.product import GROUPS, Product, kind_group
+from training.demo.factory.registry import PRODUCTS, find_product
 
 
 @pytest.mark.parametrize("product", PRODUCTS.values(), ids=PRODUCTS)

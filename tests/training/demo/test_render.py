@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation
 
-from training.demo.registry import PRODUCTS
-from training.demo.render import render
+from training.demo.factory.registry import PRODUCTS
+from training.demo.factory.render import render
 
 SIZE = 128
 EVERY_DEFECT = [(name, kind) for name, product in PRODUCTS.items() for kind in product.kinds]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.demo.shapes import (
+from training.demo.drawing.shapes import (
     Shape,
     box,
     disc,

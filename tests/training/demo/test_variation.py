@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.random import default_rng
 
-from training.demo.texture import smooth_noise
-from training.demo.variation import Pose, Variation
+from training.demo.drawing.texture import smooth_noise
+from training.demo.drawing.variation import Pose, Variation
 
 
 def test_pose_and_its_inverse_agree() -> None:

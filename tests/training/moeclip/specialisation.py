@@ -14,12 +14,12 @@ import torch
 
 from tests.training.moeclip.tiny import auxiliary, tiny_config, tiny_detector, tiny_tokenizer
 from tests.training.tiny_run import no_resume, quiet_progress, write_data
-from training.data import find_samples
-from training.moeclip.analysis import summarise
+from training.data.pictures import find_samples
+from training.moeclip.analysis.observation import observe
+from training.moeclip.analysis.report import summarise
 from training.moeclip.auxiliary import class_name
 from training.moeclip.checkpoint import Checkpoint, RunConfig
 from training.moeclip.loop import train_adapters
-from training.moeclip.observation import observe
 
 
 class Specialisation(NamedTuple):

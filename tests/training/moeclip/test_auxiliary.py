@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from export.contract.manifest import InputSpec
-from training.data import DataError, Sample, find_samples
+from training.data.pictures import DataError, Sample, find_samples
 from training.moeclip.auxiliary import AuxiliarySet, auxiliary_samples, batches, class_name
 
 SPEC = InputSpec(height=28, width=28)

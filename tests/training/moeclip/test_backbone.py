@@ -10,11 +10,11 @@ from tests.training.moeclip.tiny import MODEL, tiny_config, tiny_detector, tiny_
 from training.moeclip import backbone as backbone_module
 from training.moeclip.backbone import read_backbone
 from training.moeclip.checkpoint import save_run
-from training.moeclip.clip import CLIP
-from training.moeclip.config import MoECLIPConfig
-from training.moeclip.open_clip_weights import HubName, model_config
-from training.moeclip.tokenizer import clip_tokenizer
-from training.weights import WeightsError
+from training.moeclip.model.clip import CLIP
+from training.moeclip.model.config import MoECLIPConfig
+from training.moeclip.model.tokenizer import clip_tokenizer
+from training.moeclip.weights.open_clip import HubName, model_config
+from training.runs.foreign import WeightsError
 
 WORDY = MoECLIPConfig.model_validate(
     MODEL.model_dump()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.training.moeclip.figures import figure, needs_figures, probe_routing
-from training.moeclip.balance import balance_loss
+from training.moeclip.losses.balance import balance_loss
 
 
 def test_by_hand() -> None:

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.training.moeclip.tiny import tiny_backbone, tiny_config, tiny_detector, tiny_tokenizer
-from training import cli, cli_zero_shot
+from training.cli import main, moeclip
 from training.moeclip.checkpoint import load_run, save_run
 from training.moeclip.fit import Report, fit
 from training.moeclip.fit_config import MoECLIPFitConfig, MoECLIPTrainConfig
@@ -18,7 +18,7 @@ runner = CliRunner()
 
 
 def invoke(*arguments: object) -> Result:
-    return runner.invoke(cli.app, [str(one) for one in arguments])
+    return runner.invoke(main.app, [str(one) for one in arguments])
 
 
 def words(result: Result) -> str:
@@ -69,7 +69,7 @@ def test_fit_takes_the_model_of_its_clip_by_default(
         configs.append(config)
         return fit(data, output, tiny_config(steps=1), *others)
 
-    monkeypatch.setattr(cli_zero_shot, "fit", spied)
+    monkeypatch.setattr(moeclip, "fit", spied)
     words(invoke("fit", "--method", "moeclip", "--data", pictures, "--clip", clip, "--output", tmp_path))
     assert configs[0].model == tiny_config().model
     assert configs[0].train == MoECLIPTrainConfig()
@@ -93,7 +93,7 @@ def test_fit_says_how_to_go_on(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "fit_moeclip", stop)
+    monkeypatch.setattr(main, "fit_moeclip", stop)
     result = invoke("fit", "--method", "moeclip", "--data", pictures, "--clip", clip, "--output", tmp_path)
     assert "the same command goes on" in reason(result)
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from training.moeclip.clip import CLIP, resample_positions
-from training.moeclip.config import CLIPConfig, MoECLIPConfig, TextConfig, VisionConfig
-from training.moeclip.open_clip_weights import HubName, load_clip, model_config, read_clip
-from training.weights import WeightsError
+from training.moeclip.model.clip import CLIP, resample_positions
+from training.moeclip.model.config import CLIPConfig, MoECLIPConfig, TextConfig, VisionConfig
+from training.moeclip.weights.open_clip import HubName, load_clip, model_config, read_clip
+from training.runs.foreign import WeightsError
 
 CONTEXT, VOCABULARY = 12, 90
 

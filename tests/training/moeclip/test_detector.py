@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from tests.training.moeclip.tiny import MODEL, tiny_detector, tokenise
-from training.moeclip.config import MoECLIPConfig, VisionConfig
-from training.moeclip.detector import MoECLIP, class_text
-from training.moeclip.presets import full_size, tiny
+from training.moeclip.model.config import MoECLIPConfig, VisionConfig
+from training.moeclip.model.detector import MoECLIP, class_text
+from training.moeclip.model.presets import full_size, tiny
 
 
 def changed(**changes: Any) -> MoECLIP:

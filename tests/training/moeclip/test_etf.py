@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.training.moeclip.figures import figure, needs_figures, probe_outputs
-from training.moeclip.etf import etf_loss, ideal_gram
+from training.moeclip.losses.etf import etf_loss, ideal_gram
 
 
 def test_ideal_gram_of_three_experts() -> None:

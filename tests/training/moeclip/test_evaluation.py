@@ -10,12 +10,12 @@ import torch
 
 from tests.training.moeclip.tiny import tiny_config, tiny_detector, tiny_tokenizer
 from tests.training.tiny_run import quiet_progress
-from training.data import DataError, find_samples, load_mask, load_picture
+from training.data.pictures import DataError, find_samples, load_mask, load_picture
 from training.metrics import auroc
 from training.moeclip.calibration import add_classes
 from training.moeclip.checkpoint import Checkpoint, RunConfig, load_run, save_run
 from training.moeclip.evaluation import evaluate_run, rows_json
-from training.moeclip.maps import image_logits, image_score, margins, patch_logits, served_map
+from training.moeclip.model.maps import image_logits, image_score, margins, patch_logits, served_map
 from training.moeclip.scoring import Scorer, joined
 
 

@@ -12,16 +12,16 @@ from safetensors.torch import load_file
 
 from tests.training.moeclip.tiny import MODEL, tiny_backbone, tiny_config, tiny_detector
 from tests.training.tiny_run import quiet_progress
-from training import record as record_module
-from training.checkpoint import WEIGHTS
-from training.loop import ParallelError
+from training.anomalymoe.checkpoint import WEIGHTS
+from training.anomalymoe.loop import ParallelError
 from training.moeclip import fit as fit_module
 from training.moeclip.checkpoint import load_run
-from training.moeclip.config import MoECLIPConfig
 from training.moeclip.fit import STATE, Report, fit
 from training.moeclip.fit_config import MoECLIPFitConfig
 from training.moeclip.loop import Trainer
-from training.weights import WeightsError
+from training.moeclip.model.config import MoECLIPConfig
+from training.runs import record as record_module
+from training.runs.foreign import WeightsError
 
 ROOT = Path(__file__).parents[3]
 

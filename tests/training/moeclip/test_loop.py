@@ -17,9 +17,9 @@ from tests.training.moeclip.tiny import (
     tiny_tokenizer,
 )
 from tests.training.tiny_run import no_resume
-from training.moeclip.config import MoECLIPConfig
-from training.moeclip.detector import MoECLIP
 from training.moeclip.loop import DivergedError, Trainer, evidence, train_adapters
+from training.moeclip.model.config import MoECLIPConfig
+from training.moeclip.model.detector import MoECLIP
 
 ROWS = np.array([0, 1, 2, 3])
 ADAPTED = MoECLIPConfig.model_validate(MODEL.model_dump() | {"text_adapter": True})

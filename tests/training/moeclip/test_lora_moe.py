@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from training.moeclip.config import MoEConfig
-from training.moeclip.lora_moe import LoRAMoE, mix_in, orthogonal_slices, top_gates
+from training.moeclip.model.config import MoEConfig
+from training.moeclip.model.lora_moe import LoRAMoE, mix_in, orthogonal_slices, top_gates
 
 WIDTH = 40
 

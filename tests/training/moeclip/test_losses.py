@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tests.training.moeclip.figures import figure, given, needs_figures, settings
-from training.moeclip.losses import (
+from training.moeclip.losses.objective import (
     Evidence,
     LossWeights,
     Supervision,

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from training.moeclip.maps import (
+from training.moeclip.model.maps import (
     image_logits,
     image_score,
     margins,

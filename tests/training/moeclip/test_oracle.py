@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from tests import oracle, oracle_moeclip
 from tests.oracle_moeclip import MoECLIPCase
-from training.moeclip.config import CLIPConfig, MoECLIPConfig, MoEConfig, TextConfig, VisionConfig
-from training.moeclip.detector import MoECLIP
-from training.moeclip.released import released_layout
-from training.weights import WeightsError
+from training.moeclip.model.config import CLIPConfig, MoECLIPConfig, MoEConfig, TextConfig, VisionConfig
+from training.moeclip.model.detector import MoECLIP
+from training.moeclip.weights.released import released_layout
+from training.runs.foreign import WeightsError
 
 CASES = sorted(case.stem for case in oracle.FOLDER.glob("moeclip_*.json") if oracle.find_case(str(case)))
 

@@ -1,6 +1,6 @@
 import torch
 
-from training.moeclip.paa import aggregate
+from training.moeclip.model.paa import aggregate
 
 
 def test_windows_are_means_and_the_zeros_beyond_the_border_count() -> None:

@@ -1,4 +1,4 @@
-from training.moeclip.prompts import PROMPTS, PromptSet
+from training.moeclip.model.prompts import PROMPTS, PromptSet
 
 
 def test_prompts_of_the_paper() -> None:

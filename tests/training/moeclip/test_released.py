@@ -11,16 +11,16 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from tests import oracle
-from training.checkpoint import load_checkpoint, read_method
-from training.cli import app
-from training.config import preset
-from training.importing import import_file
+from training.anomalymoe.checkpoint import load_checkpoint, read_method
+from training.anomalymoe.fit_config import preset
+from training.cli.import_weights import import_file
+from training.cli.main import app
 from training.moeclip.checkpoint import RunConfig, load_run
-from training.moeclip.config import CLIPConfig, MoECLIPConfig, MoEConfig, TextConfig, VisionConfig
-from training.moeclip.detector import MoECLIP
 from training.moeclip.importing import run_config
-from training.moeclip.released import load_adapters, read_released, released_config, released_layout
-from training.weights import WeightsError
+from training.moeclip.model.config import CLIPConfig, MoECLIPConfig, MoEConfig, TextConfig, VisionConfig
+from training.moeclip.model.detector import MoECLIP
+from training.moeclip.weights.released import load_adapters, read_released, released_config, released_layout
+from training.runs.foreign import WeightsError
 
 LAYOUT = oracle.FOLDER / "moeclip_official_layout.json"
 VISION = VisionConfig(width=32, depth=3, heads=2, patch_size=8, image_size=(40, 40))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from training.moeclip.tokenizer import END, START, clip_tokenizer, token_ids, train_tokenizer
+from training.moeclip.model.tokenizer import END, START, clip_tokenizer, token_ids, train_tokenizer
 
 BY_SCRIPT = json.loads(Path(__file__).with_name("product_names.json").read_text(encoding="utf-8"))
 NAMES = [name for names in BY_SCRIPT.values() for name in names]

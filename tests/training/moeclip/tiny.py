@@ -8,14 +8,14 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 
-from training.data import find_samples
+from training.data.pictures import find_samples
 from training.moeclip.augment import AugmentConfig
 from training.moeclip.auxiliary import AuxiliarySet, auxiliary_samples
 from training.moeclip.backbone import Backbone
-from training.moeclip.config import CLIPConfig, MoECLIPConfig, MoEConfig, TextConfig, VisionConfig
-from training.moeclip.detector import MoECLIP
 from training.moeclip.fit_config import MoECLIPFitConfig, MoECLIPTrainConfig
-from training.moeclip.tokenizer import token_ids
+from training.moeclip.model.config import CLIPConfig, MoECLIPConfig, MoEConfig, TextConfig, VisionConfig
+from training.moeclip.model.detector import MoECLIP
+from training.moeclip.model.tokenizer import token_ids
 
 CONTEXT = 10
 NAMES = ("disc", "square")

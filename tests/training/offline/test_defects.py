@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.training.tiny_run import Pictures, draw
-from training.offline.defects import VISIBLE_CHANGE, Corrupted, Picture, add_noise, corrupt, vary
+from training.backbones.offline.defects import VISIBLE_CHANGE, Corrupted, Picture, add_noise, corrupt, vary
 
 SEEDS = range(40)
 

@@ -5,14 +5,14 @@ import torch
 from torch import Tensor
 
 from tests.training.tiny_run import ENCODER, GRID, SIZE, normal_pictures
-from training.offline.encoder import (
+from training.backbones.offline.encoder import (
     APPEARANCE_CHANNELS,
     FEATURE_OFFSET,
     LEAST_STD,
     OfflineEncoder,
     appearance,
 )
-from training.offline.pretext import normalise
+from training.backbones.offline.pretext import normalise
 
 LEARNED = ENCODER.width
 WIDTH = LEARNED + APPEARANCE_CHANNELS

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from tests.training.tiny_run import ENCODER, SIZE, WIDTH, no_resume, normal_pictures
-from training.offline import pretext
-from training.offline.encoder import FEATURE_OFFSET, LEAST_STD, OfflineEncoder
-from training.offline.pretext import (
+from training.backbones.offline import pretext
+from training.backbones.offline.encoder import FEATURE_OFFSET, LEAST_STD, OfflineEncoder
+from training.backbones.offline.pretext import (
     Check,
     PretextConfig,
     PretextModel,
@@ -19,7 +19,7 @@ from training.offline.pretext import (
     pretext_loss,
     train_backbone,
 )
-from training.resume import Resume
+from training.runs.resume import Resume
 
 KEPT, HELD_OUT = normal_pictures("disc", 8), normal_pictures("disc", 4, first_seed=20)
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from training.offline import shapes
-from training.offline.shapes import SHAPES, Mask, Size, draw_shape, line, rectangle, smooth_noise
+from training.backbones.offline import shapes
+from training.backbones.offline.shapes import SHAPES, Mask, Size, draw_shape, line, rectangle, smooth_noise
 
 Shape = Callable[[np.random.Generator, Size], Mask]
 

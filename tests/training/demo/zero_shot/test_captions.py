@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from training.demo.zero_shot.captions import BY_DAMAGE, DAMAGED, Facts, pair_of_captions, vocabulary
-from training.demo.zero_shot.damages import DAMAGES
-from training.demo.zero_shot.model import CONTEXT_LENGTH, MERGES
-from training.demo.zero_shot.scene import Thing
-from training.demo.zero_shot.things import NOVEL
-from training.moeclip.prompts import PROMPTS
-from training.moeclip.tokenizer import train_tokenizer
+from training.demo.things.captions import BY_DAMAGE, DAMAGED, Facts, pair_of_captions, vocabulary
+from training.demo.things.damages import DAMAGES
+from training.demo.things.scene import Thing
+from training.demo.things.split import NOVEL
+from training.demo.tiny_clip.model import CONTEXT_LENGTH, MERGES
+from training.moeclip.model.prompts import PROMPTS
+from training.moeclip.model.tokenizer import train_tokenizer
 
 FACTS = Facts(Thing("box", "wood"), "brown", "crack", (0, 2))
 WORDS_OF_DAMAGE = {

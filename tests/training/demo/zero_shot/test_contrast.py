@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from training.demo.zero_shot.contrast import draw_batch, state_loss
-from training.demo.zero_shot.pairs import Pairs, draw_pair
+from training.demo.things.pairs import Pairs, draw_pair
+from training.demo.tiny_clip.contrast import draw_batch, state_loss
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,9 @@
 from pathlib import Path
 
 from export.contract.manifest import InputSpec
-from training.data import find_samples, load_mask, load_picture
-from training.demo.zero_shot.folders import Counts, make_folders
-from training.demo.zero_shot.scene import SIZE, Thing
+from training.data.pictures import find_samples, load_mask, load_picture
+from training.demo.things.folders import Counts, make_folders
+from training.demo.things.scene import SIZE, Thing
 from training.moeclip.auxiliary import class_name
 
 SPEC = InputSpec(height=SIZE, width=SIZE)

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.demo.zero_shot.pairs import FACTS, PICTURES, Pairs, draw_pair, draw_pairs
-from training.demo.zero_shot.scene import SIZE
-from training.demo.zero_shot.things import CAPTIONED
+from training.demo.things.pairs import FACTS, PICTURES, Pairs, draw_pair, draw_pairs
+from training.demo.things.scene import SIZE
+from training.demo.things.split import CAPTIONED
 
 
 def test_pairs_are_written_and_read_as_they_are_drawn(tmp_path: Path) -> None:

@@ -6,18 +6,18 @@ import pytest
 import torch
 from rich.progress import Progress
 
-from training.checkpoint import read_settings
-from training.demo.zero_shot.captions import vocabulary
-from training.demo.zero_shot.model import CONTEXT_LENGTH, demo_model
-from training.demo.zero_shot.pairs import Pairs, draw_pair, draw_pairs
-from training.demo.zero_shot.pretrain import PretrainConfig, pretrain
-from training.demo.zero_shot.run import make_clip
+from training.anomalymoe.checkpoint import read_settings
+from training.demo.things.captions import vocabulary
+from training.demo.things.pairs import Pairs, draw_pair, draw_pairs
+from training.demo.tiny_clip.model import CONTEXT_LENGTH, demo_model
+from training.demo.tiny_clip.pretrain import PretrainConfig, pretrain
+from training.demo.tiny_clip.run import make_clip
 from training.moeclip.backbone import read_backbone
-from training.moeclip.config import CLIPConfig, MoECLIPConfig, TextConfig, VisionConfig
-from training.moeclip.detector import MoECLIP
 from training.moeclip.fit_config import MoECLIPFitConfig
-from training.moeclip.tokenizer import train_tokenizer
-from training.resume import Resume
+from training.moeclip.model.config import CLIPConfig, MoECLIPConfig, TextConfig, VisionConfig
+from training.moeclip.model.detector import MoECLIP
+from training.moeclip.model.tokenizer import train_tokenizer
+from training.runs.resume import Resume
 
 CONFIG = PretrainConfig(steps=6, pairs_per_shard=2, warm_up=2, save_every=3)
 TOKENIZER = train_tokenizer(vocabulary(), 50, CONTEXT_LENGTH)

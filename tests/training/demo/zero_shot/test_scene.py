@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation
 
-from training.demo.zero_shot.damages import DAMAGES
-from training.demo.zero_shot.forms import FORMS
-from training.demo.zero_shot.materials import MATERIALS
-from training.demo.zero_shot.scene import SIZE, Thing, draw, draw_twins
+from training.demo.things.damages import DAMAGES
+from training.demo.things.forms import FORMS
+from training.demo.things.materials import MATERIALS
+from training.demo.things.scene import SIZE, Thing, draw, draw_twins
 
 BOX = Thing("box", "wood")
 

@@ -1,7 +1,7 @@
 from itertools import combinations
 
-from training.demo.zero_shot.forms import FORMS
-from training.demo.zero_shot.things import CAPTIONED, NOVEL, TEST, TRAINING, VALIDATION
+from training.demo.things.forms import FORMS
+from training.demo.things.split import CAPTIONED, NOVEL, TEST, TRAINING, VALIDATION
 
 
 def forms(things: tuple) -> set[str]:

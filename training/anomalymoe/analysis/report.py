@@ -1,0 +1,88 @@
+"""`anomoe-train analyse`: all that can be said about a checkpoint, as figures and as JSON."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.progress import Progress
+from rich.table import Table
+
+from export.contract.manifest import Level
+from training.anomalymoe.analysis.looks import known_test_samples
+from training.anomalymoe.analysis.maps import BY_LEVEL, OVERVIEW, draw_columns, draw_sheet
+from training.anomalymoe.analysis.redundancy import (
+    Floats,
+    expert_redundancy,
+    mean_redundancy,
+    redundancy_heat_maps,
+    redundancy_json,
+)
+from training.anomalymoe.analysis.routing import RouterUse, router_use, routing_heat_maps, routing_json
+from training.anomalymoe.checkpoint import Checkpoint, write_text
+from training.anomalymoe.evaluation.macs import Macs, count_macs, in_words, macs_json, macs_on_average
+from training.data.pictures import DataError
+from training.figures.heatmap import draw_below_each_other
+
+MAPS, LEVEL_MAPS, ROUTING, REDUNDANCY = "maps.png", "levels.png", "routing.png", "redundancy.png"
+FIGURES = "analysis.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """What was found; macs_used: mean MACs of a test picture with the router's own choices."""
+
+    routing: RouterUse
+    redundancy: Mapping[Level, Floats]
+    macs: Macs
+    macs_used: float
+
+
+def analyse(checkpoint: Checkpoint, data: Path, output: Path, progress: Progress) -> Analysis:
+    """Look at all test pictures and write figures and `analysis.json` into the folder `output`.
+
+    Raises DataError when there are no test defects, or of a category that is not in the checkpoint.
+    """
+    samples = known_test_samples(checkpoint, data)
+    if not any(one.is_anomalous for one in samples):
+        raise DataError(f"{data}: no test defects found")
+    routing = router_use(checkpoint, samples, progress)
+    redundancy = expert_redundancy(checkpoint, samples, progress)
+    macs = count_macs(checkpoint.config)
+    used = macs_on_average(macs, routing.levels, routing.shares[-1].tolist())
+    columns = draw_columns(checkpoint, samples, progress)
+    output.mkdir(parents=True, exist_ok=True)
+    figures = {
+        MAPS: draw_sheet(columns, OVERVIEW),
+        LEVEL_MAPS: draw_sheet(columns, BY_LEVEL),
+        ROUTING: draw_below_each_other(routing_heat_maps(routing)),
+        REDUNDANCY: draw_below_each_other(redundancy_heat_maps(redundancy, routing.experts)),
+    }
+    for name, figure in figures.items():
+        figure.save(output / name, optimize=True)
+    found = Analysis(routing, redundancy, macs, used)
+    write_text(output / FIGURES, analysis_json(found))
+    return found
+
+
+def analysis_json(found: Analysis) -> str:
+    """Routing, redundancy and MACs as JSON; shares and gates are 0..1."""
+    content = {
+        "routing": routing_json(found.routing),
+        "redundancy": redundancy_json(found.redundancy),
+        "macs": macs_json(found.macs) | {"used": found.macs_used},
+    }
+    return json.dumps(content, indent=2) + "\n"
+
+
+def summary_table(found: Analysis) -> Table:
+    """What is worth knowing first: dead experts, the least used one, redundancy, and the MACs in use."""
+    table = Table("", "value", caption="redundancy: mean linear CKA of two experts")
+    table.add_row("experts that no picture chose", ", ".join(found.routing.dead) or "none")
+    table.add_row("share of the least used expert", f"{found.routing.least_share:.2f}")
+    for level, cka_EE in found.redundancy.items():
+        mean = mean_redundancy(cka_EE)
+        table.add_row(f"redundancy of the {level} experts", "-" if mean is None else f"{mean:.2f}")
+    table.add_row("MACs a picture with the router's choices", in_words(found.macs_used))
+    table.add_row("MACs a picture with all experts", in_words(found.macs.dense))
+    return table

@@ -1,0 +1,261 @@
+"""What a category needs before it can be served, measured on normal pictures only.
+
+Centres and prototype come from the training pictures; everything that a decision rests on comes from
+pictures that took no part in training.
+Legend: n pictures, E experts, h w patch grid, D width, M components, F statistics of appearance.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from export.contract.appearance import Whitening, appearance, fit_whitening
+from export.contract.category import DISTANCE_POWER, Category, FloatArray
+from training.anomalymoe.model.component import fit_centres
+from training.anomalymoe.model.detector import AnomalyMoE, Detection, Scene
+from training.anomalymoe.model.expert import target_patches, top_mean
+from training.anomalymoe.model.head import Head, HeadOutput
+from training.anomalymoe.model.router import RouterOutput
+from training.anomalymoe.scoring import stack_centres
+from training.backbones.offline.defects import damage
+from training.distributed import on_training_device
+from training.metrics import auroc
+
+Pictures = npt.NDArray[np.uint8]
+
+BATCH = 16
+FOLDS = 5
+PRIOR = 10  # pictures: with so many, a place counts for itself as much as for the whole picture
+OFFSET_QUANTILE = 0.9
+SCALE_QUANTILE = 0.999
+LEAST_TRUST = 0.01
+TRUST_POWER = 16  # synthetic defects are easier than real ones, so that small differences count
+RADIUS_MARGIN = 1.2  # a picture this much further away than any calibration picture is another product
+RADIUS_MARGIN_OF_FEW = 3.0  # more, divided by the number of pictures: few hardly show how far others may be
+SCORE_MARGIN_OF_FEW = 4.0  # as a share of the scores, divided by the number of pictures
+SMALLEST_RADIUS = 1e-4  # of cosine distances, which float32 rounds
+LEAST_DISTANCE_SCORE = 1e-3
+FEW = 50  # pictures, all of which calibrate, each by what the others say
+
+
+@dataclass(frozen=True, eq=False)
+class Knowledge:
+    """What the training pictures say about a product: component centres (M, D) and unit prototype (D,).
+
+    directions (n, D), appearances (n, F): of each of them, unit cls token and statistics of its pixels.
+    """
+
+    centres: FloatArray
+    prototype: FloatArray
+    directions: FloatArray
+    appearances: FloatArray
+
+
+class _Seen(NamedTuple):
+    """What the model says about pictures: cls (n, D), routing, and errors (n, E, h, w) of every expert."""
+
+    cls: Tensor
+    router: RouterOutput
+    errors: Tensor
+
+    def take(self, rows: Tensor) -> "_Seen":
+        return _Seen(self.cls[rows], RouterOutput(*(part[rows] for part in self.router)), self.errors[rows])
+
+
+class _Scales(NamedTuple):
+    """Offset and scale (E, h, w) of the errors."""
+
+    offset: Tensor
+    scale: Tensor
+
+
+@torch.no_grad()
+def learn_product(detector: AnomalyMoE, pictures: Pictures, components: int, seed: int = 0) -> Knowledge:
+    """Cluster the patches of a product's normal pictures (n, H, W, 3) and average their cls directions."""
+    encoder = detector.encoder
+    patches, directions = [], []
+    with on_training_device(detector):
+        for batch in _batches(pictures):
+            encoded = detector.encode(detector.normalise(batch))
+            own = target_patches(encoded.features, encoder.width, encoder.prefix_tokens)
+            patches.append(own.flatten(0, 1).cpu())
+            directions.append(torch.nn.functional.normalize(encoded.cls, dim=1).cpu())
+    centres = fit_centres(torch.cat(patches).numpy(), components, seed)
+    units_nD = torch.cat(directions).numpy()
+    return Knowledge(centres, _prototype(units_nD), units_nD, _appearances(pictures))
+
+
+@torch.no_grad()
+def calibrate(detector: AnomalyMoE, head: Head, name: str, known: Knowledge, held_out: Pictures) -> Category:
+    """Error scales, distances and score distribution of a category from held-out pictures (n, H, W, 3)."""
+    return _calibrate(detector, head, name, known, [(known, held_out)])
+
+
+@torch.no_grad()
+def cross_calibrate(
+    detector: AnomalyMoE, head: Head, name: str, pictures: Pictures, components: int
+) -> Category:
+    """The same from pictures (n, H, W, 3) of which none trained the detector: each by what the others taught.
+
+    n >= 2. Where pictures are few, so all of them calibrate and not just those that could be held out.
+    """
+    numbers = np.arange(len(pictures))
+    folds = [numbers % FOLDS == fold for fold in range(min(FOLDS, len(pictures)))]
+    parts = [(learn_product(detector, pictures[~fold], components), pictures[fold]) for fold in folds]
+    return _calibrate(detector, head, name, learn_product(detector, pictures, components), parts)
+
+
+def _calibrate(
+    detector: AnomalyMoE,
+    head: Head,
+    name: str,
+    known: Knowledge,
+    parts: Sequence[tuple[Knowledge, Pictures]],
+) -> Category:
+    """parts: pictures with what others than these have taught."""
+    held_out = np.concatenate([pictures for _, pictures in parts])
+    seen = _look(detector, parts)
+    damaged = _look(detector, [(one, damage(np.random.default_rng(0), pictures)) for one, pictures in parts])
+    trust_E = _trust(seen.errors, damaged.errors)
+    # What this product's pictures do not choose is asked about other pictures only: it must not be hushed.
+    trust_E = torch.where(seen.router.chosen.any(0), trust_E, 1.0)
+    offset, scale = _fit_scales(seen.errors, trust_E)
+    scored = _cross_scored(detector, head, seen, trust_E)
+    cautious = 1 + SCORE_MARGIN_OF_FEW / len(held_out)
+    units_nD = torch.nn.functional.normalize(seen.cls, dim=1).numpy()
+    reach = _reach(known, units_nD, _appearances(held_out), is_cross_fitted=len(parts) > 1)
+    scores = scored.score.numpy() * cautious
+    distance_score = max(float(scores.max()), LEAST_DISTANCE_SCORE)
+    joint = np.maximum(scores, distance_score * reach.distances**DISTANCE_POWER)
+    return Category(
+        name=name,
+        centres=known.centres,
+        prototype=known.prototype,
+        radius=reach.radius,
+        appearance_mean=reach.whitening.mean,
+        appearance_whitening=reach.whitening.matrix,
+        distance_score=distance_score,
+        error_offset=offset.numpy(),
+        error_scale=scale.numpy(),
+        scores=np.sort(joint).astype(np.float32),
+        peaks=np.sort(scored.map.amax((1, 2)).numpy() * cautious).astype(np.float32),
+        chosen=seen.router.chosen.sum(0).numpy(),
+    )
+
+
+class _Reach(NamedTuple):
+    """What distance 1 is, by cls token and appearance, and the distances (n,) of held-out pictures."""
+
+    radius: float
+    whitening: Whitening
+    distances: FloatArray
+
+
+def _reach(
+    known: Knowledge, units_nD: FloatArray, appearances_nF: FloatArray, *, is_cross_fitted: bool
+) -> _Reach:
+    """Each held-out picture is measured by all others, those in `known` included."""
+    taught = 0 if is_cross_fitted else len(known.directions)  # else it is these very pictures
+    all_units = np.concatenate([known.directions[:taught], units_nD])
+    all_looks = np.concatenate([known.appearances[:taught], appearances_nF])
+    numbers = np.arange(len(all_units))
+    semantic, visual = np.zeros((2, len(numbers)), np.float32)
+    for fold in range(min(FOLDS, len(numbers))):
+        inside = numbers % FOLDS == fold
+        others = ~inside if len(numbers) > 1 else inside
+        semantic[inside] = 1 - all_units[inside] @ _prototype(all_units[others])
+        visual[inside] = fit_whitening(all_looks[others]).distance(all_looks[inside])
+    margin = RADIUS_MARGIN + RADIUS_MARGIN_OF_FEW / len(numbers)
+    radius = float(np.clip(margin * semantic.max(), SMALLEST_RADIUS, 2))
+    mean, matrix = fit_whitening(all_looks)
+    visual_radius = max(
+        margin * float(visual.max()), np.sqrt(len(mean))
+    )  # at least the smallest deviation of each
+    distances = np.maximum(semantic / radius, visual / visual_radius)[taught:]
+    return _Reach(radius, Whitening(mean, (matrix / visual_radius).astype(np.float32)), distances)
+
+
+def _prototype(units_nD: FloatArray) -> FloatArray:
+    mean = units_nD.mean(0)
+    return mean / max(float(np.linalg.norm(mean)), 1e-12)
+
+
+def _appearances(pictures: Pictures) -> FloatArray:
+    return np.stack([appearance(one) for one in pictures])
+
+
+def _look(detector: AnomalyMoE, parts: Sequence[tuple[Knowledge, Pictures]]) -> _Seen:
+    with on_training_device(detector):
+        seen = [
+            _look_at_batch(detector, batch, known)
+            for known, pictures in parts
+            for batch in _batches(pictures)
+        ]
+    router = RouterOutput(*(torch.cat(column) for column in zip(*(one.router for one in seen), strict=True)))
+    return _Seen(torch.cat([one.cls for one in seen]), router, torch.cat([one.errors for one in seen]))
+
+
+def _look_at_batch(detector: AnomalyMoE, pixels: Tensor, known: Knowledge) -> _Seen:
+    image = detector.normalise(pixels)
+    features, cls = detector.encode(image)
+    given = stack_centres([known.centres] * len(pixels))
+    masks = detector.component_masks(features, given.values.to(image.device), given.valid.to(image.device))
+    errors = detector.expert_errors(Scene(image, features, masks))
+    router = RouterOutput(*(part.cpu() for part in detector.router(cls)))
+    return _Seen(cls.cpu(), router, errors.cpu())
+
+
+def _fit_scales(errors_nEhw: Tensor, trust_E: Tensor) -> _Scales:
+    """Bring the errors of every place and expert to one scale: 0 for common, trust for rare ones.
+
+    A place is compared with itself in other pictures, the less so the fewer there are.
+    """
+    own = len(errors_nEhw) / (len(errors_nEhw) + PRIOR)
+    mean_Ehw = errors_nEhw.mean(0)
+    mean_Ehw = own * mean_Ehw + (1 - own) * mean_Ehw.mean((1, 2), keepdim=True)
+    variance_Ehw = (errors_nEhw - mean_Ehw).square().mean(0)
+    spread_Ehw = (variance_Ehw * own + variance_Ehw.mean((1, 2), keepdim=True)).sqrt().clamp(min=1e-6)
+    deviations_EN = ((errors_nEhw - mean_Ehw) / spread_Ehw).transpose(0, 1).flatten(1)
+    common, rare = np.quantile(deviations_EN.numpy(), [OFFSET_QUANTILE, SCALE_QUANTILE], axis=1)
+    span = np.maximum(rare - common, 1e-3) / trust_E.numpy()
+    offset, scale = (
+        torch.from_numpy(one.astype(np.float32))[:, None, None] * spread_Ehw for one in (common, span)
+    )
+    return _Scales(mean_Ehw + offset, scale)
+
+
+def _trust(errors_nEhw: Tensor, damaged_nEhw: Tensor) -> Tensor:
+    """How far each expert is trusted, (E,): 1 for the one that tells synthetic defects best, less for others.
+
+    An expert that cannot, for this product, would only add noise to those that can.
+    """
+    experts = errors_nEhw.shape[1]
+    offset, scale = _fit_scales(errors_nEhw, torch.ones(experts))
+    calibrated = ((torch.cat([errors_nEhw, damaged_nEhw]) - offset) / scale).clamp(min=0)
+    scores = top_mean(calibrated.flatten(2)).numpy()
+    labels = np.repeat([False, True], len(errors_nEhw))
+    figures = torch.tensor([auroc(labels, column) for column in scores.T])
+    ability_E = (2 * figures - 1).clamp(min=1e-3)
+    return (ability_E / ability_E.max()).pow(TRUST_POWER).clamp(min=LEAST_TRUST).float()
+
+
+def _cross_scored(detector: AnomalyMoE, head: Head, seen: _Seen, trust_E: Tensor) -> HeadOutput:
+    """Scores of the held-out pictures, each fold by the scales of the others, as for a picture never seen."""
+    numbers = torch.arange(len(seen.cls))
+    outputs = []
+    for fold in range(min(FOLDS, len(numbers))):
+        inside = numbers % FOLDS == fold
+        others = seen.errors[~inside] if len(numbers) > 1 else seen.errors
+        part = seen.take(numbers[inside])
+        scales = (one.expand(len(part.cls), *one.shape) for one in _fit_scales(others, trust_E))
+        outputs.append(head(detector.level_maps(Detection.chosen(part.router, part.errors), *scales)))
+    return HeadOutput(*(torch.cat(column) for column in zip(*outputs, strict=True)))
+
+
+def _batches(pictures: Pictures) -> Iterator[Tensor]:
+    return (torch.from_numpy(pictures[start : start + BATCH]) for start in range(0, len(pictures), BATCH))

@@ -1,0 +1,1 @@
+"""AnomalyMoE measured."""

@@ -1,0 +1,110 @@
+"""Products of a detector, from normal pictures: learnt and calibrated by `fit`, or later by `calibrate`."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from rich.progress import Progress
+
+from export.contract.category import Category
+from training.anomalymoe.calibration import FEW, Knowledge, calibrate, cross_calibrate, learn_product
+from training.anomalymoe.checkpoint import load_checkpoint, replace_categories
+from training.anomalymoe.fit_config import FitConfig
+from training.anomalymoe.model.detector import AnomalyMoE
+from training.anomalymoe.model.head import Head
+from training.data.pictures import DataError, Sample, find_samples, load_picture, split_holdout
+
+Pictures = npt.NDArray[np.uint8]
+
+
+class NormalSplit(NamedTuple):
+    """Normal pictures for training and for calibration, with the pixels of all."""
+
+    kept: list[Sample]
+    held_out: list[Sample]
+    pixels: dict[Sample, Pictures]
+
+    def by_category(self, samples: Sequence[Sample]) -> dict[str, Pictures]:
+        """Pictures (n, H, W, 3) of each category, by name in alphabetical order."""
+        names = sorted({sample.category for sample in samples})
+        return {
+            name: np.stack([self.pixels[sample] for sample in samples if sample.category == name])
+            for name in names
+        }
+
+
+def read_normal(data: Path, config: FitConfig, progress: Progress) -> NormalSplit:
+    """All normal training pictures of a data set. Raises DataError when there are none."""
+    normal = [one for one in find_samples(data) if one.split == "train" and not one.is_anomalous]
+    if not normal:
+        raise DataError(f"{data}: no normal training pictures (train/good) found")
+    kept, held_out = split_holdout(normal, config.calibration.holdout)
+    pixels = {one: load_picture(one.path, config.input) for one in progress.track(normal, description="read")}
+    return NormalSplit(kept, held_out, pixels)
+
+
+def learn_products(
+    detector: AnomalyMoE, split: NormalSplit, config: FitConfig, progress: Progress
+) -> dict[str, Knowledge]:
+    """Centres and prototype of each product, from the pictures that are not held out."""
+    components = config.calibration.components
+    products = split.by_category(split.kept)
+    return {
+        name: learn_product(detector, pictures, components)
+        for name, pictures in progress.track(products.items(), description="learn products")
+    }
+
+
+def calibrate_products(
+    detector: AnomalyMoE,
+    split: NormalSplit,
+    known: Mapping[str, Knowledge],
+    config: FitConfig,
+    progress: Progress,
+) -> dict[str, Category]:
+    """The category of each product, from the pictures that are held out."""
+    head = Head(config.map_size, detector.encoder.grid)
+    held_out = split.by_category(split.held_out)
+    return {
+        name: calibrate(detector, head, name, known[name], held_out[name])
+        for name in progress.track(known, description="calibrate")
+    }
+
+
+def measure_products(
+    detector: AnomalyMoE, data: Path, config: FitConfig, progress: Progress
+) -> dict[str, Category]:
+    """Learn and calibrate the products of a data set with a detector that stays as it is.
+
+    Raises DataError when there are no normal training pictures.
+    """
+    split = read_normal(data, config, progress)
+    known = learn_products(detector, split, config, progress)
+    calibrated = calibrate_products(detector, split, known, config, progress)
+    return calibrated | _cross_calibrate_few(detector, split, config, progress)
+
+
+def _cross_calibrate_few(
+    detector: AnomalyMoE, split: NormalSplit, config: FitConfig, progress: Progress
+) -> dict[str, Category]:
+    """Products with few pictures anew, from all of them, as none trained the detector."""
+    head = Head(config.map_size, detector.encoder.grid)
+    products = split.by_category(split.kept + split.held_out)
+    few = {name: pictures for name, pictures in products.items() if 1 < len(pictures) <= FEW}
+    return {
+        name: cross_calibrate(detector, head, name, pictures, config.calibration.components)
+        for name, pictures in progress.track(few.items(), description="cross-fit")
+    }
+
+
+def add_products(folder: Path, data: Path, progress: Progress) -> list[str]:
+    """Learn and calibrate the products of a data set into a checkpoint, and return their names.
+
+    A product of the same name is replaced, the others stay. Raises CheckpointError or DataError.
+    """
+    checkpoint = load_checkpoint(folder, calibrated=False)
+    added = measure_products(checkpoint.detector, data, checkpoint.config, progress)
+    replace_categories(folder, (checkpoint.categories | added).values())
+    return list(added)

@@ -1,0 +1,1 @@
+"""Foreign weights of AnomalyMoE."""

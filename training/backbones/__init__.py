@@ -1,0 +1,1 @@
+"""What a frozen encoder is; DINOv2; one that needs no download."""

@@ -1,0 +1,1 @@
+"""The encoder that needs no download."""

@@ -1,0 +1,115 @@
+"""The commands of `anomoe-train` that look into a model: analyse, macs, ablate."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from training.anomalymoe.analysis.ablation import ablate as ablate_config
+from training.anomalymoe.analysis.ablation import results_table
+from training.anomalymoe.analysis.report import analyse as analyse_checkpoint
+from training.anomalymoe.analysis.report import summary_table
+from training.anomalymoe.checkpoint import CheckpointError, load_checkpoint, read_method, write_text
+from training.anomalymoe.evaluation.macs import count_macs, macs_json, macs_table
+from training.cli.options import (
+    ALL_GOOD_NAMES,
+    BackboneOption,
+    ConfigOption,
+    DataPath,
+    GoodOption,
+    WeightsOption,
+    console,
+    fail,
+    progress_bar,
+    read_settings,
+)
+from training.data.folders import taken_for_good
+from training.data.pictures import DataError
+from training.moeclip.analysis.report import analyse as analyse_experts
+from training.moeclip.analysis.report import summary_table as experts_table
+from training.moeclip.checkpoint import load_run
+from training.runs.foreign import WeightsError
+
+
+def add_insight(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    for command in (analyse, macs, ablate):
+        app.command()(command)
+
+
+def analyse(
+    checkpoint: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder written by fit.")],
+    data: DataPath,
+    output: Annotated[Path, typer.Option(file_okay=False, help="Folder to write.")],
+    good: GoodOption = ALL_GOOD_NAMES,
+) -> None:
+    """Show what a checkpoint has learnt: router use, maps of each level, redundant and dead experts, MACs.
+
+    Writes maps.png, levels.png, routing.png, redundancy.png and analysis.json. Of a moeclip run, by layer:
+    how much each class uses each expert (expert_use.png), the patches that choose it (patches_layer_*.png),
+    and how alike two experts are (expert_similarity.png).
+
+    \b
+    Examples:
+      anomoe-train analyse runs/tile --data pictures/tile --output runs/tile/analysis
+    """
+    try:
+        with taken_for_good(good.split(",")), progress_bar() as progress:
+            if read_method(checkpoint) == "moeclip":
+                tables = [experts_table(analyse_experts(load_run(checkpoint), data, output, progress))]
+            else:
+                found = analyse_checkpoint(load_checkpoint(checkpoint), data, output, progress)
+                tables = [macs_table(found.macs), summary_table(found)]
+    except (DataError, CheckpointError, OSError) as error:
+        fail(str(error))
+    for table in tables:
+        console.print(table)
+    console.print(f"{output}: written")
+
+
+def macs(
+    backbone: BackboneOption = "offline",
+    config: ConfigOption = None,
+    output: Annotated[Path | None, typer.Option(help="Write the counts as JSON too.")] = None,
+) -> None:
+    """Count the multiply-accumulates of one picture, part by part; needs no weights.
+
+    \b
+    Examples:
+      anomoe-train macs --backbone dinov2-reg-base
+      anomoe-train macs --config runs/tile/config.json --output macs.json
+    """
+    try:
+        counts = count_macs(read_settings(backbone, config))
+        if output:
+            write_text(output, json.dumps(macs_json(counts), indent=2) + "\n")
+    except (CheckpointError, OSError) as error:
+        fail(str(error))
+    console.print(macs_table(counts))
+
+
+def ablate(
+    data: DataPath,
+    output: Annotated[Path, typer.Option(file_okay=False, help="Folder of the runs.")],
+    backbone: BackboneOption = "offline",
+    config: ConfigOption = None,
+    weights: WeightsOption = None,
+    good: GoodOption = ALL_GOOD_NAMES,
+) -> None:
+    """Train and measure the model without some of its levels, and without its balancing losses.
+
+    Stopped and started again, it goes on after the variants that are finished.
+
+    \b
+    Examples:
+      anomoe-train ablate --data pictures/tile --output runs/tile-ablation
+    """
+    try:
+        with taken_for_good(good.split(",")), progress_bar() as progress:
+            results = ablate_config(data, output, read_settings(backbone, config), weights, progress)
+    except KeyboardInterrupt:
+        fail(f"stopped; the same command goes on from what {output} holds")
+    except (DataError, WeightsError, CheckpointError, OSError) as error:
+        fail(str(error))
+    console.print(results_table(results))

@@ -1,0 +1,88 @@
+"""What the commands of `anomoe-train` share: options, progress, and how they fail."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn, get_args
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.text import Text
+
+from export.contract.manifest import LEVELS, Level
+from training.anomalymoe.checkpoint import read_config
+from training.anomalymoe.evaluation.evaluate import Requirement
+from training.anomalymoe.evaluation.protocol import Normalisation, Protocol, View
+from training.anomalymoe.fit_config import BackboneName, FitConfig, preset
+from training.data.folders import GOOD_NAMES
+from training.distributed import is_main
+from training.reporting.reference import Method, published_figure, reference_figures
+from training.runs.progress import progress_on
+
+console = Console(width=None if sys.stdout.isatty() else 160)  # a table in a file needs no wrapping
+
+DataPath = Annotated[
+    Path, typer.Option(exists=True, help="Category folder, folder of categories, or JSONL list.")
+]
+BackboneOption = Annotated[str, typer.Option(help=f"One of {', '.join(get_args(BackboneName))}.")]
+GoodOption = Annotated[
+    str, typer.Option("--good", help="Names of the folders of normal pictures, in any case.")
+]
+ALL_GOOD_NAMES = ",".join(GOOD_NAMES)
+ConfigOption = Annotated[Path | None, typer.Option(exists=True, help="JSON settings in place of a preset.")]
+WeightsOption = Annotated[Path | None, typer.Option(exists=True, help="Local file of a trained backbone.")]
+
+
+def read_settings(backbone: str, config: Path | None) -> FitConfig:
+    """The settings of a file, or the preset of a backbone. Raises CheckpointError or BadParameter."""
+    if config is not None:
+        return read_config(config)
+    for name in get_args(BackboneName):
+        if name == backbone:
+            return preset(name)
+    raise typer.BadParameter(f"--backbone: {backbone!r} is none of {', '.join(get_args(BackboneName))}")
+
+
+def read_requirement(text: str) -> Requirement:
+    """`GROUP:METRIC=LEAST`. Raises BadParameter for anything else."""
+    try:
+        return Requirement.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"--require: {error}") from error
+
+
+def read_protocol(view: View, masks: Path | None, normalise: Normalisation) -> Protocol:
+    """How test pictures are prepared and scaled. Raises BadParameter for what does not go together."""
+    try:
+        return Protocol(view, masks, normalise)
+    except ValueError as error:
+        raise typer.BadParameter(f"--masks: {error}") from error
+
+
+def read_dataset(name: str, method: Method) -> str:
+    """A data set that the paper of the method has figures for. Raises BadParameter for another one."""
+    if published_figure(method, name) is None:
+        known = dict.fromkeys(figure.dataset for figure in reference_figures(method, 1))
+        raise typer.BadParameter(f"--beside: {name!r} is none of {', '.join(known)}")
+    return name
+
+
+def read_levels(text: str) -> tuple[Level, ...]:
+    """Level names separated by commas. Raises BadParameter for an unknown one."""
+    names = text.split(",")
+    unknown = [name for name in names if name not in LEVELS]
+    if unknown:
+        raise typer.BadParameter(f"--levels: {unknown[0]!r} is none of {', '.join(LEVELS)}")
+    return tuple(level for level in LEVELS if level in names)
+
+
+def progress_bar() -> Progress:
+    """Progress of the first process, on the error stream."""
+    return progress_on(Console(stderr=True), is_shown=is_main())
+
+
+def fail(reason: str) -> NoReturn:
+    """End with exit code 1 and one line on the error stream."""
+    line = Text(f"anomoe-train: {' '.join(reason.split())}", style="red")  # a path may look like markup
+    Console(stderr=True).print(line, soft_wrap=True)
+    raise typer.Exit(1)

@@ -1,0 +1,1 @@
+"""How anything is drawn: canvas, shapes, textures, variation, defects."""

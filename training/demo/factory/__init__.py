@@ -1,0 +1,1 @@
+"""Products of the demo factory and their folders."""

@@ -1,0 +1,1 @@
+"""Things with names, for the zero-shot demo."""

@@ -1,0 +1,1 @@
+"""A small CLIP of the drawn things."""

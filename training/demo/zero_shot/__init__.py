@@ -1,1 +1,0 @@
-"""Captioned pictures of single things, whole and damaged, and the tiny dual encoder that learns from them."""

@@ -1,0 +1,1 @@
+"""MoECLIP looked into."""

@@ -1,0 +1,1 @@
+"""The zero-shot paper's model, nothing else."""

@@ -1,0 +1,1 @@
+"""Figures as rows and tables, those of the papers."""

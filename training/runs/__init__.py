@@ -1,0 +1,1 @@
+"""What a run leaves on disk, how it goes on, foreign weight files."""
