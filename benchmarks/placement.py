@@ -14,8 +14,8 @@ import torch
 from scipy.ndimage import gaussian_filter, zoom
 from torch import Tensor, nn
 
-from export.graphs import Part
-from export.onnx import export_onnx
+from export.formats.onnx import export_onnx
+from export.graphs.anomalymoe import Part
 from service.inference.backends.onnx import OnnxGraph
 from training.anomalymoe.model.head import Head
 

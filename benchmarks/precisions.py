@@ -17,9 +17,9 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from export.accuracy import load_pixels, outcomes, read_pictures, read_test_samples
 from export.contract.bundle import Bundle
-from export.zero_shot_verify import Served, read_class_samples
+from export.verify.accuracy import load_pixels, outcomes, read_pictures, read_test_samples
+from export.verify.moeclip import Served, read_class_samples
 from service.inference.anomalymoe import Engine
 from service.inference.backends.base import Device
 from training.data.pictures import Sample

@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 from rich.progress import Progress
 
-from export.accuracy import Accuracy, load_pixels, measure_accuracy, read_test_samples
-from export.build import Choice, build_bundle
+from export.bundles.anomalymoe import Choice, build_bundle
+from export.bundles.moeclip import Run as ZeroShotRun
+from export.bundles.moeclip import build_zero_shot_bundle
 from export.contract.bundle import Bundle
 from export.contract.provenance import Format, Precision
-from export.forms import Form
-from export.verify import Comparison, compare
-from export.zero_shot import Run as ZeroShotRun
-from export.zero_shot import build_zero_shot_bundle
-from export.zero_shot_verify import Served, compare_zero_shot, read_class_samples
+from export.formats.forms import Form
+from export.verify.accuracy import Accuracy, load_pixels, measure_accuracy, read_test_samples
+from export.verify.anomalymoe import Comparison, compare
+from export.verify.moeclip import Served, compare_zero_shot, read_class_samples
 from service.inference.anomalymoe import Engine
 from service.inference.backends.base import Device
 from training.anomalymoe.checkpoint import load_checkpoint, read_method

@@ -66,8 +66,8 @@ def build(  # noqa: PLR0913, PLR0917 (one parameter an option)
       anomoe-export build runs/tile bundles/tile --name line-3 --version 2
       anomoe-export build runs/tile bundles/line-3 --categories tile --precision int8 --data data/tile
     """
-    from export.accuracy import accuracy_table  # noqa: PLC0415 (--help must not wait for torch)
     from export.assemble import Request, assemble  # noqa: PLC0415
+    from export.verify.accuracy import accuracy_table  # noqa: PLC0415 (--help must not wait for torch)
     from training.anomalymoe.checkpoint import CheckpointError  # noqa: PLC0415
     from training.data.pictures import DataError  # noqa: PLC0415
 
@@ -109,8 +109,8 @@ def verify(
       anomoe-export verify bundles/tile --checkpoint runs/tile --data data/tile
       anomoe-export verify bundles/tile-fp16 --checkpoint runs/tile --device cuda
     """
-    from export.accuracy import accuracy_table  # noqa: PLC0415
     from export.assemble import compare_run  # noqa: PLC0415
+    from export.verify.accuracy import accuracy_table  # noqa: PLC0415
     from training.anomalymoe.checkpoint import CheckpointError  # noqa: PLC0415
     from training.data.pictures import DataError  # noqa: PLC0415
 

@@ -18,7 +18,6 @@ from export.contract.category import (
     parse_categories,
     parse_class_scores,
 )
-from export.contract.class_name import canonical_name
 from export.contract.manifest import TOKENIZER, FileSpec, Manifest
 from export.contract.manifest_file import (
     MANIFEST,
@@ -28,6 +27,7 @@ from export.contract.manifest_file import (
     parse_manifest,
     read_bytes,
 )
+from export.contract.names import canonical_name
 
 CATEGORIES = "categories.safetensors"
 

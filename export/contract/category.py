@@ -8,8 +8,7 @@ import numpy as np
 from safetensors.numpy import load, save
 
 from export.contract.appearance import STATISTICS, FloatArray, Whitening
-from export.contract.class_name import canonical_name
-from export.contract.names import composed
+from export.contract.names import canonical_name, composed
 
 DISTANCE_POWER = 8  # so steep that distances of normal pictures, below 1, hardly count as scores
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from unicodedata import category
 
-from export.contract.class_name import canonical_name
+from export.contract.names import canonical_name
 from service.errors import Kind, Problem, shown
 
 _WHITESPACE_CONTROLS = "\t\n\v\f\r\x85"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export.contract.class_name import canonical_name
+from export.contract.names import canonical_name
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import pytest
 from typer.testing import CliRunner, Result
 
-from export.build import Choice, build_bundle
+from export.bundles.anomalymoe import Choice, build_bundle
 from export.cli import app
 from export.contract.bundle import Bundle
-from export.forms import Form
+from export.formats.forms import Form
 from tests.training.tiny_run import tiny_checkpoint, write_data
 from training.anomalymoe.checkpoint import Checkpoint, save_checkpoint
 

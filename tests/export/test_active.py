@@ -8,12 +8,12 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 
-from export.active import select, with_experts
-from export.build import Choice, build_bundle
+from export.bundles.active import select, with_experts
+from export.bundles.anomalymoe import Choice, build_bundle
 from export.contract.bundle import Bundle
 from export.contract.category import Category
-from export.forms import Form
-from export.verify import compare
+from export.formats.forms import Form
+from export.verify.anomalymoe import compare
 from service.app import create_app
 from service.inference.anomalymoe import Engine, Outcome, Picture
 from service.metrics import Metrics

@@ -5,7 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from export.active import expert_specs
+from export.bundles.active import expert_specs
 from export.contract.manifest import LEVELS
 from export.contract.provenance import LeftOut
 from service.inference.anomalymoe import Engine, Outcome, Picture

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from export.contract.provenance import Format, Precision
-from export.forms import Form, make_exporter
-from export.graph_file import GraphFile
-from export.graphs import Part
-from export.onnx import export_onnx
+from export.formats.forms import Form, make_exporter
+from export.formats.graph_file import GraphFile
+from export.formats.onnx import export_onnx
+from export.graphs.anomalymoe import Part
 from service.inference.backends.base import Graph, GraphError
 from service.inference.backends.onnx import OnnxGraph
 from service.inference.backends.torchscript import TorchScriptGraph

@@ -4,7 +4,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.storage import SMALLEST, as_halves, store_compactly
+from export.formats.storage import SMALLEST, as_halves, store_compactly
 
 SIDE = 40  # SIDE ** 2 > SMALLEST
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from export.accuracy import Accuracy
 from export.contract.bundle import Bundle
 from export.contract.manifest import InputSpec
-from export.verify import BATCHES, END_TO_END, Comparison, Difference, compare
+from export.verify.accuracy import Accuracy
+from export.verify.anomalymoe import BATCHES, END_TO_END, Comparison, Difference, compare
 from tests.export.conftest import Exported
 from tests.training.tiny_run import ENCODER, PRODUCTS, SIZE, quiet_progress, tiny_config
 from training.anomalymoe.checkpoint import Checkpoint, build_detector

@@ -13,16 +13,16 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from typer.testing import CliRunner, Result
 
+from export.bundles.moeclip import build_zero_shot_bundle
 from export.cli import app
 from export.contract.bundle import Bundle
 from export.contract.category import ClassScores
 from export.contract.manifest import TOKENIZER
 from export.contract.manifest_file import MANIFEST
 from export.contract.provenance import Precision
-from export.forms import Form
-from export.moeclip import zero_shot_examples, zero_shot_parts
-from export.zero_shot import build_zero_shot_bundle
-from export.zero_shot_verify import Served, compare_zero_shot, read_class_samples
+from export.formats.forms import Form
+from export.graphs.moeclip import zero_shot_examples, zero_shot_parts
+from export.verify.moeclip import Served, compare_zero_shot, read_class_samples
 from service.inference.backends.loading import open_graph
 from tests.tiny_zero_shot_bundle import SIZE, make_tiny_zero_shot_bundle
 from tests.training.moeclip.tiny import MODEL, tiny_config, tiny_detector, tiny_tokenizer

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from export.contract.class_name import canonical_name
 from export.contract.manifest import InputSpec
+from export.contract.names import canonical_name
 from training.data.pictures import CACHE_LIMIT_BYTES, DataError, Sample, load_mask, load_picture, without_mask
 
 Sampling = Literal["balanced", "plain"]

@@ -14,15 +14,16 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 
-from export.accuracy import BATCH, Accuracy, compare_accuracy, load_pixels, read_test_samples
+from export.bundles.moeclip import Run
 from export.contract.bundle import Bundle
 from export.contract.category import FloatArray
 from export.contract.manifest import Manifest
 from export.contract.preprocess import Pixels
 from export.contract.provenance import TOLERANCES
-from export.graphs import Part
-from export.moeclip import Vision, class_tokens, zero_shot_examples, zero_shot_parts, zero_shot_spec
-from export.verify import (
+from export.graphs.anomalymoe import Part
+from export.graphs.moeclip import Vision, class_tokens, zero_shot_examples, zero_shot_parts, zero_shot_spec
+from export.verify.accuracy import BATCH, Accuracy, compare_accuracy, load_pixels, read_test_samples
+from export.verify.anomalymoe import (
     BATCHES,
     Comparison,
     Difference,
@@ -33,7 +34,6 @@ from export.verify import (
     present,
     real_batches,
 )
-from export.zero_shot import Run
 from service.inference.backends.base import Device
 from service.inference.backends.loading import open_graph
 from service.inference.moeclip import Finding, Question, ZeroShotEngine

@@ -17,12 +17,12 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 
-from export.accuracy import Accuracy, measure_accuracy, outcomes, read_pictures, read_test_samples
-from export.active import expert_specs, with_experts
+from export.bundles.active import expert_specs, with_experts
 from export.contract.bundle import Bundle
 from export.contract.manifest import Manifest
 from export.contract.provenance import TOLERANCES, Verification
-from export.graphs import Part, detector_parts, part_inputs, random_pictures
+from export.graphs.anomalymoe import Part, detector_parts, part_inputs, random_pictures
+from export.verify.accuracy import Accuracy, measure_accuracy, outcomes, read_pictures, read_test_samples
 from service.inference.anomalymoe import Engine, Picture
 from service.inference.backends.base import Array, Device, Graph
 from service.inference.backends.loading import open_graph

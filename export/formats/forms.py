@@ -8,13 +8,13 @@ import onnx
 from torch import Tensor
 
 from export.contract.provenance import Format, Precision
-from export.graph_file import GraphFile
-from export.graphs import Part
-from export.half import Halver
-from export.onnx import export_onnx
-from export.quantise import Feeds, quantise_dynamic, quantise_static
-from export.storage import store_compactly
-from export.torchscript import export_torchscript
+from export.formats.graph_file import GraphFile
+from export.formats.half import Halver
+from export.formats.onnx import export_onnx
+from export.formats.quantise import Feeds, quantise_dynamic, quantise_static
+from export.formats.storage import store_compactly
+from export.formats.torchscript import export_torchscript
+from export.graphs.anomalymoe import Part
 
 Exporter = Callable[[Part, dict[str, Tensor]], GraphFile]
 

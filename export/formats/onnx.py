@@ -10,8 +10,8 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor
 
-from export.graph_file import GraphFile, part_spec
-from export.graphs import Part
+from export.formats.graph_file import GraphFile, part_spec
+from export.graphs.anomalymoe import Part
 
 OPSET = 18
 EXTERNAL_ABOVE = 2_000_000_000  # bytes of weights; a protocol buffer holds less than 2 GiB in all

@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from export.active import Selection, select, with_experts
+from export.bundles.active import Selection, select, with_experts
 from export.contract.bundle import Bundle, write_bundle
 from export.contract.manifest import CalibrationSpec, Manifest
 from export.contract.preprocess import Pixels
-from export.forms import Form, make_exporter
-from export.graph_file import GraphFile
-from export.graphs import detector_parts, example_tensors, part_inputs
+from export.formats.forms import Form, make_exporter
+from export.formats.graph_file import GraphFile
+from export.graphs.anomalymoe import detector_parts, example_tensors, part_inputs
 from training.anomalymoe.checkpoint import Checkpoint
 from training.anomalymoe.model.detector import AnomalyMoE
 from training.anomalymoe.model.head import Head

@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from export.accuracy import load_pixels
 from export.contract.bundle import Bundle, write_bundle
 from export.contract.manifest import TOKENIZER, Manifest
-from export.forms import Form, make_exporter
-from export.graph_file import GraphFile
-from export.moeclip import class_tokens, zero_shot_examples, zero_shot_parts, zero_shot_spec
+from export.formats.forms import Form, make_exporter
+from export.formats.graph_file import GraphFile
+from export.graphs.moeclip import class_tokens, zero_shot_examples, zero_shot_parts, zero_shot_spec
+from export.verify.accuracy import load_pixels
 from training.data.pictures import Sample
 from training.moeclip.auxiliary import class_name
 from training.moeclip.checkpoint import Checkpoint, RunConfig

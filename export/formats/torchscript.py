@@ -8,8 +8,8 @@ from io import BytesIO
 import torch
 from torch import Tensor
 
-from export.graph_file import GraphFile, part_spec
-from export.graphs import Part
+from export.formats.graph_file import GraphFile, part_spec
+from export.graphs.anomalymoe import Part
 
 _NOTES = (".debug_pkl", "/serialization_id")
 _MANGLED = re.compile(rb"[./]?___torch_mangle_\d+")

@@ -1,0 +1,1 @@
+"""A bundle compared with the model it was made of."""
