@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from export.contract.bundle import Bundle
-from service.detection.answer import draw
 from service.detection.decision import decide
+from service.detection.map_answer import draw
 from service.images.decode import Opened, open_picture
 from service.inference.anomalymoe import Engine, Outcome, Picture
-from service.schemas.models import DetectParameters
+from service.schemas.detect import DetectParameters
 
 PARAMETERS = DetectParameters()
 MAX_PIXELS = 100_000_000

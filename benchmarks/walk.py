@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any
 
 from benchmarks.processes import PICTURE, ROOT, free_port
-from service.app import run
+from service.run import run
 from service.settings import Settings
 
 OURS = tuple(f"{ROOT / package}{os.sep}" for package in ("service", "export"))

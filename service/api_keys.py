@@ -17,7 +17,7 @@ HASH = re.compile(r"sha256:[0-9a-f]{64}")
 KEY_PREFIX = "anomoe_"  # so that scanners of leaked secrets can know one
 LIKE_A_KEY = re.compile(KEY_PREFIX + r"[A-Za-z0-9_-]{24,}")  # also when its end was lost
 
-log = structlog.stdlib.get_logger("anomoe.security")
+log = structlog.stdlib.get_logger("anomoe.api_keys")
 
 
 class KeyFileError(ValueError):

@@ -1,16 +1,10 @@
 """The application: models, routes, middleware and error answers put together."""
 
-import gc
-import os
-import signal
-import socket
-import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 from time import time
-from types import FrameType
 
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -21,37 +15,29 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from service.api import docs
-from service.api.detect import router, work
+from service.api import docs, probes
+from service.api import models as model_routes
+from service.api.detect import work
 from service.api.openapi import PROBLEMS, with_keys
 from service.api.upload import keep_forms_in_memory
 from service.api.zero_shot import work as zero_shot_work
 from service.api_keys import open_keys
-from service.connection.server import Server
 from service.detection.anomalymoe import Detector
 from service.detection.moeclip import ZeroShotDetector
-from service.errors import Problem, from_http_exception, wrong_parameters
+from service.errors import Problem, wrong_parameters
 from service.images.decode import lift_pixel_limit
-from service.logging import configure_logging
 from service.metrics import Metrics
 from service.middleware.admission import kinds_of
 from service.middleware.authentication import Authentication, open_paths
 from service.middleware.load_shedding import Door
+from service.middleware.problems import from_http_exception
 from service.middleware.request_context import RequestContext
 from service.middleware.root_path import RootPath
-from service.models.registry import Models, load_models
-from service.process import allow_many_connections, give_back_large_blocks
-from service.settings import Settings, ineffective_settings
+from service.models.registry import Models
+from service.settings import Settings
 
 log = structlog.stdlib.get_logger("anomoe.app")
 
-# How long a thread may keep the interpreter from others. Python's own 5 ms are longer than most of what any
-# does there; one that only wants to start a graph leaves a core idle while it waits.
-SWITCH_INTERVAL_S = 0.0001
-
-GARBAGE_OBJECTS = 10_000  # new ones are looked through for cycles, of which requests leave few, at so many
-
-RECEIVED_BYTES = 2**19  # that the system keeps for a connection; it would begin with much less
 
 DESCRIPTION = """Visual anomaly detection with a mixture of experts.
 
@@ -92,7 +78,7 @@ def create_app(settings: Settings, models: Models, metrics: Metrics) -> FastAPI:
         app.openapi = lambda: with_keys(describe(), open_paths(settings.metrics_need_key))
     app.state.detector = detector
     app.state.zero_shot = ZeroShotDetector(detector)
-    routers = (work, zero_shot_work, router, docs.router)
+    routers = (work, zero_shot_work, model_routes.router, probes.router, docs.router)
     for one in routers:
         app.include_router(one, responses=PROBLEMS)
     routes = [route for group in (*routers, app) for route in group.routes if isinstance(route, Route)]
@@ -126,52 +112,3 @@ def _allowing(settings: Settings) -> Callable[[ASGIApp], ASGIApp]:
     return partial(
         CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], expose_headers=told
     )
-
-
-def run(settings: Settings) -> int:
-    """Load the models, then listen until a signal stops the process; gives the exit code.
-
-    What was accepted is answered first. Raises: BundleError or GraphError for a bad bundle, KeyFileError for
-    a bad file of keys, OSError for a missing bundle or a taken port.
-    """
-    configure_logging(settings.log_level)
-    for reason in ineffective_settings():
-        log.warning(reason)
-    if open_keys(settings.api_keys_file, required=settings.require_keys) is None:
-        log.warning("no API keys: whoever reaches this address may ask", setting="ANOMOE_API_KEYS_FILE")
-    gc.freeze()  # what was imported stays: looking through it now and then would stop every thread for 20 ms
-    gc.set_threshold(GARBAGE_OBJECTS)
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    give_back_large_blocks()
-    allow_many_connections()
-    signal.signal(signal.SIGTERM, _leave)
-    if hasattr(signal, "SIGHUP"):  # asks for a reload, of what is only being loaded
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    metrics = Metrics()
-    app = create_app(settings, load_models(settings, metrics), metrics)
-    server = Server(app, app.state.detector)
-    with listen(settings.host, settings.port) as listener:
-        log.info("listening", host=settings.host, port=listener.getsockname()[1])
-        server.run([listener])
-    if server.force_exit:  # a thread may hang in a library that would not let the interpreter end
-        os._exit(server.exit_code)
-    return server.exit_code
-
-
-def _leave(_: int, __: FrameType | None) -> None:
-    """SIGTERM while nothing is accepted yet."""
-    sys.exit(0)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket whose connections send what they have at once. Raises OSError for a port that is taken.
-
-    asyncio asks for that only on sockets made with TCP's number, which this one is not; without it the body
-    of an answer waits up to 40 ms for its headers to be acknowledged. A picture that fits into their buffer
-    comes in one piece, so that the event loop is woken once for it.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.create_server((host, port), family=family)
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit both
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVED_BYTES)
-    return listener

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from service.errors import ProblemAnswer
 from service.proxy import proxy_for
-from service.schemas.models import DetectAnswer, DetectParameters
+from service.schemas.detect import DetectAnswer, DetectParameters
 from service.schemas.zero_shot import ZeroShotAnswer, ZeroShotParameters
 
 Answer = TypeVar("Answer", bound=BaseModel)

@@ -5,8 +5,6 @@ from enum import Enum
 from typing import Any
 
 from pydantic import BaseModel
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
 
 MEDIA_TYPE = "application/problem+json"
 SHOWN_CHARACTERS = 100
@@ -120,16 +118,3 @@ def _complaint(location: Iterable[int | str], message: str, value: object) -> st
 def no_such_path(path: str) -> Problem:
     """The problem of a path that no route takes."""
     return Problem(Kind.NOT_FOUND, f"no such path: {shown(path)}")
-
-
-def from_http_exception(error: HTTPException, request: Request) -> Problem:
-    """An error of the framework or a dependency as the problem of its status, as far as there is one."""
-    if error.status_code == 404 and "endpoint" not in request.scope:
-        return no_such_path(request.scope["path"])
-    if error.status_code == 405:
-        detail = f"{request.method} is not allowed on {shown(request.url.path)}"
-    else:
-        detail = error.detail
-    other = Kind.MALFORMED if error.status_code < 500 else Kind.INTERNAL
-    kind = next((kind for kind in Kind if kind.status == error.status_code), other)
-    return Problem(kind, detail, dict(error.headers or {}))

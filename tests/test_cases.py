@@ -16,7 +16,7 @@ from export.contract.preprocess import fit, to_rgb
 from service.app import create_app
 from service.images.decode import decode, open_picture
 from service.metrics import Metrics
-from service.models.registry import load_models
+from service.models.loading import load_models
 from tests.service.conftest import settings_for
 from training.data.pictures import find_samples, load_mask
 

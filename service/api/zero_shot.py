@@ -2,7 +2,7 @@
 
 from fastapi import Request, Response
 
-from service.api.detect import trace_of
+from service.api.dependencies import trace_of
 from service.api.openapi import picture_body
 from service.api.upload import read_upload
 from service.detection.moeclip import ZeroShotDetector

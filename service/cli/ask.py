@@ -14,7 +14,7 @@ from rich.progress import track
 from service.cli.picture_files import STDIN, find_pictures
 from service.cli.report import Answer, JsonReport, TableReport
 from service.client import Client, ClientError
-from service.schemas.models import MapAnswer
+from service.schemas.common import MapAnswer
 
 KEY_VARIABLE, KEY_FILE_VARIABLE = "ANOMOE_KEY", "ANOMOE_KEY_FILE"
 

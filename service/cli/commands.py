@@ -15,7 +15,7 @@ from service.cli.ask import KEY_FILE_VARIABLE, KEY_VARIABLE, ask_all, connect, f
 from service.cli.picture_files import STDIN
 from service.cli.report import JsonReport, detect_table, zero_shot_table
 from service.inference.backends.base import GraphError
-from service.schemas.models import DetectParameters
+from service.schemas.detect import DetectParameters
 from service.schemas.zero_shot import ZeroShotParameters
 from service.settings import ENV_FILE, PREFIX, Settings, describe_settings, read_env_file
 
@@ -111,7 +111,7 @@ def serve(
     bundles: Annotated[list[str] | None, typer.Option(help="Bundle folder; may be repeated.")] = None,
 ) -> None:
     """Load the bundles, warm up, then listen until stopped; what was accepted is answered first."""
-    from service.app import run  # noqa: PLC0415 (the client must start without the compute stack)
+    from service.run import run  # noqa: PLC0415 (the client must start without the compute stack)
 
     folders = json.dumps(bundles) if bundles and len(bundles) > 1 else "".join(bundles or [])
     options = {"host": host, "port": port, "bundles": folders or None}

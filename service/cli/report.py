@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from service.client import ClientError
-from service.schemas.models import DetectAnswer
+from service.schemas.detect import DetectAnswer
 from service.schemas.zero_shot import ZeroShotAnswer
 
 Answer = DetectAnswer | ZeroShotAnswer

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from export.contract.bundle import Bundle
 from service.logging import configure_logging
-from service.models.registry import measure_bundle
+from service.models.loading import measure_bundle
 from service.settings import Settings
 from service.tuning.stored_plans import state_folder, write_plan
 

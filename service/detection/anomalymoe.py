@@ -1,8 +1,8 @@
 """One picture's way: slot -> decode -> compute -> decide and draw -> answer."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from threading import Event
 from time import perf_counter
@@ -11,33 +11,29 @@ from typing import NamedTuple
 import structlog
 
 from export.contract.bundle import BundleError
-from service.detection.answer import (
-    MOST_MAP_BYTES,
-    Drawn,
-    Trace,
-    answer_of,
-    draw,
-    size_of_map,
-    timings,
-    too_large_maps,
-)
+from service.detection.answer import answer_of
 from service.detection.decision import Decision, decide
+from service.detection.map_answer import MOST_MAP_BYTES, Drawn, draw, size_of_map, too_large_maps
+from service.detection.request import Trace, model_problems, timings
 from service.errors import Kind, Problem, ProblemAnswer, problem_answer, unexpected
-from service.images.decode import Opened, announced_effort
+from service.images.decode import Opened
+from service.images.header import announced_effort
 from service.inference.anomalymoe import Outcome, Picture
 from service.inference.backends.base import GraphError
 from service.metrics import Metrics
 from service.models.health import Health
+from service.models.loading import load_models
+from service.models.model import AnyModel, Model
 from service.models.pipeline import Slot
-from service.models.registry import AnyModel, Model, Models, load_models
+from service.models.registry import Models
 from service.process import tidy
 from service.scheduling.permits import Permits
-from service.scheduling.stage import StageError, StageResult
-from service.schemas.models import DetectAnswer, DetectParameters
+from service.scheduling.stage import StageResult
+from service.schemas.detect import DetectAnswer, DetectParameters
 from service.settings import Settings
 from service.throttle import Resting, StoppedError
 
-log = structlog.stdlib.get_logger("anomoe.detect")
+log = structlog.stdlib.get_logger("anomoe.detection")
 
 
 class _Look(NamedTuple):
@@ -191,18 +187,3 @@ def judge(
 
 def _names(models: Sequence[AnyModel]) -> list[str]:
     return [model.bundle.manifest.name for model in models]
-
-
-@contextmanager
-def model_problems() -> Generator[None, None, None]:
-    """Tell the caller of a model or a stage that fails.
-
-    Raises: Problem (500, 503).
-    """
-    try:
-        yield
-    except GraphError as error:
-        log.exception("model failed")
-        raise Problem(Kind.INTERNAL, "the model failed on this picture, the log has more") from error
-    except StageError as error:
-        raise Problem(Kind.UNAVAILABLE, str(error), {"Retry-After": "1"}) from error

@@ -8,17 +8,18 @@ from time import perf_counter
 
 from anyio import move_on_after
 
-from service.detection.anomalymoe import Detector, model_problems
-from service.detection.answer import Trace, timings
+from service.detection.anomalymoe import Detector
 from service.detection.class_names import ClassName, clean_names, wrong_name
+from service.detection.request import Trace, model_problems, timings
 from service.detection.text_cache import TextCache
 from service.detection.verdict import Verdict, judge
 from service.detection.zero_shot_answer import Maps, answer_of, draw_maps
 from service.errors import Kind, Problem
-from service.images.decode import Opened, announced_effort
+from service.images.decode import Opened
+from service.images.header import announced_effort
 from service.inference.moeclip import Finding, Question
 from service.inference.text_tower import ClassText, NameTooLongError
-from service.models.text_queue import ZeroShotModel
+from service.models.model import ZeroShotModel
 from service.scheduling.caller import Caller, deadline_problem
 from service.schemas.zero_shot import ZeroShotAnswer, ZeroShotParameters
 

@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 
 from export.contract.bundle import Bundle
 from export.contract.manifest import InputSpec
-from service.detection.answer import MOST_MAP_BYTES, Trace, draw_map, model_ref, size_of_map, too_large_maps
+from service.detection.answer import model_ref
+from service.detection.map_answer import MOST_MAP_BYTES, draw_map, size_of_map, too_large_maps
+from service.detection.request import Trace
 from service.detection.verdict import Verdict
 from service.images.decode import Opened
 from service.inference.moeclip import Finding
 from service.scheduling.stage import StageResult
-from service.schemas.models import MapAnswer
+from service.schemas.common import MapAnswer
 from service.schemas.zero_shot import ClassAnswer, ZeroShotAnswer, ZeroShotParameters
 
 Maps = Mapping[int, MapAnswer | None]

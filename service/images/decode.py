@@ -1,8 +1,6 @@
 """Uploaded bytes to an RGB picture, refusing what is too large before any pixel is decoded."""
 
 import math
-import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -14,7 +12,7 @@ from export.contract.manifest import InputSpec
 from export.contract.preprocess import Pixels, fit, orientation, to_rgb
 from service.errors import Kind, Problem
 from service.images.formats import FORMATS, SIGNATURES, format_of
-from service.images.limits import FILL, Size, check_parts, pixels_to_decode
+from service.images.limits import Size, check_parts, pixels_to_decode
 from service.images.tiff import bits_a_sample
 
 MARGIN = 2.5  # a JPEG is decoded with at least so many times the model's pixels, in each direction
@@ -24,8 +22,6 @@ REDUCING_GAP = (
 
 BLOCK = 8  # pixels that a JPEG tells together; of colours that stand for several pixels so many times more
 
-STARTS_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # the segments that tell a JPEG's size
-SEGMENTS = 64  # that are looked at, as many bytes between them
 
 QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 
@@ -72,29 +68,6 @@ def decode(data: bytes, max_pixels: float, bit_depth: int | None = None) -> Imag
     bit_depth: as `to_rgb`. Raises: Problem (400 empty, 413 too large, 415 no picture, 422 undecodable).
     """
     return _decode(data, max_pixels, bit_depth, None, math.inf)[1]
-
-
-def announced_effort(data: bytes) -> int:
-    """Bytes or, if these are more, pixels that the header of a PNG or a JPEG tells; seen without decoding.
-
-    What it tells may be wrong, and other types tell it elsewhere: `open_picture` looks again.
-    """
-    try:
-        return max(len(data), math.prod(_announced_size(data)))
-    except (IndexError, struct.error):  # cut off
-        return len(data)
-
-
-def _announced_size(data: bytes) -> Sequence[int]:
-    if data.startswith(SIGNATURES["PNG"]):
-        return struct.unpack_from(">II", data, 16)
-    if data.startswith(SIGNATURES["JPEG"]):
-        at = 2
-        for _ in range(SEGMENTS):
-            if data[at + 1] in STARTS_OF_FRAME:
-                return struct.unpack_from(">HH", data, at + 5)
-            at += 1 if data[at + 1] == FILL else 2 + struct.unpack_from(">H", data, at + 2)[0]
-    return ()
 
 
 def _decode(

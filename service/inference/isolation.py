@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 # How runtimes word that a batch did not fit: ONNX Runtime's arena, CUDA, cuBLAS, PyTorch.
 OUT_OF_MEMORY = ("out of memory", "failed to allocate", "alloc_failed", "out_of_memory", "bad_alloc")
 
-log = structlog.stdlib.get_logger("anomoe.sparing")
+log = structlog.stdlib.get_logger("anomoe.isolation")
 
 
 class IsolatedBatches(Generic[Item, Result]):

@@ -11,7 +11,8 @@ from starlette.types import Receive, Scope, Send
 from export.contract.manifest import ModelKind
 from service.detection.anomalymoe import Detector
 from service.middleware.body import LimitedBody, expected_bytes
-from service.scheduling.caller import Caller, caller_of
+from service.middleware.identity import caller_of
+from service.scheduling.caller import Caller
 
 
 class Admission(NamedTuple):

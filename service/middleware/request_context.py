@@ -14,8 +14,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.errors import MEDIA_TYPE, Problem, no_such_path, problem_answer, unexpected
 from service.metrics import UNMATCHED, Metrics
 from service.middleware.body import announced_bytes
+from service.middleware.identity import PRINTABLE
 from service.middleware.refusal_pacing import Bunching
-from service.scheduling.caller import ANYONE, PRINTABLE, Caller
+from service.scheduling.caller import ANYONE, Caller
 
 CLIENT_CLOSED_REQUEST = 499
 QUIET_ENDPOINTS = frozenset({"/healthz", "/readyz", "/metrics"})

@@ -26,7 +26,7 @@ from service.settings import Settings
 from service.tuning.dual_engine import Computes, Pair
 from service.tuning.search import Tuned
 
-log = structlog.stdlib.get_logger("anomoe.lane")
+log = structlog.stdlib.get_logger("anomoe.pipeline")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

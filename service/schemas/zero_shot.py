@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from service.schemas.models import Answer, MapAnswer, MapParameters, ModelRef, Number
+from service.schemas.common import Answer, MapAnswer, MapParameters, ModelRef, Number
 from service.settings import MOST_CLASS_NAMES
 
 

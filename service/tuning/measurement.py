@@ -4,30 +4,18 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 from time import perf_counter, process_time
-from typing import NamedTuple
 
 import structlog
 
 from service.process import usable_cores
 from service.settings import Settings
-from service.tuning.plan import IN_TURN, Plan
+from service.tuning.plan import ALONE_GAIN, GAIN, IN_TURN, Plan
 from service.tuning.search import AnyEngine, Opener, Tunable, open_tuned, run_all
+from service.tuning.timing import COLD_S, LONG_ENOUGH_S, Case
 
-GAIN = 0.95  # of what an item takes by the rule's plan: what is less than that may be noise
-ALONE_GAIN = 0.9  # the same of one alone, by the clock, which other processes hold up
-COLD_S = 0.004  # that a batch takes longer at work, where its thread has done other things before
-LONG_ENOUGH_S = 0.2
 ROUNDS = 3  # at least, whatever they take
 
 log = structlog.stdlib.get_logger("anomoe.tuning")
-
-
-class Case(NamedTuple):
-    """Batches of one size, so many at once, each on so many threads."""
-
-    threads: int
-    batch: int
-    parallel: int
 
 
 def measure(open_engine: Opener[AnyEngine], settings: Settings, *, is_single: bool = False) -> Plan:

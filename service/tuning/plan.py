@@ -75,3 +75,7 @@ def described(plan: Plan) -> dict[str, int | float | str]:
         "ms_alone": round(plan.alone_s * 1000, 3),
         "ms_per_picture": round(plan.pace_s * 1000, 3),
     }
+
+
+GAIN = 0.95  # of what an item takes by the rule's plan: what is less than that may be noise
+ALONE_GAIN = 0.9  # the same of one alone, by the clock, which other processes hold up

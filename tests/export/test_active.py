@@ -17,7 +17,7 @@ from export.verify.anomalymoe import compare
 from service.app import create_app
 from service.inference.anomalymoe import Engine, Outcome, Picture
 from service.metrics import Metrics
-from service.models.registry import load_models
+from service.models.loading import load_models
 from service.settings import Settings
 from tests.training.tiny_run import draw, quiet_progress, tiny_checkpoint
 from training.anomalymoe.checkpoint import Checkpoint

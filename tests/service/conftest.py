@@ -19,7 +19,7 @@ from service.app import create_app
 from service.connection.server import Server
 from service.images.decode import lift_pixel_limit
 from service.metrics import Metrics
-from service.models.registry import load_models
+from service.models.loading import load_models
 from service.settings import Settings
 from tests.tiny_bundle import make_tiny_bundle
 from tests.tiny_zero_shot_bundle import make_tiny_zero_shot_bundle

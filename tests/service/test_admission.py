@@ -15,7 +15,7 @@ from service.app import create_app
 from service.images.decode import Opened
 from service.inference.anomalymoe import Engine, Outcome, Picture
 from service.metrics import Metrics
-from service.models.registry import load_models
+from service.models.loading import load_models
 from service.scheduling.caller import Caller
 from tests.service.conftest import ServiceFactory, encoded, settings_for
 from tests.service.running import serving

@@ -278,7 +278,7 @@ def test_crash_is_a_problem_without_its_inner_text(
     def crash(_: object) -> None:
         raise RuntimeError("secret path")
 
-    monkeypatch.setattr("service.api.detect.model_info", crash)
+    monkeypatch.setattr("service.api.models.model_info", crash)
     response = service.get("/models")
     check_problem(response, 500, "internal", "RuntimeError")
     assert "secret" not in response.text

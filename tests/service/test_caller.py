@@ -6,7 +6,8 @@ import pytest
 from starlette.types import Scope
 
 from service.errors import Kind, Problem
-from service.scheduling.caller import Caller, caller_of
+from service.middleware.identity import caller_of
+from service.scheduling.caller import Caller
 
 
 def scope(**headers: str) -> Scope:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from service.api_keys import KeyRing, add_key, hash_of, make_key
 from service.cli.commands import app
 from service.metrics import Metrics
-from service.models.registry import load_models
+from service.models.loading import load_models
 from service.settings import Settings
 from tests.service.conftest import listening
 from tests.tiny_bundle import make_tiny_bundle, plain_picture, spotted_picture
@@ -285,7 +285,7 @@ def test_folder_without_pictures_gives_code_1(tmp_path: Path) -> None:
 
 
 def test_bad_bundle_stops_the_start_with_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.app.configure_logging", lambda _: None)
+    monkeypatch.setattr("service.run.configure_logging", lambda _: None)
     bundle = make_tiny_bundle(tmp_path / "tiny")
     with next(bundle.glob("graphs/*")).open("ab") as graph:
         graph.write(b"more")
@@ -301,7 +301,7 @@ def test_bad_bundle_stops_the_start_with_one_line(tmp_path: Path, monkeypatch: p
 def start(folder: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> tuple[Result, list[str]]:
     """`anomoe serve` in a folder without a bundle, and what it warns of before it ends."""
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("service.app.configure_logging", lambda _: None)
+    monkeypatch.setattr("service.run.configure_logging", lambda _: None)
     with capture_logs() as logs:
         result = runner.invoke(app, ["serve", *options])
     return result, [log["event"] for log in logs if log["log_level"] == "warning"]
@@ -371,7 +371,7 @@ def test_folders_of_bundles_may_have_commas(tmp_path: Path, monkeypatch: pytest.
 def test_taken_port_stops_the_start_with_one_line(
     bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.app.configure_logging", lambda _: None)
+    monkeypatch.setattr("service.run.configure_logging", lambda _: None)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         result = runner.invoke(app, ["serve", "--bundles", str(bundle_folder), "--port", port])

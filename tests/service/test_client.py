@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from service.client import Client, ClientError
-from service.schemas.models import DetectParameters
+from service.schemas.detect import DetectParameters
 from tests.service.conftest import encoded
 from tests.tiny_bundle import spotted_picture
 

@@ -14,7 +14,7 @@ from PIL import Image
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.app import listen
+from service.connection.listener import listen
 from service.connection.protocol import impatient
 from service.metrics import Metrics
 from tests.service.conftest import encoded

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from service.detection.anomalymoe import Detector
 from service.inference.anomalymoe import Engine, Outcome, Picture
 from service.metrics import Metrics
-from service.models.registry import load_models
+from service.models.loading import load_models
 from tests.service.conftest import ServiceFactory, encoded, settings_for
 from tests.service.test_app import check_problem, detector_in
 from tests.tiny_bundle import plain_picture

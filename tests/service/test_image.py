@@ -12,8 +12,9 @@ from PIL import Image
 from export.contract.manifest import InputSpec
 from export.contract.preprocess import fit, to_rgb
 from service.errors import Kind, Problem
-from service.images.decode import LargePictureError, announced_effort, decode, open_picture
+from service.images.decode import LargePictureError, decode, open_picture
 from service.images.formats import FORMATS
+from service.images.header import announced_effort
 from service.images.limits import MOST_PARTS, RLE_EFFORT, SCANS, START_OF_SCAN
 from tests.service.conftest import encoded
 

@@ -10,10 +10,10 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from export.contract.manifest import InputSpec
-from service.detection.answer import draw_map
+from service.detection.map_answer import draw_map
 from service.images.decode import open_picture
+from service.schemas.detect import DetectParameters
 from service.schemas.findings import MapEncoding
-from service.schemas.models import DetectParameters
 from tests.service.conftest import encoded
 from tests.service.test_app import ANOMALOUS, NORMAL, PNG, check_problem, picture_of
 from tests.tiny_bundle import SIZE
@@ -42,9 +42,9 @@ def test_maps_that_make_an_answer_too_large_are_refused(
     service: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = len(b64decode(service.post("/detect", content=NORMAL, headers=PNG).json()["anomaly_map"]["data"]))
-    monkeypatch.setattr("service.detection.answer.MOST_MAP_BYTES", size - 1)
+    monkeypatch.setattr("service.detection.map_answer.MOST_MAP_BYTES", size - 1)
     check_problem(service.post("/detect", content=NORMAL, headers=PNG), 413, "too-large", "map", str(size))
-    monkeypatch.setattr("service.detection.answer.MOST_MAP_BYTES", 2 * size + 4)
+    monkeypatch.setattr("service.detection.map_answer.MOST_MAP_BYTES", 2 * size + 4)
     monkeypatch.setattr("service.detection.anomalymoe.MOST_MAP_BYTES", 2 * size + 4)
     response = service.post("/detect/batch", files=[("file", ("a", NORMAL))] * 3)
     results = response.json()["results"]
@@ -64,8 +64,8 @@ def test_a_picture_has_the_same_score_with_every_map(service: TestClient) -> Non
 def test_a_map_that_is_not_packed_is_refused_before_it_is_made(
     service: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.detection.answer.MOST_MAP_BYTES", 56 * 42 * 4 - 1)
-    monkeypatch.setattr("service.detection.answer.encode_map", pytest.fail)
+    monkeypatch.setattr("service.detection.map_answer.MOST_MAP_BYTES", 56 * 42 * 4 - 1)
+    monkeypatch.setattr("service.detection.map_answer.encode_map", pytest.fail)
     refused = service.post("/detect?map=npy", content=NORMAL, headers=PNG)
     check_problem(refused, 413, "too-large", "56 x 42", str(56 * 42 * 4))
 

@@ -7,14 +7,9 @@ from PIL import Image
 from export.contract.decision import display_score
 from export.contract.manifest import LEVELS as LEVEL_NAMES
 from export.contract.manifest import InputSpec
-from service.maps.encodings import (
-    MAX_REGIONS,
-    MapEncoding,
-    encode_map,
-    find_regions,
-    place_alone,
-    place_in_picture,
-)
+from service.maps.encodings import MapEncoding, encode_map
+from service.maps.placement import place_alone, place_in_picture
+from service.maps.regions import MAX_REGIONS, find_regions
 
 SPEC = InputSpec(height=28, width=28)
 CROPPED = InputSpec(height=28, width=28, crop=0.5)

@@ -14,7 +14,7 @@ from service.inference.backends.base import GraphError
 from service.inference.backends.loading import open_graph
 from service.inference.backends.onnx import OnnxGraph
 from service.metrics import Metrics
-from service.models.registry import load_models
+from service.models.loading import load_models
 from tests.service.conftest import settings_for
 from tests.tiny_bundle import make_tiny_bundle
 from tests.tiny_zero_shot_bundle import make_tiny_zero_shot_bundle

@@ -14,7 +14,7 @@ from export.contract.bundle import Bundle, write_bundle
 from service.api_keys import add_key, make_key
 from service.app import create_app
 from service.metrics import Metrics
-from service.models.registry import load_models
+from service.models.loading import load_models
 from service.tuning.plan import Plan
 from tests.service.conftest import encoded, settings_for
 from tests.service.running import serving

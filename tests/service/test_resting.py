@@ -8,7 +8,7 @@ import pytest
 from export.contract.bundle import Bundle
 from service import throttle as module
 from service.metrics import Metrics
-from service.models.registry import load_models
+from service.models.loading import load_models
 from service.throttle import SHARE, Resting, StoppedError
 from tests.service.conftest import settings_for
 from tests.service.test_reload import version_of

@@ -1,6 +1,6 @@
 """Parameters as they are understood."""
 
-from service.schemas.models import DetectParameters
+from service.schemas.detect import DetectParameters
 
 
 def test_a_product_is_asked_for_in_any_unicode_form() -> None:

@@ -9,7 +9,8 @@ from starlette.types import Message
 
 from service.errors import Kind, Problem, problem_answer
 from service.middleware.responses import PIECE, AnswerResponse
-from service.schemas.models import BatchAnswer, DetectAnswer, MapAnswer, ModelRef
+from service.schemas.common import MapAnswer, ModelRef
+from service.schemas.detect import BatchAnswer, DetectAnswer
 
 
 def answer_with(data: str | None, request_id: str = "id") -> DetectAnswer:

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from service.app import listen
+from service.connection.listener import listen
 from service.connection.server import ONE_SIGNAL_S
 from tests.service.conftest import encoded
 from tests.service.running import ServiceProcess, connect, service_process, until_closed

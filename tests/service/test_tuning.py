@@ -8,8 +8,9 @@ import pytest
 
 from service.tuning import measurement as module
 from service.tuning import search as opening
-from service.tuning.measurement import Case, best, item_s, measure, shares
+from service.tuning.measurement import best, item_s, measure, shares
 from service.tuning.plan import Plan
+from service.tuning.timing import Case
 from tests.service.conftest import settings_for
 
 USUAL, OTHER, THIRD = Case(1, 4, 2), Case(1, 8, 2), Case(2, 8, 1)

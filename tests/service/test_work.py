@@ -9,7 +9,9 @@ from fastapi import BackgroundTasks, Body, Depends, FastAPI, HTTPException, Requ
 from fastapi.routing import APIRoute
 from starlette.testclient import TestClient
 
-from service.api.detect import router, work
+from service.api import probes
+from service.api.detect import work
+from service.api.models import router
 from service.api.zero_shot import work as zero_shot_work
 from service.api_keys import add_key, make_key
 from service.middleware.admission import WorkRoute, detector_of, work_router
@@ -113,7 +115,7 @@ def test_a_route_for_admins_is_so_wherever_it_is(start_service: ServiceFactory, 
 
 
 def test_whatever_may_have_a_body_is_work_or_for_admins() -> None:
-    routes = [one for group in (work, zero_shot_work, router) for one in group.routes]
+    routes = [one for group in (work, zero_shot_work, router, probes.router) for one in group.routes]
     for route in routes:
         assert isinstance(route, APIRoute)
         is_for_admins = needs_admin in [one.dependency for one in route.dependencies]

@@ -11,8 +11,8 @@ import pytest
 from service.app import create_app
 from service.inference.text_tower import ClassText, TextTower
 from service.metrics import Metrics
-from service.models.registry import load_models
-from service.models.text_queue import ZeroShotModel
+from service.models.loading import load_models
+from service.models.model import ZeroShotModel
 from tests.service.conftest import encoded, settings_for
 from tests.service.running import serving
 from tests.service.test_app import PNG

@@ -1,0 +1,10 @@
+"""What endpoints take from the application and the request."""
+
+from fastapi import Request
+
+from service.detection.request import Trace
+
+
+def trace_of(request: Request) -> Trace:
+    """The id, begin and caller of a request, as the middleware left them."""
+    return Trace(request.state.request_id, request.state.started, request.state.caller)

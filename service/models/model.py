@@ -1,0 +1,65 @@
+"""A bundle in service."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from export.contract.bundle import Bundle
+from service.inference.anomalymoe import Engine, Outcome, Picture
+from service.inference.moeclip import Finding, Question, ZeroShotEngine
+from service.inference.text_tower import ClassText
+from service.models.pipeline import ModelPipeline
+from service.scheduling.batcher import Batcher
+from service.scheduling.fair_queue import FairQueue
+from service.scheduling.stage import Stage
+
+
+@dataclass(frozen=True)
+class ZeroShotModel:
+    """A bundle with the lane of its pictures and the queue of class names that are new, both with turns."""
+
+    bundle: Bundle
+    engine: ZeroShotEngine
+    lane: ModelPipeline[Question, Finding]
+    names: Batcher[str, ClassText]
+    name_turns: FairQueue
+
+    @property
+    def depth(self) -> int:
+        """How many pictures and class names wait, for their turn or for the device."""
+        return self.lane.depth + self.name_turns.depth + self.names.depth
+
+    @property
+    def stages(self) -> tuple[Stage[Any, Any], ...]:
+        """Whatever works for it."""
+        return *self.lane.stages, self.names
+
+    async def retire(self) -> None:
+        """Stop computing once every picture that came here has its answer."""
+        await self.lane.retire()
+        await self.names.stop()
+
+
+@dataclass(frozen=True)
+class Model:
+    """One anomalymoe bundle in service."""
+
+    bundle: Bundle
+    engine: Engine
+    lane: ModelPipeline[Picture, Outcome]
+
+    @property
+    def depth(self) -> int:
+        """How many pictures wait, for their turn or for the device."""
+        return self.lane.depth
+
+    @property
+    def stages(self) -> tuple[Stage[Any, Any], ...]:
+        """Whatever works for it."""
+        return self.lane.stages
+
+    async def retire(self) -> None:
+        """Stop computing once every picture that came here has its answer."""
+        await self.lane.retire()
+
+
+AnyModel = Model | ZeroShotModel
