@@ -21,9 +21,9 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from training.anomalymoe.evaluation.macs import FLOPS_PER_MAC, in_words
 from training.moeclip.model.detector import MoECLIP
 from training.moeclip.model.presets import full_size, tiny
+from training.reporting.macs import FLOPS_PER_MAC, in_words
 
 Forward = Callable[[Tensor], object]
 

@@ -17,10 +17,12 @@ from export.verify.anomalymoe import Comparison, compare
 from export.verify.moeclip import Served, compare_zero_shot, read_class_samples
 from service.inference.anomalymoe import Engine
 from service.inference.backends.base import Device
-from training.anomalymoe.checkpoint import load_checkpoint, read_method
-from training.data.pictures import DataError, Sample, find_samples
+from training.anomalymoe.checkpoint import load_checkpoint
+from training.data.dataset import find_samples
+from training.data.pictures import DataError, Sample
 from training.moeclip.checkpoint import load_run
 from training.moeclip.scoring import Scorer
+from training.runs.files import read_method
 
 MOST_NORMAL = 64  # pictures that activation ranges are taken from
 

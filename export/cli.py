@@ -68,8 +68,8 @@ def build(  # noqa: PLR0913, PLR0917 (one parameter an option)
     """
     from export.assemble import Request, assemble  # noqa: PLC0415
     from export.verify.accuracy import accuracy_table  # noqa: PLC0415 (--help must not wait for torch)
-    from training.anomalymoe.checkpoint import CheckpointError  # noqa: PLC0415
     from training.data.pictures import DataError  # noqa: PLC0415
+    from training.runs.files import CheckpointError  # noqa: PLC0415
 
     names = None if categories is None else tuple(composed(one.strip()) for one in categories.split(","))
     request = Request(name or output.name, version, form, precision, names, keep_unused, data)
@@ -111,8 +111,8 @@ def verify(
     """
     from export.assemble import compare_run  # noqa: PLC0415
     from export.verify.accuracy import accuracy_table  # noqa: PLC0415
-    from training.anomalymoe.checkpoint import CheckpointError  # noqa: PLC0415
     from training.data.pictures import DataError  # noqa: PLC0415
+    from training.runs.files import CheckpointError  # noqa: PLC0415
 
     try:
         with taken_for_good(good.split(",")), shown_progress() as progress:

@@ -13,15 +13,14 @@ from training.anomalymoe.model.config import (
     GlobalConfig,
     PatchConfig,
     RouterConfig,
-    ViTConfig,
 )
 from training.anomalymoe.model.detector import AnomalyMoE, Detection, Scene
 from training.anomalymoe.model.expert import cosine_distance, target_patches
 from training.anomalymoe.model.global_ import GlobalExpert, squared_distance
 from training.anomalymoe.model.router import RouterOutput
 from training.anomalymoe.presets import OFFICIAL_AUTOENCODER, OFFICIAL_STUDENT
-from training.backbones.vit import VisionTransformer
-from training.runs.foreign import load_released
+from training.anomalymoe.weights.released import load_released
+from training.backbones.vit import VisionTransformer, ViTConfig
 
 CELL = 28
 DILATION = 5

@@ -18,7 +18,8 @@ from service.images.decode import decode, open_picture
 from service.metrics import Metrics
 from service.models.loading import load_models
 from tests.service.conftest import settings_for
-from training.data.pictures import find_samples, load_mask
+from training.data.dataset import find_samples
+from training.data.pictures import load_mask
 
 ROOT = Path(__file__).parents[1]
 CASES = Path(os.environ.get("ANOMOE_CASES", ROOT.parent / "shared" / "cases"))

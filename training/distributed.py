@@ -5,7 +5,6 @@ its own pictures only. Their sum over the processes is therefore the gradient of
 batch, batch statistics included. Alone, all of this does nothing.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -13,6 +12,8 @@ from datetime import timedelta
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+
+from training.device import training_device
 
 PATIENCE = timedelta(days=2)  # the others wait while the first process trains a backbone
 
@@ -30,27 +31,6 @@ def process_group() -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
-
-
-def training_device() -> torch.device:
-    """The GPU of this process, or the CPU where there is none."""
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return torch.device("cpu")
-
-
-@contextmanager
-def on_training_device(module: nn.Module) -> Iterator[None]:
-    """A module of the CPU on `training_device` for the time being, its convolutions in full precision.
-
-    What is calibrated must not hold the rounding of a GPU: an error is one minus a cosine.
-    """
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        module.to(training_device())
-        try:
-            yield
-        finally:
-            module.cpu()
 
 
 def world_size() -> int:
@@ -110,3 +90,7 @@ def share_weights(module: nn.Module) -> None:
 def same_everywhere(number: int) -> bool:
     """Whether all processes say the same number."""
     return bool((gather(torch.tensor([number], device=training_device())) == number).all())
+
+
+class ParallelError(ValueError):
+    """A batch that cannot be shared between the processes; the message names the setting."""

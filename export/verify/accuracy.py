@@ -14,7 +14,8 @@ from export.contract.preprocess import Pixels
 from service.inference.anomalymoe import Engine, Outcome, Picture
 from training.anomalymoe.checkpoint import Checkpoint
 from training.anomalymoe.evaluation.evaluate import score_samples
-from training.data.pictures import DataError, Sample, find_samples, load_picture
+from training.data.dataset import find_samples
+from training.data.pictures import DataError, Sample, load_picture
 from training.metrics import auroc
 
 BATCH = 8

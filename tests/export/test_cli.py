@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from export.cli import app
 from export.contract.bundle import Bundle
 from tests.export.conftest import Exported
-from training.anomalymoe.checkpoint import WEIGHTS, replace_categories
+from training.runs.files import WEIGHTS, replace_categories
 
 runner = CliRunner()
 

@@ -27,12 +27,12 @@ from service.inference.backends.loading import open_graph
 from tests.tiny_zero_shot_bundle import SIZE, make_tiny_zero_shot_bundle
 from tests.training.moeclip.tiny import MODEL, tiny_config, tiny_detector, tiny_tokenizer
 from tests.training.tiny_run import quiet_progress
-from training.anomalymoe.checkpoint import WEIGHTS
 from training.metrics import auroc
 from training.moeclip.checkpoint import load_run, save_run
 from training.moeclip.evaluation import evaluate_run
 from training.moeclip.model.detector import MoECLIP, class_text
 from training.moeclip.model.maps import image_logits, image_score, margins, patch_logits, served_map
+from training.runs.files import WEIGHTS
 
 
 @pytest.fixture(scope="module")

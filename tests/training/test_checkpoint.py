@@ -11,16 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from export.contract.category import Category
 from tests.training.tiny_run import tiny_checkpoint
-from training.anomalymoe.checkpoint import (
-    CATEGORIES,
-    CONFIG,
-    REPORT,
-    WEIGHTS,
-    Checkpoint,
-    CheckpointError,
-    load_checkpoint,
-    save_checkpoint,
-)
+from training.anomalymoe.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from training.runs.files import CATEGORIES, CONFIG, REPORT, WEIGHTS, CheckpointError
 
 
 @pytest.fixture(scope="module")

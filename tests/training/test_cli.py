@@ -10,11 +10,12 @@ from typer.testing import CliRunner, Result
 from tests.training.conftest import Fitted
 from tests.training.tiny_run import tiny_config, vit_run_config
 from training.anomalymoe.analysis import ablation
-from training.anomalymoe.checkpoint import WEIGHTS, CheckpointError, load_checkpoint
-from training.anomalymoe.evaluation.macs import in_words
+from training.anomalymoe.checkpoint import load_checkpoint
 from training.anomalymoe.fit_config import FitConfig
 from training.cli import insight, main
 from training.data.pictures import DataError
+from training.reporting.macs import in_words
+from training.runs.files import WEIGHTS, CheckpointError
 from training.runs.foreign import WeightsError
 
 runner = CliRunner()

@@ -14,16 +14,8 @@ from export.contract.manifest import InputSpec
 from export.contract.preprocess import fit, to_rgb
 from tests.exif import NOT_TURNED, TURNED, TURNED_TWICE
 from training.data import pictures as data
-from training.data.pictures import (
-    DataError,
-    PictureSet,
-    Sample,
-    find_samples,
-    load_mask,
-    load_picture,
-    split_holdout,
-    without_mask,
-)
+from training.data.dataset import find_samples, split_holdout, without_mask
+from training.data.pictures import DataError, PictureSet, Sample, load_mask, load_picture
 
 SPEC = InputSpec(height=8, width=8)
 Size = tuple[int, int]

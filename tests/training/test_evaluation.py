@@ -14,8 +14,6 @@ from tests.training.conftest import Fitted
 from tests.training.tiny_run import DEFECTS, PRODUCTS, quiet_progress
 from training.anomalymoe.checkpoint import Checkpoint, load_checkpoint
 from training.anomalymoe.evaluation.evaluate import (
-    MEAN,
-    Row,
     defect_groups,
     evaluate_checkpoint,
     rows_json,
@@ -24,8 +22,10 @@ from training.anomalymoe.evaluation.evaluate import (
 )
 from training.anomalymoe.evaluation.protocol import Protocol
 from training.anomalymoe.fit_config import CalibrationConfig
-from training.data.pictures import DataError, find_samples
+from training.data.dataset import find_samples
+from training.data.pictures import DataError
 from training.metrics import auroc
+from training.reporting.rows import MEAN, Row
 
 HALF = CalibrationConfig(holdout=0.3, components=3, alpha=0.5)
 GROUPS = ["all", "structural", *DEFECTS]

@@ -27,12 +27,14 @@ from tests.training.tiny_run import (
 )
 from training.anomalymoe import fit as fit_module
 from training.anomalymoe.calibration import calibrate, learn_product
-from training.anomalymoe.checkpoint import REPORT, WEIGHTS, load_checkpoint
+from training.anomalymoe.checkpoint import load_checkpoint
 from training.anomalymoe.fit import BACKBONE, BACKBONE_KEY, fit
 from training.anomalymoe.fit_config import CalibrationConfig, FitConfig, TrainConfig
 from training.anomalymoe.model.head import Head
 from training.backbones.offline.pretext import PretextConfig
-from training.data.pictures import DataError, Sample, find_samples, load_picture, split_holdout
+from training.data.dataset import find_samples, split_holdout
+from training.data.pictures import DataError, Sample, load_picture
+from training.runs.files import REPORT, WEIGHTS
 
 
 class RetrainedError(Exception):

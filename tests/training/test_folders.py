@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from tests.training.test_data import SPEC, save
+from training.data.dataset import find_samples, split_holdout
 from training.data.folders import SUFFIXES, taken_for_good
-from training.data.pictures import DataError, Sample, find_samples, load_mask, load_picture, split_holdout
+from training.data.pictures import DataError, Sample, load_mask, load_picture
 
 NFC, NFD = (normalize(form, "Gehäuse") for form in ("NFC", "NFD"))
 

@@ -14,13 +14,13 @@ from tests.training.anomalymoe.tiny import (
     vit_config,
 )
 from tests.training.tiny_run import vit_run_config
-from training.anomalymoe.checkpoint import CATEGORIES, CheckpointError, load_checkpoint
+from training.anomalymoe.checkpoint import load_checkpoint
 from training.anomalymoe.fit import BACKBONE, BACKBONE_KEY
 from training.anomalymoe.fit_config import preset
-from training.anomalymoe.model.config import ViTConfig
 from training.anomalymoe.weights.pretrained import load_pretrained
-from training.backbones.vit import VisionTransformer
+from training.backbones.vit import VisionTransformer, ViTConfig
 from training.cli.import_weights import import_file, released_config
+from training.runs.files import CATEGORIES, CheckpointError
 from training.runs.foreign import WeightsError
 
 

@@ -11,18 +11,11 @@ from tests.training.tiny_run import PRODUCTS, no_resume, normal_pictures, tiny_c
 from training.anomalymoe import loop
 from training.anomalymoe.checkpoint import Checkpoint
 from training.anomalymoe.fit_config import TrainConfig
-from training.anomalymoe.loop import (
-    NormalPictures,
-    ParallelError,
-    Trainer,
-    _choices,
-    _share,
-    learning_rate,
-    train_experts,
-)
+from training.anomalymoe.loop import NormalPictures, Trainer, _choices, _share, learning_rate, train_experts
 from training.anomalymoe.losses.objective import Losses, Objective
 from training.anomalymoe.model.config import EirConfig, EsbConfig
 from training.anomalymoe.model.detector import AnomalyMoE
+from training.distributed import ParallelError
 from training.runs.resume import ResumeError
 
 COUNT = 6

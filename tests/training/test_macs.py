@@ -4,9 +4,10 @@ import pytest
 from rich.console import Console
 
 from tests.training.tiny_run import tiny_config
-from training.anomalymoe.evaluation.macs import Macs, count_macs, in_words, macs_on_average, macs_table
+from training.anomalymoe.evaluation.macs import Macs, count_macs, macs_on_average, macs_table
 from training.anomalymoe.fit_config import FitConfig, preset, with_levels
 from training.anomalymoe.presets import OFFICIAL_STUDENT, official_config
+from training.reporting.macs import in_words
 
 WIDTH, PATCHES, TOKENS = 768, 28 * 28, 28 * 28 + 5  # a cls token and four registers
 HEAD_WIDTH = 64

@@ -11,15 +11,10 @@ from export.contract.decision import nearest_category
 from tests.training.conftest import Fitted
 from tests.training.tiny_run import PRODUCTS, quiet_progress
 from training.anomalymoe import products
-from training.anomalymoe.checkpoint import (
-    CATEGORIES,
-    WEIGHTS,
-    CheckpointError,
-    load_checkpoint,
-    replace_categories,
-)
+from training.anomalymoe.checkpoint import load_checkpoint
 from training.anomalymoe.products import add_products
 from training.data.pictures import DataError
+from training.runs.files import CATEGORIES, WEIGHTS, CheckpointError, replace_categories
 
 
 @pytest.fixture

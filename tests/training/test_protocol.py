@@ -16,7 +16,8 @@ from training.anomalymoe.checkpoint import Checkpoint, load_checkpoint
 from training.anomalymoe.evaluation.evaluate import evaluate_checkpoint, rows_json, rows_table, score_samples
 from training.anomalymoe.evaluation.protocol import PAPER_CROP, Protocol, min_max, prepared
 from training.data.component_masks import component_masks
-from training.data.pictures import DataError, Sample, find_samples
+from training.data.dataset import find_samples
+from training.data.pictures import DataError, Sample
 
 CELL = SIZE // GRID[0]
 

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from tests.training.conftest import Fitted
 from tests.training.tiny_run import quiet_progress, tiny_config
-from training.anomalymoe.checkpoint import WEIGHTS
 from training.anomalymoe.fit import BACKBONE, BACKBONE_KEY, EXPERTS_STATE, fit
 from training.anomalymoe.fit_config import FitConfig
 from training.anomalymoe.loop import Trainer
 from training.backbones.offline import pretext
+from training.runs.files import WEIGHTS
 from training.runs.record import Record
 from training.runs.resume import Resume, ResumeError, fingerprint
 from training.stable_adamw import StableAdamW

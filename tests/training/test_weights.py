@@ -6,11 +6,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tests.training.anomalymoe.tiny import released_layout, tiny_model
-from training.anomalymoe.model.config import ViTConfig
 from training.anomalymoe.model.detector import AnomalyMoE
 from training.anomalymoe.presets import official_config
-from training.backbones.vit import VisionTransformer
-from training.runs.foreign import WeightsError, load_released, load_strict, read_state
+from training.anomalymoe.weights.released import load_released
+from training.backbones.vit import VisionTransformer, ViTConfig
+from training.runs.foreign import WeightsError, load_strict, read_state
 
 
 def test_the_released_layout_restores_a_model():

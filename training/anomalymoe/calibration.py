@@ -18,12 +18,13 @@ from export.contract.appearance import Whitening, appearance, fit_whitening
 from export.contract.category import DISTANCE_POWER, Category, FloatArray
 from training.anomalymoe.model.component import fit_centres
 from training.anomalymoe.model.detector import AnomalyMoE, Detection, Scene
-from training.anomalymoe.model.expert import target_patches, top_mean
+from training.anomalymoe.model.expert import target_patches
 from training.anomalymoe.model.head import Head, HeadOutput
 from training.anomalymoe.model.router import RouterOutput
 from training.anomalymoe.scoring import stack_centres
+from training.backbones.base import top_mean
 from training.backbones.offline.defects import damage
-from training.distributed import on_training_device
+from training.device import on_training_device
 from training.metrics import auroc
 
 Pictures = npt.NDArray[np.uint8]

@@ -9,13 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from rich.progress import Progress
 
 from export.contract.category import Category
-from training.anomalymoe.checkpoint import (
-    build_detector,
-    load_weights,
-    save_checkpoint,
-    save_weights,
-    write_text,
-)
+from training.anomalymoe.checkpoint import build_detector, save_checkpoint
 from training.anomalymoe.fit_config import FitConfig
 from training.anomalymoe.loop import NormalPictures, train_experts
 from training.anomalymoe.losses.objective import Outcome, expert_names
@@ -27,6 +21,7 @@ from training.backbones.offline.pretext import Check, train_backbone
 from training.backbones.vit import VisionTransformer
 from training.data.pictures import DataError
 from training.distributed import is_main, share_weights
+from training.runs.files import load_weights, save_weights, write_text
 from training.runs.record import Record
 from training.runs.resume import Resume, fingerprint
 

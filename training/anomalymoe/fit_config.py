@@ -6,7 +6,6 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from export.contract.manifest import InputSpec, Level
-from training.anomalymoe.losses.objective import Precision
 from training.anomalymoe.model.config import (
     AnomalyMoEConfig,
     ComponentConfig,
@@ -15,11 +14,12 @@ from training.anomalymoe.model.config import (
     PatchConfig,
     RouterConfig,
     SubspaceConfig,
-    ViTConfig,
 )
 from training.anomalymoe.presets import OFFICIAL_AUTOENCODER
 from training.backbones.offline.encoder import OfflineConfig
 from training.backbones.offline.pretext import PretextConfig
+from training.backbones.vit import ViTConfig
+from training.device import Precision
 
 BackboneName = Literal["offline", "dinov2-base", "dinov2-reg-base"]
 

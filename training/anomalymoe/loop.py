@@ -15,13 +15,14 @@ from training.anomalymoe.losses.objective import Losses, Objective, Outcome, Usa
 from training.anomalymoe.model.detector import AnomalyMoE
 from training.anomalymoe.scoring import Centres, stack_centres
 from training.anomalymoe.warm_start import encode_pictures, fit_subspaces, start_router
-from training.backbones.vit import EncoderOutput
+from training.backbones.base import EncoderOutput
+from training.device import training_device
 from training.distributed import (
+    ParallelError,
     rank,
     same_everywhere,
     share_weights,
     sum_gradients,
-    training_device,
     world_size,
 )
 from training.runs.resume import Resume, ResumeError
@@ -32,10 +33,6 @@ Rows = npt.NDArray[np.int64]
 OnStep = Callable[[int, Outcome], None]
 
 CACHE_LIMIT_BYTES = 8 * 1024**3
-
-
-class ParallelError(ValueError):
-    """A batch that cannot be shared between the processes; the message names the setting."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,11 +10,13 @@ from rich.progress import Progress
 
 from export.contract.category import Category
 from training.anomalymoe.calibration import FEW, Knowledge, calibrate, cross_calibrate, learn_product
-from training.anomalymoe.checkpoint import load_checkpoint, replace_categories
+from training.anomalymoe.checkpoint import load_checkpoint
 from training.anomalymoe.fit_config import FitConfig
 from training.anomalymoe.model.detector import AnomalyMoE
 from training.anomalymoe.model.head import Head
-from training.data.pictures import DataError, Sample, find_samples, load_picture, split_holdout
+from training.data.dataset import find_samples, split_holdout
+from training.data.pictures import DataError, Sample, load_picture
+from training.runs.files import replace_categories
 
 Pictures = npt.NDArray[np.uint8]
 

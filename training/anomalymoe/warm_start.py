@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from training.anomalymoe.model.detector import AnomalyMoE
 from training.anomalymoe.model.subspace import SubspaceExpert
+from training.backbones.base import EncoderOutput
 from training.backbones.offline.defects import damage
-from training.backbones.vit import EncoderOutput
 
 Pictures = npt.NDArray[np.uint8]
 

@@ -3,52 +3,47 @@
 Legend: B batch, T tokens, P prefix tokens, N patches, D width, G fuse groups, F = G * D, H W pixels.
 """
 
-from typing import NamedTuple, Protocol
-
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.anomalymoe.model.config import RGB, ViTConfig
+from training.backbones.base import RGB, EncoderOutput, Frozen
 from training.backbones.transformer import Attention, Block
 
-Size = tuple[int, int]
+
+class ViTConfig(Frozen):
+    """A DINOv2-style encoder; the defaults are ViT-B/14 with registers at 392 pixels."""
+
+    width: int = Field(default=768, gt=0)
+    depth: int = Field(default=12, gt=0)
+    heads: int = Field(default=12, gt=0)
+    patch_size: int = Field(default=14, gt=0)
+    image_size: tuple[int, int] = (392, 392)
+    position_grid: int = Field(default=37, gt=0)
+    registers: int = Field(default=4, ge=0)
+    fuse_groups: tuple[tuple[int, ...], ...] = ((2, 3, 4, 5, 6, 7, 8, 9),)
+    mean: RGB = (0.485, 0.456, 0.406)
+    std: RGB = (0.229, 0.224, 0.225)
+
+    @model_validator(mode="after")
+    def _check(self) -> "ViTConfig":
+        if self.width % self.heads:
+            raise ValueError(f"width must be a multiple of heads, got {self.width} and {self.heads}")
+        if any(side % self.patch_size for side in self.image_size):
+            raise ValueError(f"image_size must be a multiple of {self.patch_size}, got {self.image_size}")
+        if not self.fuse_groups or not all(self.fuse_groups):
+            raise ValueError(f"fuse_groups must name at least one block each, got {self.fuse_groups}")
+        blocks = [block for group in self.fuse_groups for block in group]
+        if min(blocks) < 0 or max(blocks) >= self.depth:
+            raise ValueError(f"fuse_groups must name blocks 0..{self.depth - 1}, got {self.fuse_groups}")
+        return self
+
 
 _NORM_EPS = 1e-6
 _MLP_RATIO = 4.0
 # DINOv2 asks for slightly more than the grid, so that rounding never loses a row.
 _POSITION_OFFSET = 0.1
-
-
-class EncoderOutput(NamedTuple):
-    """features (B, T, F): F_target of all tokens, prefix first, fuse groups side by side; cls (B, D)."""
-
-    features: Tensor
-    cls: Tensor
-
-
-class Encoder(Protocol):
-    """What the detector reads of an encoder; any nn.Module with these attributes will do.
-
-    width: D. grid: patches (h, w). prefix_tokens: tokens before the patches. image_size: (H, W) pixels.
-    mean, std: of the RGB picture in 0..1. views: the kinds of channels that D is made of.
-    """
-
-    width: int
-    grid: Size
-    prefix_tokens: int
-    image_size: Size
-    mean: RGB
-    std: RGB
-    views: tuple[slice, ...]
-
-    def __call__(self, image: Tensor, /) -> EncoderOutput:
-        """image: normalised (B, 3, H, W)."""
-        ...
-
-    def requires_grad_(self, requires_grad: bool = True) -> object: ...
-
-    def train(self, mode: bool = True) -> object: ...
 
 
 class VisionTransformer(nn.Module):

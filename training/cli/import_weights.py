@@ -6,26 +6,19 @@ from pathlib import Path
 
 from torch import Tensor
 
-from training.anomalymoe.checkpoint import (
-    WEIGHTS,
-    MethodOnly,
-    Settings,
-    build_detector,
-    read_settings,
-    save_checkpoint,
-    save_weights,
-)
+from training.anomalymoe.checkpoint import build_detector, save_checkpoint
 from training.anomalymoe.fit import BACKBONE, BACKBONE_KEY
 from training.anomalymoe.fit_config import FitConfig, preset
-from training.anomalymoe.model.config import ViTConfig
 from training.anomalymoe.presets import official_config
 from training.anomalymoe.weights.pretrained import load_dinov2
-from training.backbones.vit import VisionTransformer
+from training.anomalymoe.weights.released import load_released
+from training.backbones.vit import VisionTransformer, ViTConfig
 from training.moeclip.checkpoint import RunConfig
 from training.moeclip.importing import import_adapters, import_clip, import_hub_clip
 from training.moeclip.weights.open_clip import HubName
 from training.moeclip.weights.released import read_released
-from training.runs.foreign import WeightsError, load_released, read_state
+from training.runs.files import WEIGHTS, MethodOnly, Settings, read_settings, save_weights
+from training.runs.foreign import WeightsError, read_state
 
 _DETECTOR = ("gating_network.", "patch_experts.", "global_experts.", "component_experts.")
 _ENCODER = ("blocks.", "patch_embed.")

@@ -10,7 +10,7 @@ from training.anomalymoe.analysis.ablation import ablate as ablate_config
 from training.anomalymoe.analysis.ablation import results_table
 from training.anomalymoe.analysis.report import analyse as analyse_checkpoint
 from training.anomalymoe.analysis.report import summary_table
-from training.anomalymoe.checkpoint import CheckpointError, load_checkpoint, read_method, write_text
+from training.anomalymoe.checkpoint import load_checkpoint
 from training.anomalymoe.evaluation.macs import count_macs, macs_json, macs_table
 from training.cli.options import (
     ALL_GOOD_NAMES,
@@ -29,6 +29,7 @@ from training.data.pictures import DataError
 from training.moeclip.analysis.report import analyse as analyse_experts
 from training.moeclip.analysis.report import summary_table as experts_table
 from training.moeclip.checkpoint import load_run
+from training.runs.files import CheckpointError, read_method, write_text
 from training.runs.foreign import WeightsError
 
 

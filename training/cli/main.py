@@ -6,10 +6,8 @@ from typing import Annotated
 import typer
 
 from export.contract.manifest import LEVELS
-from training.anomalymoe.checkpoint import CheckpointError
 from training.anomalymoe.fit import fit as fit_checkpoint
 from training.anomalymoe.fit_config import with_levels
-from training.anomalymoe.loop import ParallelError
 from training.cli.demo import add_demo
 from training.cli.import_weights import import_file, import_from_hub, read_run_settings
 from training.cli.insight import add_insight
@@ -32,9 +30,10 @@ from training.data.folders import taken_for_good
 from training.data.logs import log_to_stderr
 from training.data.pictures import DataError
 from training.demo.factory.folders import make_demo_data
-from training.distributed import process_group
+from training.distributed import ParallelError, process_group
 from training.moeclip.loop import DivergedError
 from training.reporting.reference import Method
+from training.runs.files import CheckpointError
 from training.runs.foreign import WeightsError
 from training.runs.resume import ResumeError
 

@@ -7,8 +7,8 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from training.anomalymoe.checkpoint import CheckpointError, load_checkpoint, read_method, write_text
-from training.anomalymoe.evaluation.evaluate import Row, evaluate_checkpoint, rows_json, rows_table
+from training.anomalymoe.checkpoint import load_checkpoint
+from training.anomalymoe.evaluation.evaluate import evaluate_checkpoint, rows_json, rows_table
 from training.anomalymoe.evaluation.protocol import Normalisation, Protocol, View
 from training.anomalymoe.products import add_products
 from training.cli.options import (
@@ -29,7 +29,9 @@ from training.moeclip.calibration import add_classes
 from training.moeclip.checkpoint import load_run
 from training.moeclip.scoring import Domain
 from training.reporting.reference import Method, find_dataset
+from training.reporting.rows import Row
 from training.reporting.tables import paper_table
+from training.runs.files import CheckpointError, read_method, write_text
 
 RunPath = Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder of the run.")]
 DomainOption = Annotated[

@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from training.anomalymoe.checkpoint import read_settings
 from training.moeclip.backbone import read_backbone
 from training.moeclip.fit import fit
 from training.moeclip.fit_config import MoECLIPFitConfig
+from training.runs.files import read_settings
 
 ClipOption = Annotated[
     str | None,

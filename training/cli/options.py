@@ -11,12 +11,12 @@ from rich.text import Text
 
 from export.contract.manifest import LEVELS, Level
 from training.anomalymoe.checkpoint import read_config
-from training.anomalymoe.evaluation.evaluate import Requirement
 from training.anomalymoe.evaluation.protocol import Normalisation, Protocol, View
 from training.anomalymoe.fit_config import BackboneName, FitConfig, preset
 from training.data.folders import GOOD_NAMES
 from training.distributed import is_main
 from training.reporting.reference import Method, published_figure, reference_figures
+from training.reporting.rows import Requirement
 from training.runs.progress import progress_on
 
 console = Console(width=None if sys.stdout.isatty() else 160)  # a table in a file needs no wrapping

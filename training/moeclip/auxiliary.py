@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from export.contract.manifest import InputSpec
 from export.contract.names import canonical_name
-from training.data.pictures import CACHE_LIMIT_BYTES, DataError, Sample, load_mask, load_picture, without_mask
+from training.data.dataset import without_mask
+from training.data.pictures import CACHE_LIMIT_BYTES, DataError, Sample, load_mask, load_picture
 
 Sampling = Literal["balanced", "plain"]
 Pixels = npt.NDArray[np.uint8]

@@ -8,11 +8,12 @@ from pathlib import Path
 from rich.progress import Progress
 
 from export.contract.category import ClassScores
-from training.anomalymoe.checkpoint import replace_categories
-from training.data.pictures import DataError, find_samples
+from training.data.dataset import find_samples
+from training.data.pictures import DataError
 from training.moeclip.auxiliary import class_name
 from training.moeclip.checkpoint import load_run
 from training.moeclip.scoring import Domain, Scorer, joined
+from training.runs.files import replace_categories
 
 
 def add_classes(folder: Path, data: Path, domain: Domain, progress: Progress) -> dict[str, ClassScores]:

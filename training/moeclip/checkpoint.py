@@ -12,7 +12,9 @@ from tokenizers import Tokenizer
 
 from export.contract.category import ClassScores, parse_class_scores
 from export.contract.manifest import TOKENIZER, InputSpec
-from training.anomalymoe.checkpoint import (
+from training.moeclip.model.config import MoECLIPConfig
+from training.moeclip.model.detector import MoECLIP
+from training.runs.files import (
     CATEGORIES,
     CONFIG,
     REPORT,
@@ -24,8 +26,6 @@ from training.anomalymoe.checkpoint import (
     save_weights,
     write_text,
 )
-from training.moeclip.model.config import MoECLIPConfig
-from training.moeclip.model.detector import MoECLIP
 
 
 class RunConfig(BaseModel):

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 from rich.progress import Progress
 
-from training.anomalymoe.evaluation.evaluate import ALL, Row, mean_rows
-from training.data.pictures import DataError, Sample, find_samples, load_mask
+from training.data.dataset import find_samples
+from training.data.pictures import DataError, Sample, load_mask
 from training.metrics import auroc, bootstrap_interval, evaluate
 from training.moeclip.auxiliary import class_name
 from training.moeclip.checkpoint import Checkpoint, RunConfig
 from training.moeclip.scoring import Domain, Scorer, joined
+from training.reporting.rows import ALL, Row, mean_rows
 
 
 def evaluate_run(run: Checkpoint[RunConfig], data: Path, domain: Domain, progress: Progress) -> list[Row]:

@@ -7,9 +7,9 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from rich.progress import Progress
 
-from training.anomalymoe.loop import ParallelError
-from training.data.pictures import Sample, find_samples
-from training.distributed import world_size
+from training.data.dataset import find_samples
+from training.data.pictures import Sample
+from training.distributed import ParallelError, world_size
 from training.moeclip.auxiliary import AuxiliarySet, auxiliary_samples
 from training.moeclip.backbone import Backbone, fill_clip
 from training.moeclip.checkpoint import save_run

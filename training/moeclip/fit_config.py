@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from export.contract.manifest import InputSpec
-from training.anomalymoe.losses.objective import Precision
+from training.device import Precision
 from training.moeclip.augment import AugmentConfig
 from training.moeclip.auxiliary import Sampling
 from training.moeclip.checkpoint import RunConfig

@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from training.distributed import training_device
+from training.device import training_device
 from training.moeclip.augment import augment
 from training.moeclip.auxiliary import AuxiliarySet, batches
 from training.moeclip.fit_config import MoECLIPTrainConfig

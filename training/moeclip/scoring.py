@@ -12,7 +12,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 from training.data.pictures import Sample, load_picture
-from training.distributed import on_training_device
+from training.device import on_training_device
 from training.moeclip.auxiliary import class_name
 from training.moeclip.checkpoint import Checkpoint, RunConfig
 from training.moeclip.model.maps import (

@@ -5,9 +5,9 @@ from dataclasses import fields
 
 from rich.table import Table
 
-from training.anomalymoe.evaluation.evaluate import ALL, MEAN, Row
 from training.metrics import Metrics, mean_metrics
 from training.reporting.reference import Figure, Method, published_figure
+from training.reporting.rows import ALL, MEAN, Row
 
 
 def metrics_table(

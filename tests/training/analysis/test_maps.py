@@ -9,19 +9,11 @@ import pytest
 from tests.training.conftest import Fitted
 from tests.training.tiny_run import SIZE, quiet_progress, tiny_checkpoint
 from training.anomalymoe.analysis.looks import known_test_samples
-from training.anomalymoe.analysis.maps import (
-    BY_LEVEL,
-    OVERVIEW,
-    Column,
-    draw_columns,
-    draw_sheet,
-    one_of_each,
-    overlay,
-    raw_level_maps,
-)
+from training.anomalymoe.analysis.maps import BY_LEVEL, OVERVIEW, draw_columns, overlay, raw_level_maps
 from training.anomalymoe.evaluation.evaluate import score_samples
 from training.data.pictures import Sample
 from training.figures.lettering import LINE
+from training.figures.sheet import Column, draw_sheet, one_of_each
 
 GREY = np.full((4, 4, 3), 100, np.uint8)
 

@@ -14,11 +14,10 @@ from training.anomalymoe.model.config import (
     GlobalConfig,
     PatchConfig,
     RouterConfig,
-    ViTConfig,
 )
 from training.anomalymoe.model.detector import AnomalyMoE, Scene
 from training.anomalymoe.presets import compact_autoencoder
-from training.backbones.vit import VisionTransformer
+from training.backbones.vit import VisionTransformer, ViTConfig
 
 WIDTH = 16
 GRID = (4, 4)

@@ -14,7 +14,7 @@ import torch
 
 from tests.training.moeclip.tiny import auxiliary, tiny_config, tiny_detector, tiny_tokenizer
 from tests.training.tiny_run import no_resume, quiet_progress, write_data
-from training.data.pictures import find_samples
+from training.data.dataset import find_samples
 from training.moeclip.analysis.observation import observe
 from training.moeclip.analysis.report import summarise
 from training.moeclip.auxiliary import class_name

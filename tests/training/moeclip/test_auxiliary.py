@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from export.contract.manifest import InputSpec
-from training.data.pictures import DataError, Sample, find_samples
+from training.data.dataset import find_samples
+from training.data.pictures import DataError, Sample
 from training.moeclip.auxiliary import AuxiliarySet, auxiliary_samples, batches, class_name
 
 SPEC = InputSpec(height=28, width=28)

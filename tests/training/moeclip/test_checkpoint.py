@@ -8,9 +8,9 @@ from safetensors.torch import load_file, save_file
 from export.contract.category import ClassScores
 from export.contract.manifest import InputSpec
 from tests.training.moeclip.tiny import MODEL, tiny_config, tiny_detector, tiny_tokenizer
-from training.anomalymoe.checkpoint import CheckpointError
 from training.moeclip.checkpoint import RunConfig, load_run, save_run
 from training.moeclip.fit_config import MoECLIPFitConfig
+from training.runs.files import CheckpointError
 
 
 @pytest.fixture

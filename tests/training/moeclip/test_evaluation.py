@@ -10,7 +10,8 @@ import torch
 
 from tests.training.moeclip.tiny import tiny_config, tiny_detector, tiny_tokenizer
 from tests.training.tiny_run import quiet_progress
-from training.data.pictures import DataError, find_samples, load_mask, load_picture
+from training.data.dataset import find_samples
+from training.data.pictures import DataError, load_mask, load_picture
 from training.metrics import auroc
 from training.moeclip.calibration import add_classes
 from training.moeclip.checkpoint import Checkpoint, RunConfig, load_run, save_run

@@ -12,8 +12,7 @@ from safetensors.torch import load_file
 
 from tests.training.moeclip.tiny import MODEL, tiny_backbone, tiny_config, tiny_detector
 from tests.training.tiny_run import quiet_progress
-from training.anomalymoe.checkpoint import WEIGHTS
-from training.anomalymoe.loop import ParallelError
+from training.distributed import ParallelError
 from training.moeclip import fit as fit_module
 from training.moeclip.checkpoint import load_run
 from training.moeclip.fit import STATE, Report, fit
@@ -21,6 +20,7 @@ from training.moeclip.fit_config import MoECLIPFitConfig
 from training.moeclip.loop import Trainer
 from training.moeclip.model.config import MoECLIPConfig
 from training.runs import record as record_module
+from training.runs.files import WEIGHTS
 from training.runs.foreign import WeightsError
 
 ROOT = Path(__file__).parents[3]

@@ -11,12 +11,12 @@ from PIL import Image
 
 from tests.training.moeclip.tiny import MODEL, tiny_config, tiny_detector, tiny_tokenizer
 from tests.training.tiny_run import quiet_progress
-from training.anomalymoe.checkpoint import CheckpointError
 from training.data.pictures import DataError
 from training.moeclip.analysis.observation import Observation, expert_similarity, observe_layer
 from training.moeclip.analysis.report import analyse, summarise
 from training.moeclip.checkpoint import Checkpoint, RunConfig
 from training.moeclip.model.lora_moe import MoEOutput
+from training.runs.files import CheckpointError
 
 
 def run(**model: object) -> Checkpoint[RunConfig]:

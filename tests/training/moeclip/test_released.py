@@ -11,7 +11,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from tests import oracle
-from training.anomalymoe.checkpoint import load_checkpoint, read_method
+from training.anomalymoe.checkpoint import load_checkpoint
 from training.anomalymoe.fit_config import preset
 from training.cli.import_weights import import_file
 from training.cli.main import app
@@ -20,6 +20,7 @@ from training.moeclip.importing import run_config
 from training.moeclip.model.config import CLIPConfig, MoECLIPConfig, MoEConfig, TextConfig, VisionConfig
 from training.moeclip.model.detector import MoECLIP
 from training.moeclip.weights.released import load_adapters, read_released, released_config, released_layout
+from training.runs.files import read_method
 from training.runs.foreign import WeightsError
 
 LAYOUT = oracle.FOLDER / "moeclip_official_layout.json"

@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 
-from training.data.pictures import find_samples
+from training.data.dataset import find_samples
 from training.moeclip.augment import AugmentConfig
 from training.moeclip.auxiliary import AuxiliarySet, auxiliary_samples
 from training.moeclip.backbone import Backbone

@@ -21,13 +21,15 @@ from export.contract.manifest import LEVELS, Level
 from training.anomalymoe.analysis.looks import known_test_samples
 from training.anomalymoe.analysis.redundancy import expert_redundancy, mean_redundancy
 from training.anomalymoe.analysis.routing import router_use
-from training.anomalymoe.checkpoint import load_checkpoint, write_text
+from training.anomalymoe.checkpoint import load_checkpoint
 from training.anomalymoe.evaluation.evaluate import evaluate_checkpoint
 from training.anomalymoe.fit import BACKBONE, fit
 from training.anomalymoe.fit_config import FitConfig, with_levels
 from training.anomalymoe.model.config import AnomalyMoEConfig, GlobalConfig
 from training.anomalymoe.presets import compact_autoencoder
-from training.data.pictures import DataError, Sample, find_samples
+from training.data.dataset import find_samples
+from training.data.pictures import DataError, Sample
+from training.runs.files import write_text
 
 FINDINGS = "findings.json"
 SUMMARY = "ablation.json"

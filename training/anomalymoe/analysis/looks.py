@@ -15,7 +15,8 @@ from training.anomalymoe.checkpoint import Checkpoint
 from training.anomalymoe.model.detector import AnomalyMoE, Scene
 from training.anomalymoe.model.router import RouterOutput
 from training.anomalymoe.scoring import stack_centres
-from training.data.pictures import DataError, Sample, find_samples, load_picture
+from training.data.dataset import find_samples
+from training.data.pictures import DataError, Sample, load_picture
 
 BATCH = 16
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from export.contract.manifest import Level
 from training.anomalymoe.analysis.looks import known_test_samples
-from training.anomalymoe.analysis.maps import BY_LEVEL, OVERVIEW, draw_columns, draw_sheet
+from training.anomalymoe.analysis.maps import BY_LEVEL, OVERVIEW, draw_columns
 from training.anomalymoe.analysis.redundancy import (
     Floats,
     expert_redundancy,
@@ -19,10 +19,13 @@ from training.anomalymoe.analysis.redundancy import (
     redundancy_json,
 )
 from training.anomalymoe.analysis.routing import RouterUse, router_use, routing_heat_maps, routing_json
-from training.anomalymoe.checkpoint import Checkpoint, write_text
-from training.anomalymoe.evaluation.macs import Macs, count_macs, in_words, macs_json, macs_on_average
+from training.anomalymoe.checkpoint import Checkpoint
+from training.anomalymoe.evaluation.macs import Macs, count_macs, macs_json, macs_on_average
 from training.data.pictures import DataError
 from training.figures.heatmap import draw_below_each_other
+from training.figures.sheet import draw_sheet
+from training.reporting.macs import in_words
+from training.runs.files import write_text
 
 MAPS, LEVEL_MAPS, ROUTING, REDUNDANCY = "maps.png", "levels.png", "routing.png", "redundancy.png"
 FIGURES = "analysis.json"

@@ -15,9 +15,9 @@ from rich.progress import Progress
 from export.contract.manifest import LEVELS, Level
 from training.anomalymoe.analysis.looks import expert_names, look
 from training.anomalymoe.checkpoint import Checkpoint
-from training.anomalymoe.evaluation.evaluate import ALL
 from training.data.pictures import Sample
 from training.figures.heatmap import HeatMap
+from training.reporting.rows import ALL
 
 Floats = npt.NDArray[np.float64]
 

@@ -1,9 +1,8 @@
 """`anomoe-train evaluate`: a checkpoint on test pictures, by category and by kind of defect."""
 
 import json
-import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
@@ -15,19 +14,19 @@ from rich.table import Table
 from torch import Tensor
 
 from export.contract.decision import conformal_threshold
-from export.contract.manifest import LEVELS, Level
+from export.contract.manifest import LEVELS
 from training.anomalymoe.checkpoint import Checkpoint
 from training.anomalymoe.evaluation.protocol import Protocol, min_max, prepared
 from training.anomalymoe.model.head import Head
 from training.anomalymoe.scoring import judged, raw_levels
 from training.data.component_masks import component_masks
-from training.data.pictures import DataError, Sample, find_samples, load_mask, load_picture
-from training.distributed import on_training_device
-from training.metrics import Metrics, auroc, bootstrap_interval, evaluate, known_mean, mean_metrics
+from training.data.dataset import find_samples
+from training.data.pictures import DataError, Sample, load_mask, load_picture
+from training.device import on_training_device
+from training.metrics import auroc, bootstrap_interval, evaluate
+from training.reporting.rows import ALL, Row, mean_rows, percent
 
 BATCH = 16
-ALL = "all"
-MEAN = "mean"
 SERVED = Protocol()
 
 
@@ -39,54 +38,6 @@ class Scored:
     scores: npt.NDArray[np.float32]
     level_scores: npt.NDArray[np.float32]
     maps: npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Row:
-    """Figures of one category and one group of defects against all its good pictures.
-
-    pictures: how many show such a defect; none in the row of a category without defects. interval: 95 % of
-    the image AUROC, None for a mean. level_auroc: of each level's map alone, where the method has levels.
-    false_positive_rate: of the good pictures at the calibrated threshold, where there is one.
-    """
-
-    category: str
-    defects: str
-    pictures: int
-    metrics: Metrics
-    interval: tuple[float, float] | None
-    level_auroc: dict[Level, float | None]
-    false_positive_rate: float | None = None
-
-
-@dataclass(frozen=True)
-class Requirement:
-    """The least value (0..1) of one metric for a group of defects, over all categories."""
-
-    defects: str
-    metric: str
-    least: float
-
-    @classmethod
-    def parse(cls, text: str) -> "Requirement":
-        """`logical:image_auroc=0.95`. Raises ValueError."""
-        match = re.fullmatch(r"([^:]+):(\w+)=([\d.]+)", text)
-        metrics = [field.name for field in fields(Metrics)]
-        if match is None or match[2] not in metrics:
-            raise ValueError(f"{text!r} is not GROUP:METRIC=LEAST with METRIC one of {', '.join(metrics)}")
-        return cls(match[1], match[2], float(match[3]))
-
-    def complaint(self, rows: Sequence[Row]) -> str | None:
-        """What is wrong, or None; the mean over categories counts where there are several."""
-        groups = [row for row in rows if row.defects == self.defects]
-        if not groups:
-            return f"{self.defects}: no such defects"
-        value: float | None = getattr(groups[-1].metrics, self.metric)
-        if value is not None and value >= self.least:
-            return None
-        return (
-            f"{self.defects}: {self.metric} is {_percent(value)}, at least {_percent(self.least)} is required"
-        )
 
 
 def score_samples(
@@ -153,10 +104,10 @@ def rows_table(rows: Sequence[Row], protocol: Protocol = SERVED) -> Table:
             row.category,
             row.defects,
             str(row.pictures),
-            _percent(figures.image_auroc),
-            " - ".join(map(_percent, row.interval or ())),
-            *map(_percent, (*plain, row.false_positive_rate)),
-            *(_percent(row.level_auroc[level]) for level in LEVELS),
+            percent(figures.image_auroc),
+            " - ".join(map(percent, row.interval or ())),
+            *map(percent, (*plain, row.false_positive_rate)),
+            *(percent(row.level_auroc[level]) for level in LEVELS),
         )
     return table
 
@@ -223,38 +174,3 @@ def _row(
             level: auroc(labels, level_scores[:, i]) if has_both else None for i, level in enumerate(LEVELS)
         },
     )
-
-
-def mean_rows(rows: Sequence[Row]) -> list[Row]:
-    """The mean of every group that all categories with defects have; none for a single category.
-
-    Each figure is over the categories that have it.
-    """
-    if len({row.category for row in rows}) < 2:
-        return []
-    defective = {row.category for row in rows if row.pictures}
-    groups = {row.defects: [one for one in rows if one.defects == row.defects] for row in rows}
-    shared = {
-        defects: members
-        for defects, members in groups.items()
-        if defective <= {one.category for one in members}
-    }
-    return [
-        Row(
-            category=MEAN,
-            defects=defects,
-            pictures=sum(one.pictures for one in members),
-            metrics=mean_metrics([one.metrics for one in members]),
-            interval=None,
-            level_auroc={
-                level: known_mean(one.level_auroc[level] for one in members)
-                for level in members[0].level_auroc
-            },
-            false_positive_rate=known_mean(one.false_positive_rate for one in members),
-        )
-        for defects, members in shared.items()
-    ]
-
-
-def _percent(figure: float | None) -> str:
-    return "-" if figure is None else f"{100 * figure:.1f}"

@@ -4,13 +4,12 @@ Counted are convolutions and matrix products, linear attention included; norms, 
 multiply too, but are far below one percent.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from rich.table import Table
-from torch.utils.flop_counter import FlopCounterMode
 
 from export.contract.manifest import LEVELS, Level
 from training.anomalymoe.checkpoint import build_detector
@@ -18,10 +17,7 @@ from training.anomalymoe.fit_config import FitConfig
 from training.anomalymoe.model.detector import AnomalyMoE, Detection, Scene
 from training.anomalymoe.model.global_ import GlobalExpert
 from training.anomalymoe.model.head import Head
-
-Result = TypeVar("Result")
-
-FLOPS_PER_MAC = 2
+from training.reporting.macs import counted, in_words
 
 
 @dataclass(frozen=True)
@@ -91,21 +87,6 @@ def macs_table(macs: Macs) -> Table:
 def macs_json(macs: Macs) -> dict[str, Any]:
     """The counts as they are, ready for JSON."""
     return asdict(macs)
-
-
-def in_words(macs: float) -> str:
-    """Three digits and a unit: `78.8 G`."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if macs >= 0.9995 * size:  # what rounds to a thousand belongs to the next unit
-            return f"{macs / size:#.3g} {unit}".replace(". ", " ")
-    return f"{macs:.0f}"
-
-
-def counted(function: Callable[[], Result]) -> tuple[Result, int]:
-    """What a function returns, and the multiply-accumulates it took."""
-    with FlopCounterMode(display=False) as counter:
-        result = function()
-    return result, counter.get_total_flops() // FLOPS_PER_MAC
 
 
 def _expert_macs(detector: AnomalyMoE, scene: Scene) -> tuple[dict[Level, int], int | None]:

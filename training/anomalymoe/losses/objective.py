@@ -5,7 +5,7 @@ Legend: B batch, b pictures that chose an expert, D width, E experts, M componen
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +15,9 @@ from training.anomalymoe.losses.eir import EirLosses, InformationRepulsion, Pair
 from training.anomalymoe.losses.esb import selection_balance
 from training.anomalymoe.model.detector import AnomalyMoE, Scene
 from training.anomalymoe.model.router import RouterOutput
-from training.backbones.vit import EncoderOutput
+from training.backbones.base import EncoderOutput
+from training.device import Precision
 from training.distributed import gather
-
-Precision = Literal["float32", "bfloat16"]
 
 
 class Losses(NamedTuple):

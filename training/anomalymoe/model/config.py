@@ -2,44 +2,12 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-RGB = tuple[float, float, float]
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from training.backbones.base import Frozen
 
 
-class ViTConfig(_Frozen):
-    """A DINOv2-style encoder; the defaults are ViT-B/14 with registers at 392 pixels."""
-
-    width: int = Field(default=768, gt=0)
-    depth: int = Field(default=12, gt=0)
-    heads: int = Field(default=12, gt=0)
-    patch_size: int = Field(default=14, gt=0)
-    image_size: tuple[int, int] = (392, 392)
-    position_grid: int = Field(default=37, gt=0)
-    registers: int = Field(default=4, ge=0)
-    fuse_groups: tuple[tuple[int, ...], ...] = ((2, 3, 4, 5, 6, 7, 8, 9),)
-    mean: RGB = (0.485, 0.456, 0.406)
-    std: RGB = (0.229, 0.224, 0.225)
-
-    @model_validator(mode="after")
-    def _check(self) -> "ViTConfig":
-        if self.width % self.heads:
-            raise ValueError(f"width must be a multiple of heads, got {self.width} and {self.heads}")
-        if any(side % self.patch_size for side in self.image_size):
-            raise ValueError(f"image_size must be a multiple of {self.patch_size}, got {self.image_size}")
-        if not self.fuse_groups or not all(self.fuse_groups):
-            raise ValueError(f"fuse_groups must name at least one block each, got {self.fuse_groups}")
-        blocks = [block for group in self.fuse_groups for block in group]
-        if min(blocks) < 0 or max(blocks) >= self.depth:
-            raise ValueError(f"fuse_groups must name blocks 0..{self.depth - 1}, got {self.fuse_groups}")
-        return self
-
-
-class RouterConfig(_Frozen):
+class RouterConfig(Frozen):
     """Routing by one matrix (hidden = None, Eq. 1) or by an MLP (the released weights).
 
     selection: `top_k` takes the K largest logits, `per_level` the largest one of each level in use. A linear
@@ -56,7 +24,7 @@ class RouterConfig(_Frozen):
         return self.selection == "per_level" and self.hidden is None
 
 
-class PatchConfig(_Frozen):
+class PatchConfig(Frozen):
     """`count` patch experts; noise_std is in units of the features."""
 
     count: int = Field(default=6, ge=0)
@@ -68,7 +36,7 @@ class PatchConfig(_Frozen):
     noise_std: float = Field(default=0.1, ge=0)
 
 
-class ComponentConfig(_Frozen):
+class ComponentConfig(Frozen):
     """`count` component experts with two hidden widths around the code."""
 
     count: int = Field(default=6, ge=0)
@@ -77,7 +45,7 @@ class ComponentConfig(_Frozen):
     dropout: float = Field(default=0.1, ge=0, lt=1)
 
 
-class ConvConfig(_Frozen):
+class ConvConfig(Frozen):
     """One stage: bilinear upsampling, convolution, ReLU, dropout, average pooling, each if asked for."""
 
     channels: int | Literal["width"]
@@ -90,14 +58,14 @@ class ConvConfig(_Frozen):
     pool: int = Field(default=1, gt=0)
 
 
-class SubspaceConfig(_Frozen):
+class SubspaceConfig(Frozen):
     """A global expert in closed form: `code` principal components of at most `channels` mixed channels."""
 
     channels: int = Field(default=20, gt=0)
     code: int = Field(default=80, gt=0)
 
 
-class GlobalConfig(_Frozen):
+class GlobalConfig(Frozen):
     """`count` global experts; `student` scoring compares with a second network instead of F_target.
 
     subspace: in place of the convolutional autoencoder, for data sets too small to train one.
@@ -118,7 +86,7 @@ class GlobalConfig(_Frozen):
         return self
 
 
-class EsbConfig(_Frozen):
+class EsbConfig(Frozen):
     """Expert selection balancing, Eq. 3; capacity = capacity_factor times the even load of an expert."""
 
     weight: float = Field(default=0.01, ge=0)
@@ -128,7 +96,7 @@ class EsbConfig(_Frozen):
     capacity_factor: float = Field(default=1.25, gt=0)
 
 
-class EirConfig(_Frozen):
+class EirConfig(Frozen):
     """Expert information repulsion, Eq. 4; `sampled` estimates the sum from one pair a step."""
 
     weight: float = Field(default=0.0001, ge=0)
@@ -136,7 +104,7 @@ class EirConfig(_Frozen):
     pairs: Literal["all_pairs", "sampled"] = "all_pairs"
 
 
-class AnomalyMoEConfig(_Frozen):
+class AnomalyMoEConfig(Frozen):
     """Everything but the encoder. Experts are numbered patch, component, global."""
 
     router: RouterConfig = RouterConfig()

@@ -17,7 +17,7 @@ from training.anomalymoe.model.global_ import GlobalExpert, check_network
 from training.anomalymoe.model.patch import PatchExpert
 from training.anomalymoe.model.router import Router, RouterOutput
 from training.anomalymoe.model.subspace import SubspaceExpert
-from training.backbones.vit import Encoder, EncoderOutput
+from training.backbones.base import Encoder, EncoderOutput
 
 
 class Scene(NamedTuple):

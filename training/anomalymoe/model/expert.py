@@ -43,12 +43,6 @@ def split_groups(features_bTF: Tensor, width: int) -> Tensor:
     return features_bTF.unflatten(-1, (-1, width))
 
 
-def top_mean(errors: Tensor) -> Tensor:
-    """Mean of the top 1 % over the last axis: what one picture's errors (..., N) come to, (...)."""
-    count = max(1, errors.shape[-1] // 100)
-    return errors.topk(count, dim=-1).values.mean(-1)
-
-
 def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
     """1 - cos over the last axis, 0..2; 1 when either vector is zero."""
     return 1 - F.cosine_similarity(a, b, dim=-1)

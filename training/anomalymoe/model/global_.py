@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from training.anomalymoe.model.config import ConvConfig, GlobalConfig
 from training.anomalymoe.model.expert import ExpertOutput, target_patches
-from training.backbones.vit import Size
+from training.backbones.base import Size
 
 
 class GlobalExpert(nn.Module):

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from training.anomalymoe.model.config import SubspaceConfig
-from training.anomalymoe.model.expert import ExpertOutput, target_patches, top_mean
+from training.anomalymoe.model.expert import ExpertOutput, target_patches
+from training.backbones.base import top_mean
 from training.metrics import auroc
 
 LEAST_NOISE = 0.05  # a channel that hardly varies, as colour in grey pictures, must not be blown up

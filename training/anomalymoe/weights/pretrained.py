@@ -7,8 +7,9 @@ import timm
 import torch
 from torch import Tensor
 
+from training.anomalymoe.weights.released import dinov2_name, unused_in_dinov2
 from training.backbones.vit import VisionTransformer
-from training.runs.foreign import WeightsError, dinov2_name, load_strict, read_state, unused_in_dinov2
+from training.runs.foreign import WeightsError, load_strict, read_state
 
 # Our name: timm's name.
 ENCODERS = {

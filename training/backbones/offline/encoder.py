@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.backbones.vit import EncoderOutput
+from training.backbones.base import EncoderOutput
 
 STRIDE = 8
 APPEARANCE_CHANNELS = 20

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from training.anomalymoe.model.expert import top_mean
+from training.backbones.base import top_mean
 from training.backbones.offline.defects import add_noise, corrupt, damage, vary
 from training.backbones.offline.encoder import FEATURE_OFFSET, OfflineConfig, OfflineEncoder
 from training.metrics import auroc

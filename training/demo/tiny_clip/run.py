@@ -8,7 +8,6 @@ import torch
 from rich.progress import Progress
 from torch import tensor
 
-from training.anomalymoe.checkpoint import write_text
 from training.demo.things.captions import vocabulary
 from training.demo.things.pairs import Pairs
 from training.demo.things.scene import SIZE
@@ -17,6 +16,7 @@ from training.demo.tiny_clip.pretrain import PretrainConfig, pretrain
 from training.moeclip.checkpoint import RunConfig, save_run
 from training.moeclip.model.detector import MoECLIP
 from training.moeclip.model.tokenizer import train_tokenizer
+from training.runs.files import write_text
 from training.runs.half_precision import round_to_half
 from training.runs.record import Record
 from training.runs.resume import Resume, fingerprint

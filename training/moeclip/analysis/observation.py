@@ -12,10 +12,10 @@ from rich.progress import Progress
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.anomalymoe.checkpoint import CheckpointError
 from training.data.pictures import Sample, load_picture
 from training.moeclip.checkpoint import Checkpoint, RunConfig
 from training.moeclip.model.lora_moe import MoEOutput, top_gates
+from training.runs.files import CheckpointError
 
 BATCH = 8
 

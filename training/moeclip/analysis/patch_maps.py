@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from training.anomalymoe.analysis.maps import Column, blend, draw_sheet, mark_truth
 from training.data.pictures import Sample, load_mask, load_picture
+from training.figures.sheet import Column, blend, draw_sheet, mark_truth
 from training.moeclip.auxiliary import class_name
 from training.moeclip.checkpoint import RunConfig
 

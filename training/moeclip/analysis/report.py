@@ -14,15 +14,16 @@ import numpy.typing as npt
 from rich.progress import Progress
 from rich.table import Table
 
-from training.anomalymoe.analysis.maps import one_of_each
-from training.anomalymoe.checkpoint import write_text
-from training.anomalymoe.evaluation.evaluate import ALL
-from training.data.pictures import DataError, find_samples
+from training.data.dataset import find_samples
+from training.data.pictures import DataError
 from training.figures.heatmap import HeatMap, draw_below_each_other
+from training.figures.sheet import one_of_each
 from training.moeclip.analysis.observation import Observation, observe
 from training.moeclip.analysis.patch_maps import draw_patches
 from training.moeclip.auxiliary import class_name
 from training.moeclip.checkpoint import Checkpoint, RunConfig
+from training.reporting.rows import ALL
+from training.runs.files import write_text
 
 Floats = npt.NDArray[np.float64]
 

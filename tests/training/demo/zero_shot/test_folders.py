@@ -1,7 +1,8 @@
 from pathlib import Path
 
 from export.contract.manifest import InputSpec
-from training.data.pictures import find_samples, load_mask, load_picture
+from training.data.dataset import find_samples
+from training.data.pictures import load_mask, load_picture
 from training.demo.things.folders import Counts, make_folders
 from training.demo.things.scene import SIZE, Thing
 from training.moeclip.auxiliary import class_name

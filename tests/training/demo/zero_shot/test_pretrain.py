@@ -6,7 +6,6 @@ import pytest
 import torch
 from rich.progress import Progress
 
-from training.anomalymoe.checkpoint import read_settings
 from training.demo.things.captions import vocabulary
 from training.demo.things.pairs import Pairs, draw_pair, draw_pairs
 from training.demo.tiny_clip.model import CONTEXT_LENGTH, demo_model
@@ -17,6 +16,7 @@ from training.moeclip.fit_config import MoECLIPFitConfig
 from training.moeclip.model.config import CLIPConfig, MoECLIPConfig, TextConfig, VisionConfig
 from training.moeclip.model.detector import MoECLIP
 from training.moeclip.model.tokenizer import train_tokenizer
+from training.runs.files import read_settings
 from training.runs.resume import Resume
 
 CONFIG = PretrainConfig(steps=6, pairs_per_shard=2, warm_up=2, save_every=3)

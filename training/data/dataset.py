@@ -1,0 +1,110 @@
+"""All samples of a data set, from folders or a list, and those that are held out."""
+
+import hashlib
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, Field, ValidationError
+
+from export.contract.names import Name, composed
+from training.data.folders import on_disk, read_folder
+from training.data.samples import GOOD, DataError, Sample, Split
+
+logger = logging.getLogger(__name__)
+
+
+class _Entry(BaseModel):
+    """One line of a JSONL list; paths are relative to the list."""
+
+    image: str = Field(min_length=1)
+    mask: str | list[str] | None = None
+    label: Literal[0, 1]
+    class_name: Name = Field(min_length=1)
+    split: Split = "test"
+
+
+def find_samples(root: Path) -> list[Sample]:
+    """All pictures of a category folder in MVTec form, a folder of such categories, or a JSONL list.
+
+    A folder that only holds pictures is one category of normal training pictures. What is taken for good and
+    what is passed over is logged, and how many anomalous pictures have no mask, which are kept. Raises
+    DataError when nothing is found or the list is wrong.
+    """
+    if not root.exists():
+        raise DataError(f"{root}: no such folder or list")
+    samples = _read_list(root) if root.is_file() else read_folder(root.absolute())
+    unmasked = without_mask(samples)
+    if unmasked:
+        logger.warning(
+            "%s: %d anomalous pictures have no mask and are left out of the pixel metrics, %s the first",
+            root,
+            len(unmasked),
+            unmasked[0].path,
+        )
+    return samples
+
+
+def without_mask(samples: Sequence[Sample]) -> list[Sample]:
+    """The anomalous pictures whose defects are not marked: pixel metrics must leave them out."""
+    return [sample for sample in samples if sample.is_anomalous and not sample.mask_paths]
+
+
+def split_holdout(
+    samples: Sequence[Sample], fraction: float, seed: int = 0
+) -> tuple[list[Sample], list[Sample]]:
+    """Split into (kept, held out), about `fraction` of each category held out and at least one on each side.
+
+    A picture's side follows from the hash of its folder and file name, so it stays when files are added.
+    Raises DataError for a category with a single picture.
+    """
+    if not 0.0 < fraction < 1.0:
+        raise DataError(f"holdout fraction must lie between 0 and 1, got {fraction}")
+    categories: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        categories[sample.category].append(sample)
+    held_out = {sample for members in categories.values() for sample in _held_out(members, fraction, seed)}
+    return [one for one in samples if one not in held_out], [one for one in samples if one in held_out]
+
+
+def _read_list(file: Path) -> list[Sample]:
+    if file.suffix.lower() != ".jsonl":
+        raise DataError(f"{file}: a data set is a folder or a .jsonl list")
+    with file.open("rb") as lines:
+        samples = [_read_line(file, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if not samples:
+        raise DataError(f"{file}: the list is empty")
+    return samples
+
+
+def _read_line(file: Path, number: int, line: bytes) -> Sample:
+    try:
+        entry = _Entry.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "line"
+        raise DataError(f"{file}:{number}: {field}: {first['msg']}, got {first['input']!r}") from error
+    is_anomalous = entry.label == 1
+    names = [entry.mask] if isinstance(entry.mask, str) else entry.mask or []
+    masks = tuple(on_disk(file.parent / name) for name in names if name and is_anomalous)
+    kind = "defect" if is_anomalous else GOOD
+    return Sample(
+        on_disk(file.parent / entry.image), entry.class_name, entry.split, kind, masks, is_anomalous
+    )
+
+
+def _held_out(members: list[Sample], fraction: float, seed: int) -> list[Sample]:
+    if len(members) < 2:
+        raise DataError(f"category {members[0].category!r} has one picture, a holdout needs two")
+    hashes = {sample: _unit_hash(sample, seed) for sample in members}
+    ordered = sorted(members, key=lambda sample: (hashes[sample], sample.path))
+    count = sum(value < fraction for value in hashes.values())
+    return ordered[: min(max(count, 1), len(members) - 1)]
+
+
+def _unit_hash(sample: Sample, seed: int) -> float:
+    key = f"{seed}/{sample.category}/{sample.path.parent.name}/{sample.path.name}"
+    digest = hashlib.sha256(composed(key).encode(errors="surrogateescape")).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64

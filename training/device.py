@@ -1,0 +1,32 @@
+"""What a process computes on, and how precisely."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from torch import nn
+
+Precision = Literal["float32", "bfloat16"]
+
+
+def training_device() -> torch.device:
+    """The GPU of this process, or the CPU where there is none."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+@contextmanager
+def on_training_device(module: nn.Module) -> Iterator[None]:
+    """A module of the CPU on `training_device` for the time being, its convolutions in full precision.
+
+    What is calibrated must not hold the rounding of a GPU: an error is one minus a cosine.
+    """
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        module.to(training_device())
+        try:
+            yield
+        finally:
+            module.cpu()
