@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter, zoom
 from torch import Tensor, nn
 
 from export.formats.onnx import export_onnx
-from export.graphs.anomalymoe import Part
+from export.graphs.part import Part
 from service.inference.backends.onnx import OnnxGraph
 from training.anomalymoe.model.head import Head
 

@@ -18,11 +18,11 @@ import numpy as np
 import typer
 
 from export.contract.bundle import Bundle
-from export.verify.accuracy import load_pixels, outcomes, read_pictures, read_test_samples
+from export.verify.accuracy import outcomes, read_pictures, read_test_samples
 from export.verify.moeclip import Served, read_class_samples
 from service.inference.anomalymoe import Engine
 from service.inference.backends.base import Device
-from training.data.pictures import Sample
+from training.data.pictures import Sample, load_pixels
 from training.metrics import auroc
 
 BATCHES = (1, 8)

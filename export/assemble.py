@@ -12,14 +12,15 @@ from export.bundles.moeclip import build_zero_shot_bundle
 from export.contract.bundle import Bundle
 from export.contract.provenance import Format, Precision
 from export.formats.forms import Form
-from export.verify.accuracy import Accuracy, load_pixels, measure_accuracy, read_test_samples
-from export.verify.anomalymoe import Comparison, compare
+from export.verify.accuracy import Accuracy, measure_accuracy, read_test_samples
+from export.verify.anomalymoe import compare
+from export.verify.comparison import Comparison
 from export.verify.moeclip import Served, compare_zero_shot, read_class_samples
 from service.inference.anomalymoe import Engine
 from service.inference.backends.base import Device
 from training.anomalymoe.checkpoint import load_checkpoint
 from training.data.dataset import find_samples
-from training.data.pictures import DataError, Sample
+from training.data.pictures import DataError, Sample, load_pixels
 from training.moeclip.checkpoint import load_run
 from training.moeclip.scoring import Scorer
 from training.runs.files import read_method

@@ -12,8 +12,7 @@ from export.contract.manifest import TOKENIZER, Manifest
 from export.formats.forms import Form, make_exporter
 from export.formats.graph_file import GraphFile
 from export.graphs.moeclip import class_tokens, zero_shot_examples, zero_shot_parts, zero_shot_spec
-from export.verify.accuracy import load_pixels
-from training.data.pictures import Sample
+from training.data.pictures import Sample, load_pixels
 from training.moeclip.auxiliary import class_name
 from training.moeclip.checkpoint import Checkpoint, RunConfig
 

@@ -14,7 +14,7 @@ from export.formats.onnx import export_onnx
 from export.formats.quantise import Feeds, quantise_dynamic, quantise_static
 from export.formats.storage import store_compactly
 from export.formats.torchscript import export_torchscript
-from export.graphs.anomalymoe import Part
+from export.graphs.part import Part
 
 Exporter = Callable[[Part, dict[str, Tensor]], GraphFile]
 

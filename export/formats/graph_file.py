@@ -7,7 +7,7 @@ from torch import Tensor
 
 from export.contract.manifest import GraphSpec, TensorSpec
 from export.contract.provenance import SUFFIXES, Format
-from export.graphs.anomalymoe import Part
+from export.graphs.part import Part
 from training.reporting.macs import counted
 
 _DTYPES = {torch.uint8: "uint8", torch.int64: "int64", torch.float32: "float32", torch.bool: "bool"}

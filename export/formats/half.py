@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from export.graphs.anomalymoe import Part
+from export.graphs.part import Part
 
 
 class HalfLayer(nn.Module):

@@ -11,7 +11,7 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from export.formats.graph_file import GraphFile, part_spec
-from export.graphs.anomalymoe import Part
+from export.graphs.part import Part
 
 OPSET = 18
 EXTERNAL_ABOVE = 2_000_000_000  # bytes of weights; a protocol buffer holds less than 2 GiB in all

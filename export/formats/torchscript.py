@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from export.formats.graph_file import GraphFile, part_spec
-from export.graphs.anomalymoe import Part
+from export.graphs.part import Part
 
 _NOTES = (".debug_pkl", "/serialization_id")
 _MANGLED = re.compile(rb"[./]?___torch_mangle_\d+")

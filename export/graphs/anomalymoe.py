@@ -3,50 +3,18 @@
 Legend: B batch, b pictures that chose an expert, T tokens, F features, D width, M components, K top-k.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 from export.contract.manifest import LEVELS, ExpertSpec
+from export.graphs.part import Part, random_pictures
 from training.anomalymoe.model.detector import AnomalyMoE, Scene
 from training.anomalymoe.model.head import Head
 from training.anomalymoe.model.subspace import SubspaceExpert
 
 NOT_LOOKED_AT = torch.empty(0)  # in place of what experts of the level at hand do not read
-
-_AXES = {
-    "image": ("B",),
-    "features": ("B",),
-    "cls": ("B",),
-    "rows": ("b",),
-    "centres": ("b", "M"),
-    "valid": ("b", "M"),
-    "levels": ("B",),
-    "experts": ("B",),
-    "gates": ("B",),
-    "error": ("b",),
-    "map": ("B",),
-    "score": ("B",),
-    "level_scores": ("B",),
-}
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """One graph to be: its key, the module that computes it, and the names of what goes in and comes out.
-
-    exact: whether it stays float32 in every precision. axes: of each input and output, the names of the
-    leading axes that may have any size.
-    """
-
-    key: str
-    module: nn.Module
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    exact: bool = False
-    axes: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _AXES)
 
 
 class Backbone(nn.Module):
@@ -135,12 +103,6 @@ def detector_parts(detector: AnomalyMoE, head: Head, experts: tuple[ExpertSpec, 
 
 def _is_exact(detector: AnomalyMoE, expert: ExpertSpec) -> bool:
     return expert.level == "component" or isinstance(detector.experts[expert.column], SubspaceExpert)
-
-
-def random_pictures(size: tuple[int, int], batch: int) -> Tensor:
-    """Noise, uint8 (B, H, W, 3), the same for the same batch."""
-    random = torch.Generator().manual_seed(batch)
-    return torch.randint(0, 256, (batch, *size, 3), generator=random).to(torch.uint8)
 
 
 def example_tensors(

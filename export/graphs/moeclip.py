@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from export.contract.manifest import ZeroShotSpec
-from export.graphs.anomalymoe import Part
+from export.graphs.part import Part
 from training.moeclip.checkpoint import Checkpoint, RunConfig
 from training.moeclip.model.config import MoECLIPConfig
 from training.moeclip.model.detector import MoECLIP

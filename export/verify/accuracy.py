@@ -9,8 +9,6 @@ from rich.progress import Progress
 from rich.table import Table
 
 from export.contract.category import FloatArray
-from export.contract.manifest import InputSpec
-from export.contract.preprocess import Pixels
 from service.inference.anomalymoe import Engine, Outcome, Picture
 from training.anomalymoe.checkpoint import Checkpoint
 from training.anomalymoe.evaluation.evaluate import score_samples
@@ -91,11 +89,6 @@ def outcomes(engine: Engine, pictures: Sequence[Picture]) -> list[Outcome]:
         if isinstance(result, Exception):
             raise result
     return [result for result in results if isinstance(result, Outcome)]
-
-
-def load_pixels(samples: Sequence[Sample], spec: InputSpec) -> Pixels:
-    """Pictures (n, H, W, 3) at model size."""
-    return np.stack([load_picture(sample.path, spec) for sample in samples])
 
 
 def read_pictures(samples: Sequence[Sample], engine: Engine) -> list[Picture]:

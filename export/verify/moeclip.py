@@ -20,25 +20,23 @@ from export.contract.category import FloatArray
 from export.contract.manifest import Manifest
 from export.contract.preprocess import Pixels
 from export.contract.provenance import TOLERANCES
-from export.graphs.anomalymoe import Part
 from export.graphs.moeclip import Vision, class_tokens, zero_shot_examples, zero_shot_parts, zero_shot_spec
-from export.verify.accuracy import BATCH, Accuracy, compare_accuracy, load_pixels, read_test_samples
-from export.verify.anomalymoe import (
+from export.graphs.part import Part
+from export.verify.accuracy import BATCH, Accuracy, compare_accuracy, read_test_samples
+from export.verify.anomalymoe import Facts, check_same, present
+from export.verify.comparison import (
     BATCHES,
     Comparison,
     Difference,
-    Facts,
     Pictures,
-    check_same,
     largest_difference,
-    present,
     real_batches,
 )
 from service.inference.backends.base import Device
 from service.inference.backends.loading import open_graph
 from service.inference.moeclip import Finding, Question, ZeroShotEngine
 from service.inference.text_tower import ClassText
-from training.data.pictures import Sample
+from training.data.pictures import Sample, load_pixels
 from training.moeclip.auxiliary import class_name
 from training.moeclip.scoring import DOMAINS, Domain, Scorer
 

@@ -12,7 +12,7 @@ from export.contract.provenance import Format, Precision
 from export.formats.forms import Form, make_exporter
 from export.formats.graph_file import GraphFile
 from export.formats.onnx import export_onnx
-from export.graphs.anomalymoe import Part
+from export.graphs.part import Part
 from service.inference.backends.base import Graph, GraphError
 from service.inference.backends.onnx import OnnxGraph
 from service.inference.backends.torchscript import TorchScriptGraph

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from export.bundles.active import expert_specs
 from export.contract.manifest import REQUIRED_GRAPHS
-from export.graphs.anomalymoe import Part, detector_parts, example_tensors
+from export.graphs.anomalymoe import detector_parts, example_tensors
+from export.graphs.part import Part
 from tests.training.tiny_run import GRID, SIZE, WIDTH, tiny_checkpoint
 from training.anomalymoe.model.detector import AnomalyMoE, Scene
 from training.anomalymoe.model.head import Head

@@ -12,7 +12,8 @@ import torch
 from export.contract.bundle import Bundle
 from export.contract.manifest import InputSpec
 from export.verify.accuracy import Accuracy
-from export.verify.anomalymoe import BATCHES, END_TO_END, Comparison, Difference, compare
+from export.verify.anomalymoe import compare
+from export.verify.comparison import BATCHES, END_TO_END, Comparison, Difference
 from tests.export.conftest import Exported
 from tests.training.tiny_run import ENCODER, PRODUCTS, SIZE, quiet_progress, tiny_config
 from training.anomalymoe.checkpoint import Checkpoint, build_detector

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from export.contract.manifest import InputSpec
-from export.contract.preprocess import fit, orientation, to_rgb, visible_box
+from export.contract.preprocess import Pixels, fit, orientation, to_rgb, visible_box
 from training.data.masks import LOSSY_FORMATS, Mask, marked
 from training.data.samples import DataError, Sample
 
@@ -125,3 +125,8 @@ def _upright_size(path: Path) -> tuple[int, int]:
         image.load()  # a PNG may tell its orientation at its end
         width, height = image.size
         return (height, width) if orientation(image) in range(5, 9) else (width, height)
+
+
+def load_pixels(samples: Sequence[Sample], spec: InputSpec) -> Pixels:
+    """Pictures (n, H, W, 3) at model size."""
+    return np.stack([load_picture(sample.path, spec) for sample in samples])
