@@ -29,11 +29,11 @@ from service.images.decode import lift_pixel_limit
 from service.metrics import Metrics
 from service.middleware.admission import kinds_of
 from service.middleware.authentication import Authentication, open_paths
-from service.middleware.load_shedding import Door
+from service.middleware.load_shedding import LoadShedding
 from service.middleware.problems import from_http_exception
 from service.middleware.request_context import RequestContext
 from service.middleware.root_path import RootPath
-from service.models.registry import Models
+from service.models.registry import ModelRegistry
 from service.settings import Settings
 
 log = structlog.stdlib.get_logger("anomoe.app")
@@ -46,7 +46,7 @@ is begun after them, and the answer is 504. `X-Client-ID` tells cameras apart th
 they take turns. `X-Request-ID` comes back, and is in the log."""
 
 
-def create_app(settings: Settings, models: Models, metrics: Metrics) -> FastAPI:
+def create_app(settings: Settings, models: ModelRegistry, metrics: Metrics) -> FastAPI:
     """The service over models that are loaded; it computes while its lifespan lasts.
 
     Raises: KeyFileError when the file of API keys cannot be used.
@@ -83,7 +83,7 @@ def create_app(settings: Settings, models: Models, metrics: Metrics) -> FastAPI:
         app.include_router(one, responses=PROBLEMS)
     routes = [route for group in (*routers, app) for route in group.routes if isinstance(route, Route)]
     # From the inside to the outside: what is added last sees a request first.
-    app.add_middleware(Door, detector=detector, kinds=kinds_of(routes))
+    app.add_middleware(LoadShedding, detector=detector, kinds=kinds_of(routes))
     app.add_middleware(Authentication, keys=keys, metrics_need_key=settings.metrics_need_key)
     app.add_middleware(RequestContext, metrics=metrics, routes=routes, around=_allowing(settings))
     if prefix:

@@ -88,7 +88,7 @@ def _quota(group: Path) -> float:
         return math.inf
 
 
-def tidy() -> None:
+def release_memory() -> None:
     """Find what only itself refers to, as a model's stages do, and give back what is free in the heaps."""
     gc.collect()
     give_back_free_memory()

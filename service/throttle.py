@@ -6,11 +6,11 @@ from time import perf_counter
 
 SHARE = 3.0  # a rest is so many times as long as the part before it
 
-Rest = Callable[[], None]
+Pause = Callable[[], None]
 """Called after each part of a work."""
 
 
-def no_rest() -> None:
+def no_pause() -> None:
     """Where nothing else is at work."""
 
 
@@ -18,7 +18,7 @@ class StoppedError(RuntimeError):
     """The work is not wanted any more."""
 
 
-class Resting:
+class Throttle:
     """Rests after each part, in proportion to how long the part took since the last rest.
 
     stop: once it is set, the next or present rest raises StoppedError.

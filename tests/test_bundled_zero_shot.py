@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from export.contract.bundle import Bundle
-from service.inference.moeclip import Finding, Question, ZeroShotEngine
+from service.inference.moeclip import ZeroShotEngine, ZeroShotInput, ZeroShotOutcome
 from service.inference.text_tower import ClassText
 from training.demo.things.damages import DAMAGES
 from training.demo.things.scene import Drawn, Thing, draw_twins
@@ -34,11 +34,11 @@ def twins(thing: Thing, damage: str) -> tuple[Drawn, Drawn]:
     raise AssertionError(f"no {damage} on a {thing.name}")
 
 
-def found(engine: ZeroShotEngine, drawn: list[Drawn], names: tuple[str, ...]) -> list[Finding]:
+def found(engine: ZeroShotEngine, drawn: list[Drawn], names: tuple[str, ...]) -> list[ZeroShotOutcome]:
     texts = [text for text in engine.tower.run(names) if isinstance(text, ClassText)]
     assert len(texts) == len(names)
-    results = engine.run([Question(one.picture, tuple(texts), all_maps=True) for one in drawn])
-    findings = [one for one in results if isinstance(one, Finding)]
+    results = engine.run([ZeroShotInput(one.picture, tuple(texts), all_maps=True) for one in drawn])
+    findings = [one for one in results if isinstance(one, ZeroShotOutcome)]
     assert len(findings) == len(drawn), results
     return findings
 

@@ -34,7 +34,7 @@ from export.verify.comparison import (
 )
 from service.inference.backends.base import Device
 from service.inference.backends.loading import open_graph
-from service.inference.moeclip import Finding, Question, ZeroShotEngine
+from service.inference.moeclip import ZeroShotEngine, ZeroShotInput, ZeroShotOutcome
 from service.inference.text_tower import ClassText
 from training.data.pictures import Sample, load_pixels
 from training.moeclip.auxiliary import class_name
@@ -115,18 +115,20 @@ class Served:
                 raise text
             self._texts[name] = text
 
-    def find(self, pixels: Pixels, names: Sequence[str], domain: Domain = "industrial") -> list[Finding]:
+    def find(
+        self, pixels: Pixels, names: Sequence[str], domain: Domain = "industrial"
+    ) -> list[ZeroShotOutcome]:
         """What the engine says of pictures (B, H, W, 3). Raises the error of the first that has one."""
         results = self.engine.run(
             [
-                Question(one, (self._texts[name],), domain == "medical")
+                ZeroShotInput(one, (self._texts[name],), domain == "medical")
                 for one, name in zip(pixels, names, strict=True)
             ]
         )
         for result in results:
             if isinstance(result, Exception):
                 raise result
-        return [result for result in results if isinstance(result, Finding)]
+        return [result for result in results if isinstance(result, ZeroShotOutcome)]
 
     def measure(self, scorer: Scorer, samples: Sequence[Sample], progress: Progress) -> list[Accuracy]:
         """Both image AUROCs of every class name among the samples, as industrial pictures."""

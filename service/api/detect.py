@@ -7,7 +7,7 @@ from service.api.openapi import picture_body, pictures_body
 from service.api.upload import read_form, read_upload
 from service.errors import Kind, Problem
 from service.middleware.admission import detector_of, work_router
-from service.middleware.disconnect import until_hangup
+from service.middleware.disconnect import until_disconnect
 from service.middleware.responses import AnswerResponse
 from service.schemas.detect import BatchAnswer, DetectAnswer, DetectParameters
 
@@ -19,7 +19,7 @@ async def detect(request: Request) -> Response:
     """Judge one picture."""
     upload = await read_upload(request, DetectParameters)
     judging = detector_of(request.app).detect(upload.one(), upload.parameters, trace_of(request))
-    answer = await until_hangup(request, judging)
+    answer = await until_disconnect(request, judging)
     request.state.timings_ms.update(answer.timings_ms)
     return AnswerResponse(answer, request.state.permit.cover_answer)
 
@@ -32,5 +32,5 @@ async def detect_batch(request: Request) -> Response:
         raise Problem(Kind.INVALID_PARAMETER, "file: at least one picture is expected, got 0")
     trace = trace_of(request)
     judging = detector_of(request.app).detect_all(upload.pictures, upload.parameters, trace)
-    answer = BatchAnswer(request_id=trace.request_id, results=await until_hangup(request, judging))
+    answer = BatchAnswer(request_id=trace.request_id, results=await until_disconnect(request, judging))
     return AnswerResponse(answer, request.state.permit.cover_answer)

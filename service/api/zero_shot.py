@@ -7,7 +7,7 @@ from service.api.openapi import picture_body
 from service.api.upload import read_upload
 from service.detection.moeclip import ZeroShotDetector
 from service.middleware.admission import work_router
-from service.middleware.disconnect import until_hangup
+from service.middleware.disconnect import until_disconnect
 from service.middleware.responses import AnswerResponse
 from service.schemas.zero_shot import ZeroShotAnswer, ZeroShotParameters
 
@@ -21,6 +21,6 @@ async def zero_shot(request: Request) -> Response:
     assert isinstance(detector, ZeroShotDetector)
     upload = await read_upload(request, ZeroShotParameters)
     judging = detector.detect(upload.one(), upload.parameters, trace_of(request))
-    answer = await until_hangup(request, judging)
+    answer = await until_disconnect(request, judging)
     request.state.timings_ms.update(answer.timings_ms)
     return AnswerResponse(answer, request.state.permit.cover_answer)

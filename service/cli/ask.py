@@ -19,7 +19,7 @@ from service.schemas.common import MapAnswer
 KEY_VARIABLE, KEY_FILE_VARIABLE = "ANOMOE_KEY", "ANOMOE_KEY_FILE"
 
 AnyAnswer = TypeVar("AnyAnswer", bound=Answer)
-Question = Callable[[Client, bytes], AnyAnswer]
+ZeroShotInput = Callable[[Client, bytes], AnyAnswer]
 
 
 def connect(url: str, key: str | None, key_file: Path | None) -> Client:
@@ -52,7 +52,7 @@ def find_key(key: str | None, key_file: Path | None) -> str | None:
 def ask_all(
     client: Client,
     paths: Sequence[Path],
-    question: Question[AnyAnswer],
+    question: ZeroShotInput[AnyAnswer],
     report: JsonReport | TableReport[AnyAnswer],
     save_maps: Path | None,
 ) -> None:
@@ -100,7 +100,7 @@ def _listed(several: Sequence[object]) -> str:
 
 
 def _ask(
-    client: Client, pictures: list[tuple[Path, Path]], question: Question[AnyAnswer]
+    client: Client, pictures: list[tuple[Path, Path]], question: ZeroShotInput[AnyAnswer]
 ) -> Iterator[tuple[Path, AnyAnswer | ClientError]]:
     """Each picture's name with its answer or its error, in order; shows progress on stderr."""
     with client:

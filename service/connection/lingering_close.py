@@ -6,7 +6,7 @@ from typing import Any
 MOST_DROPPED = 2**26  # bytes of what the client still sends
 
 
-class Lingering:
+class LingeringTransport:
     """Closes in two steps while a request is under way (RFC 9112, 9.6): at first nothing is sent any more.
 
     A connection that is closed with unread bytes is reset, and the client loses the answer: most send all

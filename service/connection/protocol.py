@@ -8,11 +8,11 @@ import httptools
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from service.connection.lingering_close import Lingering
-from service.connection.write_coalescing import Corked
+from service.connection.lingering_close import LingeringTransport
+from service.connection.write_coalescing import CoalescingTransport
 from service.errors import Kind, Problem
 from service.metrics import Metrics
-from service.middleware.disconnect import Hangup
+from service.middleware.disconnect import Disconnect
 from service.middleware.request_context import Exchange
 
 MOST_HEAD_BYTES = 2**16  # of a request line and headers
@@ -20,7 +20,7 @@ MOST_HEAD_BYTES = 2**16  # of a request line and headers
 log = structlog.stdlib.get_logger("anomoe.request")
 
 
-class ImpatientProtocol(HttpToolsProtocol):
+class HttpProtocol(HttpToolsProtocol):
     """Waits `header_timeout_s` for request line and headers, from the connection or their first byte on.
 
     As long for the client to take the next part of an answer: one that never reads would keep it in memory.
@@ -38,9 +38,9 @@ class ImpatientProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected."""
-        self._lingering = Lingering(transport, self.loop, self.header_timeout_s)
-        self._corked = Corked(cast("asyncio.Transport", self._lingering), self.loop)
-        self._hangup: Hangup = self.loop.create_future()
+        self._lingering = LingeringTransport(transport, self.loop, self.header_timeout_s)
+        self._corked = CoalescingTransport(cast("asyncio.Transport", self._lingering), self.loop)
+        self._hangup: Disconnect = self.loop.create_future()
         self.app_state = {**self.app_state, "hangup": self._hangup}  # as the state of its requests begins
         super().connection_made(cast("asyncio.Transport", self._corked))
         self._wait()
@@ -204,7 +204,7 @@ class ImpatientProtocol(HttpToolsProtocol):
             self._taking = None
 
 
-def impatient(header_timeout_s: float, metrics: Metrics) -> type[ImpatientProtocol]:
+def protocol_class(header_timeout_s: float, metrics: Metrics) -> type[HttpProtocol]:
     """The protocol with a timeout, as uvicorn takes it: a class."""
     given = {"header_timeout_s": header_timeout_s, "metrics": metrics}
-    return type("Protocol", (ImpatientProtocol,), given)
+    return type("Protocol", (HttpProtocol,), given)

@@ -16,7 +16,7 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
-from service.connection.protocol import impatient
+from service.connection.protocol import protocol_class
 from service.detection.anomalymoe import Detector
 from service.errors import Problem
 
@@ -37,7 +37,7 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, app: ASGIApp, detector: Detector) -> None:
-        protocol = impatient(detector.settings.header_timeout_s, detector.metrics)
+        protocol = protocol_class(detector.settings.header_timeout_s, detector.metrics)
         patience_s = math.ceil(detector.settings.drain_s)
         config = uvicorn.Config(
             app,

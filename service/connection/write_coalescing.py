@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 
-class Corked:
+class CoalescingTransport:
     """Holds what is written until `flush`, or until the event loop's present step is over.
 
     Reading is paused once more has come than should have: a picture that came in one piece has no more.

@@ -25,13 +25,13 @@ from service.models.health import Health
 from service.models.loading import load_models
 from service.models.model import AnyModel, Model
 from service.models.pipeline import Slot
-from service.models.registry import Models
-from service.process import tidy
+from service.models.registry import ModelRegistry
+from service.process import release_memory
 from service.scheduling.permits import Permits
 from service.scheduling.stage import StageResult
 from service.schemas.detect import DetectAnswer, DetectParameters
 from service.settings import Settings
-from service.throttle import Resting, StoppedError
+from service.throttle import StoppedError, Throttle
 
 log = structlog.stdlib.get_logger("anomoe.detection")
 
@@ -52,7 +52,7 @@ class _Look(NamedTuple):
 class Detector:
     """Answers pictures with the models; requests that hold one of its permits are worked on."""
 
-    def __init__(self, settings: Settings, models: Models, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, models: ModelRegistry, metrics: Metrics) -> None:
         self.settings = settings
         self.models = models
         self.metrics = metrics
@@ -140,7 +140,7 @@ class Detector:
         """
         async with self._reloading:
             try:
-                rest = Resting(self._leaving)
+                rest = Throttle(self._leaving)
                 fresh = await asyncio.to_thread(
                     load_models, self.settings, self.metrics, self.models.all, rest
                 )
@@ -157,7 +157,7 @@ class Detector:
             log.info("reloaded", new=_names(new), left=_names(left))
             await self._end(left)
             left.clear()
-            await asyncio.to_thread(tidy)
+            await asyncio.to_thread(release_memory)
 
     def leave(self) -> None:
         """Give up what is being loaded, since the service is stopping."""

@@ -17,7 +17,7 @@ from service.detection.zero_shot_answer import Maps, answer_of, draw_maps
 from service.errors import Kind, Problem
 from service.images.decode import Opened
 from service.images.header import announced_effort
-from service.inference.moeclip import Finding, Question
+from service.inference.moeclip import ZeroShotInput, ZeroShotOutcome
 from service.inference.text_tower import ClassText, NameTooLongError
 from service.models.model import ZeroShotModel
 from service.scheduling.caller import Caller, deadline_problem
@@ -51,7 +51,7 @@ class ZeroShotDetector:
                 opened = await slot.decode(data, parameters.read_as(model.bundle.manifest.input))
                 self._check_maps(opened.result.size, len(names), parameters)
                 has_all = parameters.maps == "all"
-                question = Question(opened.result.pixels, texts, parameters.is_medical, has_all)
+                question = ZeroShotInput(opened.result.pixels, texts, parameters.is_medical, has_all)
                 computed = await slot.compute(question)
                 judging = partial(judge_all, model, names, places, opened.result, computed.result, parameters)
                 judged = await slot.encode(judging)
@@ -111,9 +111,9 @@ def judge_all(
     names: Sequence[ClassName],
     places: Sequence[int],
     opened: Opened,
-    computed: Finding,
+    computed: ZeroShotOutcome,
     parameters: ZeroShotParameters,
-) -> tuple[Finding, Sequence[Verdict], Maps]:
+) -> tuple[ZeroShotOutcome, Sequence[Verdict], Maps]:
     """What was found for each name, the verdicts, and the maps that show them.
 
     places: of each name among the distinct ones that were computed. Raises: as `draw_maps`.

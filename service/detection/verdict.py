@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from export.contract.bundle import Bundle
 from export.contract.decision import conformal_threshold
 from service.detection.class_names import ClassName
-from service.inference.moeclip import Finding
+from service.inference.moeclip import ZeroShotOutcome
 from service.schemas.zero_shot import ZeroShotParameters
 
 
@@ -30,7 +30,7 @@ class Verdict:
 
 
 def judge(
-    bundle: Bundle, names: Sequence[ClassName], finding: Finding, parameters: ZeroShotParameters
+    bundle: Bundle, names: Sequence[ClassName], finding: ZeroShotOutcome, parameters: ZeroShotParameters
 ) -> list[Verdict]:
     """A verdict for each class name, in order."""
     return [

@@ -9,7 +9,7 @@ from service.detection.map_answer import MOST_MAP_BYTES, draw_map, size_of_map, 
 from service.detection.request import Trace
 from service.detection.verdict import Verdict
 from service.images.decode import Opened
-from service.inference.moeclip import Finding
+from service.inference.moeclip import ZeroShotOutcome
 from service.scheduling.stage import StageResult
 from service.schemas.common import MapAnswer
 from service.schemas.zero_shot import ClassAnswer, ZeroShotAnswer, ZeroShotParameters
@@ -19,7 +19,7 @@ Maps = Mapping[int, MapAnswer | None]
 
 def draw_maps(
     opened: Opened,
-    finding: Finding,
+    finding: ZeroShotOutcome,
     verdicts: Sequence[Verdict],
     parameters: ZeroShotParameters,
     spec: InputSpec,
@@ -42,7 +42,7 @@ def answer_of(
     bundle: Bundle,
     trace: Trace,
     verdicts: Sequence[Verdict],
-    batched: StageResult[Finding],
+    batched: StageResult[ZeroShotOutcome],
     maps: Maps,
     timings_ms: dict[str, float],
 ) -> ZeroShotAnswer:

@@ -21,7 +21,7 @@ from export.contract.preprocess import Pixels
 from service.inference.backends.base import Array, Device, DeviceTensor, GraphError
 from service.inference.backends.loading import open_graphs
 from service.schemas.findings import Selected
-from service.throttle import Rest, no_rest
+from service.throttle import Pause, no_pause
 
 Feeds = dict[str, Array | DeviceTensor]
 
@@ -85,7 +85,7 @@ class Engine:
     """
 
     def __init__(
-        self, bundle: Bundle, *, device: Device = "auto", threads: int = 0, rest: Rest = no_rest
+        self, bundle: Bundle, *, device: Device = "auto", threads: int = 0, rest: Pause = no_pause
     ) -> None:
         self.manifest = bundle.manifest
         self.categories: Mapping[str, Category] = bundle.categories

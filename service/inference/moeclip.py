@@ -17,7 +17,7 @@ from export.contract.preprocess import Pixels
 from service.inference.backends.base import Array, Device, DeviceTensor, GraphError
 from service.inference.backends.loading import open_graphs
 from service.inference.text_tower import ClassText, TextTower
-from service.throttle import Rest, no_rest
+from service.throttle import Pause, no_pause
 
 MAX_ROWS = 32  # pairs in one run of the head: bounds its memory, whatever the batch asks
 
@@ -25,7 +25,7 @@ GRAPHS = ("vision", "head")
 
 
 @dataclass(frozen=True, eq=False)
-class Question:
+class ZeroShotInput:
     """uint8 pixels (H, W, 3) at model size, and the texts of the class names to compare them with.
 
     medical: the post-processing of medical pictures. all_maps: whether maps other than the best name's
@@ -39,7 +39,7 @@ class Question:
 
 
 @dataclass(frozen=True, eq=False)
-class Finding:
+class ZeroShotOutcome:
     """What the graphs say about one picture.
 
     best: the place of the name that fits the picture best. scores: 0..1, one a name. maps: (Hm, Wm) in
@@ -52,7 +52,7 @@ class Finding:
     has_all_maps: bool
     timings_ms: dict[str, float]
 
-    def at(self, places: Sequence[int]) -> "Finding":
+    def at(self, places: Sequence[int]) -> "ZeroShotOutcome":
         """The same for the names at some places, among them the best one's: one name may come twice."""
         best = places.index(self.best)
         wanted = range(len(places)) if self.has_all_maps else (best,)
@@ -91,7 +91,7 @@ class ZeroShotEngine:
     """
 
     def __init__(
-        self, bundle: Bundle, *, device: Device = "auto", threads: int = 0, rest: Rest = no_rest
+        self, bundle: Bundle, *, device: Device = "auto", threads: int = 0, rest: Pause = no_pause
     ) -> None:
         self.manifest = bundle.manifest
         self._width = bundle.manifest.graphs["vision"].outputs["embedding"].shape[-1]
@@ -104,15 +104,15 @@ class ZeroShotEngine:
         """Where it computes: cuda or cpu."""
         return self._graphs["vision"].device
 
-    def run(self, questions: Sequence[Question]) -> list[Finding | Exception]:
+    def run(self, questions: Sequence[ZeroShotInput]) -> list[ZeroShotOutcome | Exception]:
         """Compute a batch: one finding or one exception per question, in order.
 
         A malformed question, or one whose rows the head failed on, gets an exception in its place; the
         others are unaffected. Raises GraphError when vision fails.
         """
         checked = [self._complaint(question) or question for question in questions]
-        findings = iter(self._run([item for item in checked if isinstance(item, Question)]))
-        return [next(findings) if isinstance(item, Question) else item for item in checked]
+        findings = iter(self._run([item for item in checked if isinstance(item, ZeroShotInput)]))
+        return [next(findings) if isinstance(item, ZeroShotInput) else item for item in checked]
 
     def warm_up(self, batch: int = 1) -> None:
         """Run every graph, with one picture and with a full batch. Raises GraphError when one fails."""
@@ -122,14 +122,14 @@ class ZeroShotEngine:
                 if isinstance(result, Exception):
                     raise result
 
-    def samples(self, count: int) -> list[Question]:
+    def samples(self, count: int) -> list[ZeroShotInput]:
         """Noise with one class name. Raises GraphError when the text tower fails."""
         text = self.tower.warm_up()
         size = (self.manifest.input.height, self.manifest.input.width, 3)
         rng = np.random.default_rng(0)
-        return [Question(rng.integers(0, 256, size, np.uint8), (text,)) for _ in range(count)]
+        return [ZeroShotInput(rng.integers(0, 256, size, np.uint8), (text,)) for _ in range(count)]
 
-    def _complaint(self, question: Question) -> ValueError | None:
+    def _complaint(self, question: ZeroShotInput) -> ValueError | None:
         wanted = (self.manifest.input.height, self.manifest.input.width, 3)
         pixels = question.pixels
         if pixels.shape != wanted or pixels.dtype != np.uint8:
@@ -139,7 +139,7 @@ class ZeroShotEngine:
             return ValueError(f"texts: {shapes}, not at least one of (2, {self._width})")
         return None
 
-    def _run(self, questions: Sequence[Question]) -> list[Finding | Exception]:
+    def _run(self, questions: Sequence[ZeroShotInput]) -> list[ZeroShotOutcome | Exception]:
         if not questions:
             return []
         clock = [perf_counter()]
@@ -197,13 +197,13 @@ class ZeroShotEngine:
         return answer["score"].astype(np.float32), answer["map"].astype(np.float32, copy=False)
 
 
-def _best(question: Question, embedding: FloatArray) -> int | None:
+def _best(question: ZeroShotInput, embedding: FloatArray) -> int | None:
     """The place of the name that fits the picture's embedding (E,) best; None when it is not finite."""
     fits = np.stack([text.embedding for text in question.texts]) @ embedding
     return int(fits.argmax()) if np.isfinite(fits).all() else None
 
 
-def _pairs(questions: Sequence[Question], best: Sequence[int | None]) -> _Pairs:
+def _pairs(questions: Sequence[ZeroShotInput], best: Sequence[int | None]) -> _Pairs:
     pairs = [(row, place) for row, question in enumerate(questions) for place in range(len(question.texts))]
     return _Pairs(
         rows=np.array([row for row, _ in pairs], np.int64),
@@ -214,8 +214,8 @@ def _pairs(questions: Sequence[Question], best: Sequence[int | None]) -> _Pairs:
 
 
 def _finding(
-    judged: _Judged, pairs: range, question: Question, best: int | None, timings_ms: dict[str, float]
-) -> Finding | Exception:
+    judged: _Judged, pairs: range, question: ZeroShotInput, best: int | None, timings_ms: dict[str, float]
+) -> ZeroShotOutcome | Exception:
     """The finding of a question whose pairs are those of `judged` at `pairs`."""
     for pair in pairs:
         if pair in judged.errors:
@@ -224,4 +224,4 @@ def _finding(
         return GraphError("vision: an embedding is not finite")
     scores: list[float] = judged.scores[pairs.start : pairs.stop].tolist()
     maps = {place: judged.maps[pair] for place, pair in enumerate(pairs) if pair in judged.maps}
-    return Finding(best, tuple(scores), maps, question.all_maps, timings_ms)
+    return ZeroShotOutcome(best, tuple(scores), maps, question.all_maps, timings_ms)

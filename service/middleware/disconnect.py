@@ -9,21 +9,21 @@ from starlette.requests import ClientDisconnect, Request
 
 Result = TypeVar("Result")
 
-Hangup = asyncio.Future[None]
-"""Done once a connection is over; `ImpatientProtocol` leaves it in the state of its requests."""
+Disconnect = asyncio.Future[None]
+"""Done once a connection is over; `HttpProtocol` leaves it in the state of its requests."""
 
 
-async def until_hangup(request: Request, work: Awaitable[Result]) -> Result:
-    """Await the work. Without a `Hangup` in the state of the request, nobody tells.
+async def until_disconnect(request: Request, work: Awaitable[Result]) -> Result:
+    """Await the work. Without a `Disconnect` in the state of the request, nobody tells.
 
     Raises: ClientDisconnect when the caller hangs up first; whatever the work raises.
     """
-    hangup: Hangup | None = getattr(request.state, "hangup", None)
+    hangup: Disconnect | None = getattr(request.state, "hangup", None)
     if hangup is None:
         return await work
     with CancelScope() as scope:
 
-        def cancel(_: Hangup) -> None:
+        def cancel(_: Disconnect) -> None:
             scope.cancel()
 
         hangup.add_done_callback(cancel)

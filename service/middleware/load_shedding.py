@@ -9,7 +9,7 @@ from service.detection.anomalymoe import Detector
 from service.middleware.admission import admission_of
 
 
-class Door:
+class LoadShedding:
     """Refuses what `WorkRoute` would refuse for want of a permit: refusals are many, and find cold caches.
 
     kinds: by method and path; whatever else is asked for goes on, and all that goes on is looked at again.

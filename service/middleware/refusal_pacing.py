@@ -7,7 +7,7 @@ PAUSE_S = 0.008
 STEPS = 3  # of the event loop, from the arrival of a request to its refusal
 
 
-class Bunching:
+class RefusalPacing:
     """Lets the event loop sleep for PAUSE_S now and then while requests are refused, and more come in.
 
     What came is then done in a row, with warm caches: in overload that is 4 % more pictures. A request that

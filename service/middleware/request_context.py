@@ -15,7 +15,7 @@ from service.errors import MEDIA_TYPE, Problem, no_such_path, problem_answer, un
 from service.metrics import UNMATCHED, Metrics
 from service.middleware.body import announced_bytes
 from service.middleware.identity import PRINTABLE
-from service.middleware.refusal_pacing import Bunching
+from service.middleware.refusal_pacing import RefusalPacing
 from service.scheduling.caller import ANYONE, Caller
 
 CLIENT_CLOSED_REQUEST = 499
@@ -100,7 +100,7 @@ class RequestContext:
         self.metrics = metrics
         self._routes = routes
         self._around = around
-        self._bunching = Bunching()
+        self._bunching = RefusalPacing()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection."""

@@ -8,18 +8,18 @@ import structlog
 
 from export.contract.bundle import Bundle
 from service.inference.anomalymoe import Engine
-from service.inference.moeclip import Finding, Question, ZeroShotEngine
+from service.inference.moeclip import ZeroShotEngine, ZeroShotInput, ZeroShotOutcome
 from service.metrics import Metrics
 from service.models.model import AnyModel, Model, ZeroShotModel
 from service.models.pipeline import ModelPipeline
-from service.models.registry import Models
+from service.models.registry import ModelRegistry
 from service.models.text_queue import name_batcher
 from service.scheduling.fair_queue import FairQueue
 from service.settings import Settings
-from service.throttle import Rest, no_rest
+from service.throttle import Pause, no_pause
 from service.tuning.measurement import measure
 from service.tuning.plan import Plan, described
-from service.tuning.search import AnyEngine, Opener, Tunable, Tuned, open_tuned
+from service.tuning.search import AnyEngine, Opener, Tunable, TunedEngine, open_tuned
 from service.tuning.stored_plans import digest_of_graphs, read_plan
 
 PAIRED_BYTES = 2**29  # of a bundle that may be held twice, on more and on fewer threads
@@ -30,8 +30,8 @@ log = structlog.stdlib.get_logger("anomoe.loading")
 
 
 def load_models(
-    settings: Settings, metrics: Metrics, serving: Sequence[AnyModel] = (), rest: Rest = no_rest
-) -> Models:
+    settings: Settings, metrics: Metrics, serving: Sequence[AnyModel] = (), rest: Pause = no_pause
+) -> ModelRegistry:
     """Load, check and warm up every bundle of the settings, and log how long each part took.
 
     serving: models at work. One whose bundle is the same and whose threads are well is taken over as it is;
@@ -42,7 +42,7 @@ def load_models(
     """
     started = perf_counter()
     folders = settings.bundle_folders()
-    models = Models([_load(folder, settings, metrics, serving, rest) for folder in folders])
+    models = ModelRegistry([_load(folder, settings, metrics, serving, rest) for folder in folders])
     log.info("models ready", models=len(models.all), total_s=_since(started))
     return models
 
@@ -50,11 +50,11 @@ def load_models(
 def measure_bundle(bundle: Bundle, settings: Settings) -> Plan:
     """What `anomoe tune` stores for a bundle. Raises BundleError or GraphError."""
     kind: EngineKind[Tunable] = ZeroShotEngine if bundle.manifest.kind == "moeclip" else Engine
-    return measure(_opener(kind, bundle, settings, no_rest), settings, is_single=_is_held_once(bundle))
+    return measure(_opener(kind, bundle, settings, no_pause), settings, is_single=_is_held_once(bundle))
 
 
 def _load(
-    folder: Path, settings: Settings, metrics: Metrics, serving: Sequence[AnyModel], rest: Rest
+    folder: Path, settings: Settings, metrics: Metrics, serving: Sequence[AnyModel], rest: Pause
 ) -> AnyModel:
     started = perf_counter()
     bundle = Bundle.read(folder)
@@ -65,14 +65,14 @@ def _load(
     known = _known_plan(bundle, settings, serving)
     read = perf_counter()
 
-    def opened(kind: EngineKind[AnyEngine]) -> Tuned[AnyEngine]:
+    def opened(kind: EngineKind[AnyEngine]) -> TunedEngine[AnyEngine]:
         opener = _opener(kind, bundle, settings, rest)
         return open_tuned(opener, settings, known, is_single=_is_held_once(bundle), rest=rest)
 
     if bundle.manifest.kind == "moeclip":
         zero_shot = opened(ZeroShotEngine)
         tower = zero_shot.engine.tower
-        lane: ModelPipeline[Question, Finding] = ModelPipeline(zero_shot, settings, metrics)
+        lane: ModelPipeline[ZeroShotInput, ZeroShotOutcome] = ModelPipeline(zero_shot, settings, metrics)
         names, turns = name_batcher(tower, settings, metrics), FairQueue(2 * tower.names_at_once)
         model = ZeroShotModel(bundle, zero_shot.engine, lane, names, turns)
     else:
@@ -102,7 +102,9 @@ def _known_plan(bundle: Bundle, settings: Settings, serving: Sequence[AnyModel])
     return None
 
 
-def _opener(kind: EngineKind[AnyEngine], bundle: Bundle, settings: Settings, rest: Rest) -> Opener[AnyEngine]:
+def _opener(
+    kind: EngineKind[AnyEngine], bundle: Bundle, settings: Settings, rest: Pause
+) -> Opener[AnyEngine]:
     return lambda threads: kind(bundle, device=settings.device, threads=threads, rest=rest)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from export.contract.bundle import Bundle
 from service.inference.anomalymoe import Engine, Outcome, Picture
-from service.inference.moeclip import Finding, Question, ZeroShotEngine
+from service.inference.moeclip import ZeroShotEngine, ZeroShotInput, ZeroShotOutcome
 from service.inference.text_tower import ClassText
 from service.models.pipeline import ModelPipeline
 from service.scheduling.batcher import Batcher
@@ -19,7 +19,7 @@ class ZeroShotModel:
 
     bundle: Bundle
     engine: ZeroShotEngine
-    lane: ModelPipeline[Question, Finding]
+    lane: ModelPipeline[ZeroShotInput, ZeroShotOutcome]
     names: Batcher[str, ClassText]
     name_turns: FairQueue
 

@@ -23,8 +23,8 @@ from service.scheduling.fair_queue import FairQueue
 from service.scheduling.stage import Stage, StageResult
 from service.scheduling.worker_pool import Priority, WorkerPool
 from service.settings import Settings
-from service.tuning.dual_engine import Computes, Pair
-from service.tuning.search import Tuned
+from service.tuning.dual_engine import Computes, DualEngine
+from service.tuning.search import TunedEngine
 
 log = structlog.stdlib.get_logger("anomoe.pipeline")
 
@@ -57,7 +57,7 @@ class SizeClass(NamedTuple):
 class ModelPipeline(Generic[Item, Result]):
     """One model's way to the device; it may be taken out of service while its pictures are finished."""
 
-    def __init__(self, tuned: Tuned[Any], settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, tuned: TunedEngine[Any], settings: Settings, metrics: Metrics) -> None:
         self.plan = plan = tuned.plan
         self.max_pixels = settings.max_pixels
         hosts = host_threads(settings)
@@ -69,7 +69,7 @@ class ModelPipeline(Generic[Item, Result]):
             host, device = WorkerPool("host", hosts, reserve=hosts), WorkerPool("device", plan.parallel)
         engine: Computes[Item, Result] = tuned.engine
         if tuned.shared:
-            engine = Pair(engine, tuned.shared, lambda: self.depth > 0)
+            engine = DualEngine(engine, tuned.shared, lambda: self.depth > 0)
 
         def compute(items: list[Item]) -> Sequence[Result | Exception]:
             metrics.batch_size.observe(len(items))

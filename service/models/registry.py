@@ -8,7 +8,7 @@ from service.metrics import Metrics
 from service.models.model import AnyModel, Model, ZeroShotModel
 
 
-class Models:
+class ModelRegistry:
     """Every model in service, in the order of the settings; at least one."""
 
     def __init__(self, models: Sequence[AnyModel]) -> None:
@@ -50,7 +50,7 @@ class Models:
         lanes = (model.lane for model in self.all if model.bundle.manifest.kind == kind)
         return min((lane.wait_s(client) for lane in lanes), default=0.0)
 
-    def swap(self, others: "Models") -> tuple[list[AnyModel], list[AnyModel]]:
+    def swap(self, others: "ModelRegistry") -> tuple[list[AnyModel], list[AnyModel]]:
         """Take the others' models at once; gives those that are new and those that have left."""
         new = [model for model in others.all if model not in self.all]
         left = [model for model in self.all if model not in others.all]

@@ -11,7 +11,7 @@ from service.scheduling.caller import ANYONE, Caller
 SHARE = 4
 
 
-class Room:
+class Budget:
     """At most `limit` of something at once.
 
     A client may hold up to SHARE times what stays free, so that it stops at SHARE / (SHARE + 1) of all when
@@ -59,7 +59,7 @@ class Room:
 class Permit:
     """What one request holds of the rooms for bodies and answers; wait_s: seconds until its turn."""
 
-    def __init__(self, client: str, wait_s: float, bodies: Room, answers: Room) -> None:
+    def __init__(self, client: str, wait_s: float, bodies: Budget, answers: Budget) -> None:
         self._client, self._wait_s = client, wait_s
         self._bodies, self._answers = bodies, answers
         self._held = {bodies: 0, answers: 0}
@@ -78,7 +78,7 @@ class Permit:
             if size:
                 room.give_back(self._client, size)
 
-    def _cover(self, room: Room, size: int) -> None:
+    def _cover(self, room: Budget, size: int) -> None:
         held = self._held[room]
         more = min(size, room.limit) - held  # what is larger than the room may come when it is alone
         if more > 0:
@@ -93,9 +93,9 @@ class Permits:
     """
 
     def __init__(self, limit: int, byte_limit: int) -> None:
-        self.requests = Room(limit, "requests")
-        self.bodies = Room(byte_limit, "bytes")
-        self.answers = Room(byte_limit, "bytes of answers")
+        self.requests = Budget(limit, "requests")
+        self.bodies = Budget(byte_limit, "bytes")
+        self.answers = Budget(byte_limit, "bytes of answers")
         self._empty = asyncio.Event()
         self._empty.set()
 

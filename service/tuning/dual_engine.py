@@ -14,7 +14,7 @@ class Computes(Protocol[Item_contra, Result_co]):
     def run(self, pictures: Sequence[Item_contra], /) -> Sequence[Result_co | Exception]: ...
 
 
-class Pair(Generic[Item_contra, Result_co]):
+class DualEngine(Generic[Item_contra, Result_co]):
     """Computes a batch with `alone`; with `shared` while another one is computed or `others_wait`.
 
     Threads of one batch wait for each other; where two batches share the cores, each is faster without.

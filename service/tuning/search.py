@@ -10,7 +10,7 @@ import structlog
 
 from service.process import usable_cores
 from service.settings import Settings
-from service.throttle import Rest, no_rest
+from service.throttle import Pause, no_pause
 from service.tuning.plan import Plan, plan_for_cpu, plan_for_gpu
 
 ENOUGH_S = 0.03  # of runs of the same samples, of which the shortest counts
@@ -37,7 +37,7 @@ Opener = Callable[[int], AnyEngine]
 
 
 @dataclass(frozen=True)
-class Tuned(Generic[AnyEngine]):
+class TunedEngine(Generic[AnyEngine]):
     """An engine for batches that compute alone, one for several at once if the plan has it, and the plan."""
 
     engine: AnyEngine
@@ -45,7 +45,7 @@ class Tuned(Generic[AnyEngine]):
     shared: AnyEngine | None = None
 
 
-class Took(NamedTuple):
+class Timing(NamedTuple):
     """Seconds by the clock, and of the calling thread alone."""
 
     clock_s: float
@@ -58,8 +58,8 @@ def open_tuned(
     known: Plan | None = None,
     *,
     is_single: bool = False,
-    rest: Rest = no_rest,
-) -> Tuned[AnyEngine]:
+    rest: Pause = no_pause,
+) -> TunedEngine[AnyEngine]:
     """Open the engines of a known plan, or else of the rule's, warm them and see how long they take.
 
     A plan that has times keeps them, as a busy device cannot be measured: only a batch is. is_single: whether
@@ -75,7 +75,7 @@ def open_tuned(
         return opened
 
     @cache
-    def took(threads: int, count: int) -> Took:
+    def took(threads: int, count: int) -> Timing:
         return shortest(engine(threads), count, rest)
 
     plan = known or _by_rule(engine, took, settings, is_single)
@@ -97,11 +97,11 @@ def open_tuned(
         batch_s=max(batch_s, plan.batch_s),
         source=plan.source,
     )
-    return Tuned(engine(counts[0]), plan, engine(counts[1]) if counts[1:] else None)
+    return TunedEngine(engine(counts[0]), plan, engine(counts[1]) if counts[1:] else None)
 
 
 def _by_rule(
-    engine: Opener[AnyEngine], took: Callable[[int, int], Took], settings: Settings, is_single: bool
+    engine: Opener[AnyEngine], took: Callable[[int, int], Timing], settings: Settings, is_single: bool
 ) -> Plan:
     """The rule's plan for an engine, which is first opened on the threads of one batch among several."""
     cores = usable_cores()
@@ -111,7 +111,7 @@ def _by_rule(
     return plan_for_cpu(took(threads or 1, 1).thread_s, cores, threads, settings.max_batch)
 
 
-def shortest(engine: Tunable, count: int, rest: Rest) -> Took:
+def shortest(engine: Tunable, count: int, rest: Pause) -> Timing:
     """The shortest run of so many samples within ENOUGH_S, by an engine that is warm for one.
 
     Raises: what computing one of them raises.
@@ -128,10 +128,10 @@ def shortest(engine: Tunable, count: int, rest: Rest) -> Took:
     return least
 
 
-def _timed(engine: Tunable, samples: Sequence[Any]) -> Took:
+def _timed(engine: Tunable, samples: Sequence[Any]) -> Timing:
     began_s, began_thread_s = perf_counter(), thread_time()
     run_all(engine, samples)
-    return Took(perf_counter() - began_s, thread_time() - began_thread_s)
+    return Timing(perf_counter() - began_s, thread_time() - began_thread_s)
 
 
 def run_all(engine: Tunable, samples: Sequence[Any]) -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from service.middleware.refusal_pacing import PAUSE_S, STEPS, Bunching
+from service.middleware.refusal_pacing import PAUSE_S, STEPS, RefusalPacing
 
 pytestmark = pytest.mark.alone
 
@@ -14,7 +14,7 @@ def test_one_pause_once_what_was_read_before_is_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr("service.middleware.refusal_pacing.sleep", order.append)
 
     async def scenario() -> None:
-        bunching = Bunching()
+        bunching = RefusalPacing()
 
         def refused(number: int) -> None:
             order.append(number)

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service.connection.listener import listen
-from service.connection.protocol import impatient
+from service.connection.protocol import protocol_class
 from service.metrics import Metrics
 from tests.service.conftest import encoded
 from tests.service.running import ServiceProcess, connect, service_process, until_closed
@@ -152,7 +152,7 @@ def test_a_request_may_take_longer_than_an_unused_connection_is_kept() -> None:
 
     async def scenario() -> None:
         config = uvicorn.Config(
-            slow, http=impatient(5, Metrics()), timeout_keep_alive=0, lifespan="off", log_config=None
+            slow, http=protocol_class(5, Metrics()), timeout_keep_alive=0, lifespan="off", log_config=None
         )
         config.timeout_keep_alive = 0.1  # type: ignore[assignment]
         server = uvicorn.Server(config)

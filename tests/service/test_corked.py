@@ -3,7 +3,7 @@
 import asyncio
 from typing import cast
 
-from service.connection.write_coalescing import Corked
+from service.connection.write_coalescing import CoalescingTransport
 
 
 class Sent:
@@ -31,7 +31,7 @@ class Sent:
 def test_head_and_body_are_one_piece_and_nothing_waits_for_the_next_step() -> None:
     async def scenario() -> None:
         sent = Sent()
-        corked = Corked(cast("asyncio.Transport", sent), asyncio.get_running_loop())
+        corked = CoalescingTransport(cast("asyncio.Transport", sent), asyncio.get_running_loop())
         corked.write(b"head ")
         corked.write(b"body")
         assert sent.what == []
@@ -48,7 +48,7 @@ def test_head_and_body_are_one_piece_and_nothing_waits_for_the_next_step() -> No
 def test_what_is_held_is_sent_before_closing() -> None:
     async def scenario() -> None:
         sent = Sent()
-        corked = Corked(cast("asyncio.Transport", sent), asyncio.get_running_loop())
+        corked = CoalescingTransport(cast("asyncio.Transport", sent), asyncio.get_running_loop())
         corked.write(b"last words")
         assert not corked.is_closing()
         corked.close()
@@ -62,7 +62,7 @@ def test_what_is_held_is_sent_before_closing() -> None:
 def test_reading_is_paused_when_more_comes_and_only_then_resumed() -> None:
     async def scenario() -> None:
         sent = Sent()
-        corked = Corked(cast("asyncio.Transport", sent), asyncio.get_running_loop())
+        corked = CoalescingTransport(cast("asyncio.Transport", sent), asyncio.get_running_loop())
         corked.note_received()
         corked.pause_reading()
         corked.resume_reading()

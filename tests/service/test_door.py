@@ -15,7 +15,7 @@ from service.api_keys import add_key, make_key
 from service.errors import Problem
 from service.middleware.admission import WorkRoute
 from service.scheduling.caller import Caller
-from service.scheduling.permits import Room
+from service.scheduling.permits import Budget
 from tests.service.conftest import ServiceFactory, encoded
 from tests.service.test_app import check_problem, detector_in
 from tests.tiny_bundle import plain_picture
@@ -67,7 +67,7 @@ def test_a_refusal_at_the_door_is_that_of_the_route(
     with held(service, "id cam"):
         outside = refused()
         assert not routed
-        monkeypatch.setattr(Room, "is_scarce", False)
+        monkeypatch.setattr(Budget, "is_scarce", False)
         inside = refused()
         assert routed == ["/detect"]
     own = {"server-timing"} if given_id else {"server-timing", "x-request-id"}

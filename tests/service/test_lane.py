@@ -25,7 +25,7 @@ from service.models.pipeline import LARGE, ModelPipeline, watchdog_limit
 from service.scheduling.caller import ANYONE
 from service.scheduling.stage import StageError
 from service.tuning.plan import Plan
-from service.tuning.search import Tuned
+from service.tuning.search import TunedEngine
 from tests.service.conftest import encoded, settings_for
 from tests.tiny_bundle import plain_picture, spotted_picture
 
@@ -55,7 +55,7 @@ class Threads:
 
 
 def pipeline_of(engine: Any, **settings: object) -> "ModelPipeline[Any, Any]":
-    return ModelPipeline(Tuned(engine, PLAN), settings_for("-", **settings), Metrics())
+    return ModelPipeline(TunedEngine(engine, PLAN), settings_for("-", **settings), Metrics())
 
 
 @pytest.mark.parametrize(("device", "pools"), [("cpu", ["worker"]), ("cuda", ["host", "device", "host"])])
@@ -83,7 +83,7 @@ def test_batches_at_once_give_the_results_of_single_pictures(bundle_folder: Path
     drawn = [make(name) for name in ("brick", "slate") for make in (plain_picture, spotted_picture)] * 8
     pictures = [Picture(fit(image, engine.manifest.input)) for image in drawn]
     alone = [engine.run([picture])[0] for picture in pictures]
-    pipeline = ModelPipeline(Tuned(engine, PLAN), settings_for(bundle_folder), Metrics())
+    pipeline = ModelPipeline(TunedEngine(engine, PLAN), settings_for(bundle_folder), Metrics())
 
     async def one(picture: Picture) -> Outcome:
         async with pipeline.slot(ANYONE) as slot:

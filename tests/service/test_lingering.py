@@ -11,7 +11,7 @@ from typing import cast
 
 import pytest
 
-from service.connection.lingering_close import MOST_DROPPED, Lingering
+from service.connection.lingering_close import MOST_DROPPED, LingeringTransport
 from tests.service.conftest import encoded
 from tests.service.running import ServiceProcess, connect, service_process, until_closed
 from tests.tiny_bundle import plain_picture
@@ -98,8 +98,8 @@ class Sent:
         return "closed" in self.what
 
 
-def lingering(sent: Sent, patience_s: float = 60, is_in_request: bool = True) -> Lingering:
-    made = Lingering(cast("asyncio.Transport", sent), asyncio.get_running_loop(), patience_s)
+def lingering(sent: Sent, patience_s: float = 60, is_in_request: bool = True) -> LingeringTransport:
+    made = LingeringTransport(cast("asyncio.Transport", sent), asyncio.get_running_loop(), patience_s)
     made.is_in_request = is_in_request
     return made
 

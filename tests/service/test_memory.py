@@ -27,7 +27,7 @@ from service.scheduling.batcher import Batcher, CallStage
 from service.scheduling.caller import Caller
 from service.scheduling.fair_queue import FairQueue
 from service.tuning.plan import Plan
-from service.tuning.search import Tuned
+from service.tuning.search import TunedEngine
 from tests.service.conftest import encoded, settings_for
 from tests.service.fuzz import png_bomb
 from tests.service.running import ServiceProcess, service_process
@@ -117,7 +117,7 @@ async def of_a_queue() -> None:
 
 async def of_a_large_picture() -> None:
     """Its first error is no error of its caller; what it held must be gone all the same."""
-    pipeline = ModelPipeline(Tuned(Idle(), PLAN), settings_for("-"), Metrics())
+    pipeline = ModelPipeline(TunedEngine(Idle(), PLAN), settings_for("-"), Metrics())
     data = encoded(Image.new("RGB", (2000, 1000)), "BMP")[:-9]
     for stage in pipeline.stages:
         stage.start()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from service.tuning.dual_engine import Computes, Pair
+from service.tuning.dual_engine import Computes, DualEngine
 
 
 class Named:
@@ -31,7 +31,7 @@ def nobody_waits() -> bool:
 
 def test_the_second_at_once_is_shared_and_the_next_alone_again() -> None:
     alone, shared = Named("alone"), Named("shared")
-    pair: Computes[int, str] = Pair(alone, shared, nobody_waits)
+    pair: Computes[int, str] = DualEngine(alone, shared, nobody_waits)
     assert pair.run([1]) == ["alone"]
     alone.gate.clear()
     alone.began.clear()
@@ -47,7 +47,7 @@ def test_the_second_at_once_is_shared_and_the_next_alone_again() -> None:
 
 
 def test_a_failed_batch_is_over() -> None:
-    pair = Pair(Named("alone"), Named("shared"), nobody_waits)
+    pair = DualEngine(Named("alone"), Named("shared"), nobody_waits)
     for _ in range(2):
         with pytest.raises(ValueError, match="alone"):
             pair.run([])
@@ -55,7 +55,7 @@ def test_a_failed_batch_is_over() -> None:
 
 def test_while_others_wait_all_are_shared() -> None:
     waiting = [1]
-    pair = Pair(Named("alone"), Named("shared"), lambda: bool(waiting))
+    pair = DualEngine(Named("alone"), Named("shared"), lambda: bool(waiting))
     assert pair.run([1]) == ["shared"]
     waiting.clear()
     assert pair.run([1]) == ["alone"]

@@ -9,7 +9,7 @@ from export.contract.bundle import Bundle
 from service import throttle as module
 from service.metrics import Metrics
 from service.models.loading import load_models
-from service.throttle import SHARE, Resting, StoppedError
+from service.throttle import SHARE, StoppedError, Throttle
 from tests.service.conftest import settings_for
 from tests.service.test_reload import version_of
 from tests.tiny_zero_shot_bundle import make_tiny_zero_shot_bundle
@@ -33,7 +33,7 @@ def test_a_rest_follows_from_the_time_since_the_last_one_until_it_is_stopped(
     clock = iter([10.0, 10.5, 12.0, 12.1, 12.2, 12.3])
     monkeypatch.setattr(module, "perf_counter", lambda: next(clock))
     rests = Rests()
-    rest = Resting(rests)
+    rest = Throttle(rests)
     rest()
     rest()
     assert rests.taken == pytest.approx([0.5 * SHARE, 0.1 * SHARE])
@@ -49,10 +49,10 @@ def test_a_reload_rests_after_every_graph_and_warm_up_and_the_batch_that_is_trie
     version_of(bundle_folder, tmp_path / "tiny", "1")
     first = load_models(settings, Metrics())
     version_of(bundle_folder, tmp_path / "tiny", "2")
-    load_models(settings, Metrics(), first.all, Resting(rests))
+    load_models(settings, Metrics(), first.all, Throttle(rests))
     assert len(rests.taken) == len(Bundle.read(bundle_folder).manifest.graphs) + 2
     rests.taken.clear()
     words = make_tiny_zero_shot_bundle(tmp_path / "words")
     version_of(bundle_folder, tmp_path / "tiny", "1")
-    load_models(settings, Metrics(), first.all, Resting(rests))
+    load_models(settings, Metrics(), first.all, Throttle(rests))
     assert len(rests.taken) == len(Bundle.read(words).manifest.graphs) + 3

@@ -8,11 +8,11 @@ from export.contract.bundle import Bundle
 from export.contract.manifest import GraphSpec, TensorSpec
 from service.inference.backends.base import Device, Graph, GraphError, Signature
 from service.inference.backends.onnx import RUNTIME, OnnxGraph
-from service.throttle import Rest
+from service.throttle import Pause
 
 
 def open_graphs(
-    bundle: Bundle, keys: Iterable[str], device: Device, threads: int, rest: Rest
+    bundle: Bundle, keys: Iterable[str], device: Device, threads: int, rest: Pause
 ) -> dict[str, Graph]:
     """Several graphs, and a rest after each; see `open_graph`."""
     graphs: dict[str, Graph] = {}

@@ -16,7 +16,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from service.inference.backends.base import GraphError
-from service.inference.moeclip import Question, ZeroShotEngine
+from service.inference.moeclip import ZeroShotEngine, ZeroShotInput
 from service.inference.text_tower import TextTower
 from tests.service.conftest import ServiceFactory, encoded
 from tests.service.test_app import PNG, check_problem, detector_in
@@ -122,10 +122,10 @@ def test_one_name_may_be_a_string(zero_shot_service: TestClient) -> None:
 def test_every_name_is_answered_as_it_was_asked_for_and_each_distinct_one_computed_once(
     zero_shot_service: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    computed: list[Question] = []
+    computed: list[ZeroShotInput] = []
     run = ZeroShotEngine.run
 
-    def remember(engine: ZeroShotEngine, questions: Sequence[Question]) -> Sequence[object]:
+    def remember(engine: ZeroShotEngine, questions: Sequence[ZeroShotInput]) -> Sequence[object]:
         computed.extend(questions)
         return run(engine, questions)
 
@@ -449,7 +449,7 @@ def test_pictures_with_different_numbers_of_names_share_a_batch(
     gate, entered = threading.Event(), threading.Event()
     compute = ZeroShotEngine.run
 
-    def wait(engine: ZeroShotEngine, questions: Sequence[Question]) -> Sequence[object]:
+    def wait(engine: ZeroShotEngine, questions: Sequence[ZeroShotInput]) -> Sequence[object]:
         entered.set()
         assert gate.wait(5)
         return compute(engine, questions)

@@ -11,7 +11,7 @@ from export.contract.bundle import Bundle
 from export.contract.preprocess import Pixels, fit
 from service.inference import moeclip as engine_module
 from service.inference.backends.base import GraphError
-from service.inference.moeclip import Finding, Question, ZeroShotEngine
+from service.inference.moeclip import ZeroShotEngine, ZeroShotInput, ZeroShotOutcome
 from service.inference.text_tower import ClassText
 from tests.service.test_engine import CountingGraph
 from tests.service.zero_shot.conftest import picture
@@ -31,15 +31,15 @@ def question(
     *names: str,
     medical: bool = False,
     all_maps: bool = False,
-) -> Question:
+) -> ZeroShotInput:
     texts = [text for text in engine.tower.run(names) if isinstance(text, ClassText)]
     assert len(texts) == len(names)
-    return Question(fit(image, engine.manifest.input), tuple(texts), medical, all_maps)
+    return ZeroShotInput(fit(image, engine.manifest.input), tuple(texts), medical, all_maps)
 
 
-def only_findings(results: list[Finding | Exception]) -> list[Finding]:
-    assert all(isinstance(result, Finding) for result in results), results
-    return [result for result in results if isinstance(result, Finding)]
+def only_findings(results: list[ZeroShotOutcome | Exception]) -> list[ZeroShotOutcome]:
+    assert all(isinstance(result, ZeroShotOutcome) for result in results), results
+    return [result for result in results if isinstance(result, ZeroShotOutcome)]
 
 
 def count_runs(engine: ZeroShotEngine) -> dict[str, CountingGraph]:
@@ -153,15 +153,15 @@ def test_tokens_stay_on_the_device(engine: ZeroShotEngine) -> None:
 
 def test_wrong_pixels_or_texts_fail_alone_and_before_computing(engine: ZeroShotEngine) -> None:
     fine = question(engine, picture("brick"), "brick")
-    wrong = Question(np.zeros((SIZE, SIZE + 1, 3), np.uint8), fine.texts)
-    nameless = Question(fine.pixels, ())
+    wrong = ZeroShotInput(np.zeros((SIZE, SIZE + 1, 3), np.uint8), fine.texts)
+    nameless = ZeroShotInput(fine.pixels, ())
     wide = ClassText(np.zeros((2, 4), np.float32), np.zeros(4, np.float32))
-    foreign = Question(fine.pixels, (*fine.texts, wide))
+    foreign = ZeroShotInput(fine.pixels, (*fine.texts, wide))
     runs = count_runs(engine)
     *failed, found = engine.run([wrong, nameless, foreign, fine])
     assert [str(error).partition(":")[0] for error in failed] == ["pixels", "texts", "texts"]
     assert all(isinstance(error, ValueError) for error in failed)
-    assert isinstance(found, Finding)
+    assert isinstance(found, ZeroShotOutcome)
     assert np.asarray(runs["vision"].calls[0]["image"]).shape[0] == 1
 
 
@@ -178,9 +178,9 @@ def test_head_that_fails_on_some_rows_fails_only_their_pictures(
     engine._graphs["head"] = Failing(engine._graphs["head"])
     questions = [question(engine, picture("brick"), "brick", "slate") for _ in range(3)]
     first, second, third = engine.run(questions)
-    assert isinstance(first, Finding)
+    assert isinstance(first, ZeroShotOutcome)
     assert isinstance(second, GraphError)
-    assert isinstance(third, Finding)
+    assert isinstance(third, ZeroShotOutcome)
 
 
 @pytest.mark.parametrize("output", ["map", "score"])
@@ -195,7 +195,7 @@ def test_value_that_is_not_finite_fails_only_its_picture(engine: ZeroShotEngine,
     failed, fine = engine.run([question(engine, picture(colour), "brick") for colour in ("brick", "slate")])
     assert isinstance(failed, GraphError)
     assert "not finite" in str(failed)
-    assert isinstance(fine, Finding)
+    assert isinstance(fine, ZeroShotOutcome)
 
 
 def test_embedding_that_is_not_finite_fails_only_its_picture(engine: ZeroShotEngine) -> None:
@@ -216,7 +216,7 @@ def test_embedding_that_is_not_finite_fails_only_its_picture(engine: ZeroShotEng
     failed, fine = engine.run([question(engine, picture(colour), "brick") for colour in ("brick", "slate")])
     assert isinstance(failed, GraphError)
     assert "embedding is not finite" in str(failed)
-    assert isinstance(fine, Finding)
+    assert isinstance(fine, ZeroShotOutcome)
 
 
 def test_head_with_another_shape_is_named(engine: ZeroShotEngine) -> None:
