@@ -73,9 +73,10 @@ def create_app(settings: Settings, models: ModelRegistry, metrics: Metrics) -> F
         servers=[{"url": prefix}] if prefix else None,
         redirect_slashes=False,  # to an address made of what the caller calls this host
     )
+    open_to_all = open_paths(settings.metrics_need_key, docs.PATHS)
     if keys:
         describe = app.openapi
-        app.openapi = lambda: with_keys(describe(), open_paths(settings.metrics_need_key))
+        app.openapi = lambda: with_keys(describe(), open_to_all)
     app.state.detector = detector
     app.state.zero_shot = ZeroShotDetector(detector)
     routers = (work, zero_shot_work, model_routes.router, probes.router, docs.router)
@@ -84,7 +85,7 @@ def create_app(settings: Settings, models: ModelRegistry, metrics: Metrics) -> F
     routes = [route for group in (*routers, app) for route in group.routes if isinstance(route, Route)]
     # From the inside to the outside: what is added last sees a request first.
     app.add_middleware(LoadShedding, detector=detector, kinds=kinds_of(routes))
-    app.add_middleware(Authentication, keys=keys, metrics_need_key=settings.metrics_need_key)
+    app.add_middleware(Authentication, keys=keys, open_to_all=open_to_all)
     app.add_middleware(RequestContext, metrics=metrics, routes=routes, around=_allowing(settings))
     if prefix:
         app.add_middleware(RootPath, prefix=prefix, paths=frozenset(route.path for route in routes))

@@ -5,11 +5,7 @@ from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from export.contract.decision import display_score
-from service.detection.decision import Decision
-from service.detection.verdict import Verdict
 from service.errors import REJECTIONS, Problem
-from service.inference.anomalymoe import Outcome
 
 PREFIX = "anomoe"
 UNKNOWN = "unknown"
@@ -102,21 +98,29 @@ class Metrics:
         if problem.kind in REJECTIONS:
             self._rejected[problem.kind].inc()
 
-    def count_picture(self, decision: Decision, outcome: Outcome, timings_ms: Mapping[str, float]) -> None:
-        """Count one answered picture, its score, its experts and its stages."""
-        category = decision.category or UNKNOWN
-        product = self._products[category]
-        product.distance.observe(decision.distance)
-        if decision.reason == "not_this_product":
-            product.not_this_product.inc()
-        for expert in outcome.experts:
-            self._experts[expert.level, expert.index].inc()
-        self._count(category, decision.is_anomalous, decision.score, timings_ms)
+    def count_picture(
+        self,
+        category: str | None,
+        is_anomalous: bool,
+        score: float | None,
+        experts: Iterable[tuple[str, int]],
+        timings_ms: Mapping[str, float],
+    ) -> None:
+        """Count one answered picture, its score, its experts (level, index) and its stages."""
+        for expert in experts:
+            self._experts[expert].inc()
+        self._count(category or UNKNOWN, is_anomalous, score, timings_ms)
 
-    def count_zero_shot(self, verdict: Verdict, timings_ms: Mapping[str, float]) -> None:
+    def count_distance(self, category: str | None, distance: float, is_this_product: bool) -> None:
+        """Count how far one picture is from its product, 1 at the radius."""
+        product = self._products[category or UNKNOWN]
+        product.distance.observe(distance)
+        if not is_this_product:
+            product.not_this_product.inc()
+
+    def count_zero_shot(self, is_anomalous: bool, score: float, timings_ms: Mapping[str, float]) -> None:
         """Count one zero-shot picture by its best class name; names are the callers', so no labels."""
-        score = display_score(verdict.score, verdict.threshold)
-        self._count(ZERO_SHOT, verdict.is_anomalous, score, timings_ms)
+        self._count(ZERO_SHOT, is_anomalous, score, timings_ms)
 
     def _count(
         self, category: str, is_anomalous: bool, score: float | None, timings_ms: Mapping[str, float]

@@ -94,7 +94,12 @@ class Detector:
                 computed_ms, waited_s = computed.result.timings_ms, held_up_s + slot.waited_s
                 timings_ms = timings(waited_s, opened, computed, judged, computed_ms, trace.started)
                 decision, drawn = judged.result
-                self.metrics.count_picture(decision, computed.result, timings_ms)
+                chosen = [(expert.level, expert.index) for expert in computed.result.experts]
+                self.metrics.count_picture(
+                    decision.category, decision.is_anomalous, decision.score, chosen, timings_ms
+                )
+                is_this_product = decision.reason != "not_this_product"
+                self.metrics.count_distance(decision.category, decision.distance, is_this_product)
                 return answer_of(model, trace, decision, computed, drawn, timings_ms)
 
     async def detect_all(

@@ -8,6 +8,7 @@ from time import perf_counter
 
 from anyio import move_on_after
 
+from export.contract.decision import display_score
 from service.detection.anomalymoe import Detector
 from service.detection.class_names import ClassName, clean_names, wrong_name
 from service.detection.request import Trace, model_problems, timings
@@ -58,7 +59,9 @@ class ZeroShotDetector:
                 computed_ms = {"text": text_ms, **computed.result.timings_ms}
                 timings_ms = timings(slot.waited_s, opened, computed, judged, computed_ms, trace.started)
                 finding, verdicts, maps = judged.result
-                self._detector.metrics.count_zero_shot(verdicts[finding.best], timings_ms)
+                best = verdicts[finding.best]
+                score = display_score(best.score, best.threshold)
+                self._detector.metrics.count_zero_shot(best.is_anomalous, score, timings_ms)
                 answered = replace(computed, result=finding)
                 return answer_of(model.bundle, trace, verdicts, answered, maps, timings_ms)
 

@@ -1,22 +1,22 @@
 """Which path asks for which key, decided before anything else of a request is looked at."""
 
+from collections.abc import Container, Iterable
+
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api import docs
 from service.api_keys import ApiKey, KeyRing
 from service.errors import Kind, Problem, shown
 
 # Probes must work without a secret; the description of the API tells nothing of a user's.
-OPEN = frozenset({"/healthz", "/readyz"})
-DESCRIPTION = frozenset({"/openapi.json", *docs.PATHS})
+OPEN = frozenset({"/healthz", "/readyz", "/openapi.json"})
 CHALLENGE = 'Bearer realm="anomoe"'
 
 
-def open_paths(metrics_need_key: bool) -> frozenset[str]:
-    """The paths that ask for no key."""
-    return OPEN | DESCRIPTION if metrics_need_key else OPEN | DESCRIPTION | {"/metrics"}
+def open_paths(metrics_need_key: bool, pages: Iterable[str]) -> frozenset[str]:
+    """The paths that ask for no key. pages: those that show the description."""
+    return OPEN.union(pages) if metrics_need_key else OPEN.union(pages, {"/metrics"})
 
 
 class Authentication:
@@ -25,10 +25,10 @@ class Authentication:
     Without a key ring everything is open but what `needs_admin`, which nobody may then use.
     """
 
-    def __init__(self, app: ASGIApp, keys: KeyRing | None, metrics_need_key: bool) -> None:
+    def __init__(self, app: ASGIApp, keys: KeyRing | None, open_to_all: Container[str]) -> None:
         self.app = app
         self.keys = keys
-        self.open = open_paths(metrics_need_key)
+        self.open = open_to_all
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection.

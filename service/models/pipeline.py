@@ -15,6 +15,7 @@ import structlog
 
 from export.contract.manifest import InputSpec
 from service.images.decode import LargePictureError, Opened, open_picture
+from service.inference.isolation import IsolatedBatches
 from service.metrics import Metrics
 from service.process import usable_cores
 from service.scheduling.batcher import Batcher, CallStage
@@ -78,7 +79,9 @@ class ModelPipeline(Generic[Item, Result]):
         batch_limit_s = watchdog_limit(settings, "engine", plan.batch_s, SHORTEST_WATCHDOG_S)
 
         def batcher(of: str) -> Batcher[Item, Result]:
-            made = Batcher(compute, plan.batch, plan.parallel, f"engine{of}", device, batch_limit_s)
+            made = Batcher(
+                IsolatedBatches(compute, plan.batch), plan.parallel, f"engine{of}", device, batch_limit_s
+            )
             made.probe = tuned.engine.warm_up
             return made
 

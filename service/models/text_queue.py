@@ -2,6 +2,7 @@
 
 from time import perf_counter
 
+from service.inference.isolation import IsolatedBatches
 from service.inference.text_tower import ClassText, TextTower
 from service.metrics import Metrics
 from service.models.pipeline import watchdog_limit
@@ -25,6 +26,6 @@ def name_batcher(tower: TextTower, settings: Settings, metrics: Metrics) -> Batc
     tower.warm_up()
     batch_s = tower.names_at_once * (perf_counter() - began)
     limit_s = watchdog_limit(settings, "text", batch_s, SHORTEST_WATCHDOG_S)
-    batcher = Batcher(encode, tower.names_at_once, limit_s=limit_s, name="text")
+    batcher = Batcher(IsolatedBatches(encode, tower.names_at_once), limit_s=limit_s, name="text")
     batcher.probe = tower.warm_up
     return batcher

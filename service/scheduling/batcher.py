@@ -2,11 +2,10 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from service.inference.isolation import IsolatedBatches
 from service.scheduling.stage import Stage
 from service.scheduling.worker_pool import Priority, WorkerPool
 
@@ -19,23 +18,31 @@ TOGETHER_S = 0.05  # so long calls may take, by any of the last ones, whose resu
 LAST = 8  # times that a thread took some
 
 
+class Batches(Protocol[Item, Result]):
+    """Computes batches of at most `limit` items, which may become fewer."""
+
+    limit: int
+
+    def __call__(self, items: list[Item]) -> list[Result | Exception]:
+        """One result or one exception per item, in order."""
+        ...
+
+
 class Batcher(Stage[Item, Result]):
     """Dynamic batching: while the device computes, items queue; when it is free, it takes what is there.
 
-    `run` computes a batch and gives one result or one exception per item, in order (see `IsolatedBatches` for
-    what happens when it fails). parallel: batches computed at once. name, pool, limit_s: as `Stage` has them.
+    batches: computes them. parallel: batches computed at once. name, pool, limit_s: as `Stage` has them.
     """
 
     def __init__(
         self,
-        run: Callable[[list[Item]], Sequence[Result | Exception]],
-        max_batch: int,
+        batches: Batches[Item, Result],
         parallel: int = 1,
         name: str = "engine",
         pool: WorkerPool | None = None,
         limit_s: float = math.inf,
     ) -> None:
-        self._batches = IsolatedBatches(run, max_batch)
+        self._batches = batches
         super().__init__(name, parallel, self._batches, pool, limit_s)
 
     def max_batch(self) -> int:

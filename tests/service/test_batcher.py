@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from service.inference.backends.base import GraphError
+from service.inference.isolation import IsolatedBatches
 from service.scheduling.batcher import Batcher, CallStage
 from service.scheduling.stage import StageError, StageResult
 from service.scheduling.worker_pool import WorkerPool
@@ -44,7 +45,7 @@ def submit_all(batcher: Batcher[int, int], numbers: Sequence[int]) -> "list[asyn
 
 def test_idle_device_takes_one_item_at_once() -> None:
     async def scenario() -> None:
-        batcher = Batcher(Doubler(), max_batch=4)
+        batcher = Batcher(IsolatedBatches(Doubler(), 4))
         batcher.start()
         batched = await asyncio.wait_for(batcher.submit(21), 5)
         assert (batched.result, batched.batch_size) == (42, 1)
@@ -56,7 +57,7 @@ def test_idle_device_takes_one_item_at_once() -> None:
 def test_waiting_items_are_computed_together_up_to_the_limit_and_in_order() -> None:
     async def scenario() -> None:
         doubler = Doubler()
-        batcher = Batcher(doubler, max_batch=3)
+        batcher = Batcher(IsolatedBatches(doubler, 3))
         batcher.start()
         first = await occupied(doubler, batcher)
         others = submit_all(batcher, [2, 3, 4, 5])
@@ -75,7 +76,7 @@ def test_waiting_items_are_computed_together_up_to_the_limit_and_in_order() -> N
 def test_one_failing_item_leaves_the_others() -> None:
     async def scenario() -> None:
         doubler = Doubler()
-        batcher = Batcher(doubler, max_batch=4)
+        batcher = Batcher(IsolatedBatches(doubler, 4))
         batcher.start()
         first = await occupied(doubler, batcher)
         good, bad = submit_all(batcher, [2, -3])
@@ -92,7 +93,7 @@ def test_one_failing_item_leaves_the_others() -> None:
 
 def test_failing_batch_answers_its_callers_and_the_next_one_works() -> None:
     async def scenario() -> None:
-        batcher = Batcher(Doubler(), max_batch=4)
+        batcher = Batcher(IsolatedBatches(Doubler(), 4))
         batcher.start()
         with pytest.raises(RuntimeError, match="the device is lost"):
             await batcher.submit(0)
@@ -105,7 +106,7 @@ def test_failing_batch_answers_its_callers_and_the_next_one_works() -> None:
 def test_wrong_number_of_results_is_an_error_for_the_batch() -> None:
     async def scenario() -> None:
         nothing: list[int] = []
-        batcher: Batcher[int, int] = Batcher(lambda _: nothing, max_batch=4)
+        batcher: Batcher[int, int] = Batcher(IsolatedBatches(lambda _: nothing, 4))
         batcher.start()
         with pytest.raises(GraphError, match="0 results for 1 items"):
             await batcher.submit(1)
@@ -117,7 +118,7 @@ def test_wrong_number_of_results_is_an_error_for_the_batch() -> None:
 def test_cancelled_caller_is_never_computed() -> None:
     async def scenario() -> None:
         doubler = Doubler()
-        batcher = Batcher(doubler, max_batch=4)
+        batcher = Batcher(IsolatedBatches(doubler, 4))
         batcher.start()
         first = await occupied(doubler, batcher)
         gone, stays = submit_all(batcher, [2, 3])
@@ -135,7 +136,7 @@ def test_cancelled_caller_is_never_computed() -> None:
 def test_caller_cancelled_while_computing_does_not_disturb() -> None:
     async def scenario() -> None:
         doubler = Doubler()
-        batcher = Batcher(doubler, max_batch=4)
+        batcher = Batcher(IsolatedBatches(doubler, 4))
         batcher.start()
         first = await occupied(doubler, batcher)
         first.cancel()
@@ -149,7 +150,7 @@ def test_caller_cancelled_while_computing_does_not_disturb() -> None:
 def test_stop_finishes_what_waits_and_refuses_the_rest() -> None:
     async def scenario() -> None:
         doubler = Doubler()
-        batcher = Batcher(doubler, max_batch=1)
+        batcher = Batcher(IsolatedBatches(doubler, 1))
         batcher.start()
         first = await occupied(doubler, batcher)
         waiting = submit_all(batcher, [2, 3])
@@ -180,7 +181,7 @@ def test_a_full_batch_or_one_that_has_waited_goes_before_others_work(
             order.append("batch")
             return numbers
 
-        batcher = Batcher(run, max_batch=3, pool=pool)
+        batcher = Batcher(IsolatedBatches(run, 3), pool=pool)
         calls = CallStage("calls", 1, pool=pool)
         batcher.start()
         calls.start()

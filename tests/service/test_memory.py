@@ -20,6 +20,7 @@ from export.contract.manifest import InputSpec
 from service.detection.text_cache import TextCache
 from service.errors import Problem
 from service.inference.backends.base import GraphError
+from service.inference.isolation import IsolatedBatches
 from service.inference.text_tower import ClassText
 from service.metrics import Metrics
 from service.models.pipeline import ModelPipeline
@@ -86,7 +87,7 @@ async def of_a_call_among_others() -> None:
 
 
 async def of_batches(run: Callable[[list[int]], Sequence[float | Exception]]) -> None:
-    batcher = Batcher[int, float](run, 1)
+    batcher = Batcher[int, float](IsolatedBatches(run, 1))
     batcher.start()
     try:
         await batcher.submit(0)

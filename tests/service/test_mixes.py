@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 
 from service.errors import Kind, Problem
 from service.inference.backends.base import GraphError
+from service.inference.isolation import IsolatedBatches
 from service.scheduling.batcher import Batcher
 from service.scheduling.caller import Caller
 from service.scheduling.fair_queue import FairQueue
@@ -50,7 +51,7 @@ async def answers_to(
     engine: Engine, clients: Sequence[int], max_batch: int, parallel: int, width: int
 ) -> list[StageResult[int] | BaseException]:
     """Ask for every number at once; cancel those that should be before the device is free."""
-    queue, batcher = FairQueue(width), Batcher(engine.run, max_batch, parallel=parallel)
+    queue, batcher = FairQueue(width), Batcher(IsolatedBatches(engine.run, max_batch), parallel=parallel)
     batcher.start()
     tasks: list[asyncio.Task[StageResult[int]]] = []
     for number, client in enumerate(clients):
