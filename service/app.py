@@ -22,8 +22,8 @@ from service.api.openapi import PROBLEMS, with_keys
 from service.api.upload import keep_forms_in_memory
 from service.api.zero_shot import work as zero_shot_work
 from service.api_keys import open_keys
-from service.detection.anomalymoe import Detector
-from service.detection.moeclip import ZeroShotDetector
+from service.detection.anomalymoe import DetectionService
+from service.detection.moeclip import ZeroShotService
 from service.errors import Problem, wrong_parameters
 from service.images.decode import lift_pixel_limit
 from service.metrics import Metrics
@@ -34,6 +34,7 @@ from service.middleware.problems import from_http_exception
 from service.middleware.request_context import RequestContext
 from service.middleware.root_path import RootPath
 from service.models.registry import ModelRegistry
+from service.models.runtime import Runtime
 from service.settings import Settings
 
 log = structlog.stdlib.get_logger("anomoe.app")
@@ -51,7 +52,7 @@ def create_app(settings: Settings, models: ModelRegistry, metrics: Metrics) -> F
 
     Raises: KeyFileError when the file of API keys cannot be used.
     """
-    detector = Detector(settings, models, metrics)
+    runtime = Runtime(settings, models, metrics)
     keys = open_keys(settings.api_keys_file, required=settings.require_keys)
     prefix = settings.root_path.rstrip("/")
 
@@ -59,7 +60,7 @@ def create_app(settings: Settings, models: ModelRegistry, metrics: Metrics) -> F
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
         lift_pixel_limit()
         keep_forms_in_memory()
-        async with detector.running():
+        async with runtime.running():
             log.info("ready", after_s=round(time() - settings.started_at, 1))
             yield
 
@@ -77,14 +78,15 @@ def create_app(settings: Settings, models: ModelRegistry, metrics: Metrics) -> F
     if keys:
         describe = app.openapi
         app.openapi = lambda: with_keys(describe(), open_to_all)
-    app.state.detector = detector
-    app.state.zero_shot = ZeroShotDetector(detector)
+    app.state.runtime = runtime
+    app.state.detection = DetectionService(runtime)
+    app.state.zero_shot = ZeroShotService(runtime)
     routers = (work, zero_shot_work, model_routes.router, probes.router, docs.router)
     for one in routers:
         app.include_router(one, responses=PROBLEMS)
     routes = [route for group in (*routers, app) for route in group.routes if isinstance(route, Route)]
     # From the inside to the outside: what is added last sees a request first.
-    app.add_middleware(LoadShedding, detector=detector, kinds=kinds_of(routes))
+    app.add_middleware(LoadShedding, runtime=runtime, kinds=kinds_of(routes))
     app.add_middleware(Authentication, keys=keys, open_to_all=open_to_all)
     app.add_middleware(RequestContext, metrics=metrics, routes=routes, around=_allowing(settings))
     if prefix:

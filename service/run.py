@@ -48,7 +48,7 @@ def run(settings: Settings) -> int:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     metrics = Metrics()
     app = create_app(settings, load_models(settings, metrics), metrics)
-    server = Server(app, app.state.detector)
+    server = Server(app, app.state.runtime)
     with listen(settings.host, settings.port) as listener:
         log.info("listening", host=settings.host, port=listener.getsockname()[1])
         server.run([listener])

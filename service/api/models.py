@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Depends, Request
 
 from export.contract.decision import conformal_threshold, effective_alpha
-from service.middleware.admission import detector_of
+from service.middleware.admission import runtime_of
 from service.middleware.authentication import needs_admin
 from service.models.model import Model, ZeroShotModel
 from service.schemas.models import (
@@ -23,20 +23,20 @@ router = APIRouter()
 @router.get("/categories")
 async def categories(request: Request) -> CategoriesAnswer:
     """Every product and calibrated class name, with its threshold at the bundle's default alpha."""
-    served = detector_of(request.app).models.all
+    served = runtime_of(request.app).models.all
     return CategoriesAnswer(categories=[info for model in served for info in category_infos(model)])
 
 
 @router.get("/models")
 async def models(request: Request) -> ModelsAnswer:
     """Every model in service."""
-    return ModelsAnswer(models=[model_info(model) for model in detector_of(request.app).models.all])
+    return ModelsAnswer(models=[model_info(model) for model in runtime_of(request.app).models.all])
 
 
 @router.post("/models/reload", dependencies=[Depends(needs_admin)])
 async def reload(request: Request) -> ModelsAnswer:
     """Load the bundles anew (admin key); the present ones serve until the new ones are warm."""
-    await detector_of(request.app).reload()
+    await runtime_of(request.app).reload()
     return await models(request)
 
 

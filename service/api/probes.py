@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from service.middleware.admission import detector_of
+from service.middleware.admission import runtime_of
 from service.schemas.models import HealthAnswer
 
 router = APIRouter()
@@ -18,11 +18,11 @@ async def healthz() -> HealthAnswer:
 @router.get("/readyz")
 async def readyz(request: Request) -> HealthAnswer:
     """Whether pictures can be answered; 503 when not."""
-    detector_of(request.app).health.check()
+    runtime_of(request.app).health.check()
     return HealthAnswer(status="ready")
 
 
 @router.get("/metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
     """Metrics as Prometheus text."""
-    return Response(detector_of(request.app).metrics.render(), media_type=CONTENT_TYPE_LATEST)
+    return Response(runtime_of(request.app).metrics.render(), media_type=CONTENT_TYPE_LATEST)

@@ -17,8 +17,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from service.connection.protocol import protocol_class
-from service.detection.anomalymoe import Detector
 from service.errors import Problem
+from service.models.runtime import Runtime
 
 TELL_S = 0.5
 ONE_SIGNAL_S = 1.0  # `timeout` and shells send one twice: to the process and to its group
@@ -36,9 +36,9 @@ class Server(uvicorn.Server):
     SIGHUP reloads the bundles. `exit_code` is 1 when an accepted request was dropped or a stage was lost.
     """
 
-    def __init__(self, app: ASGIApp, detector: Detector) -> None:
-        protocol = protocol_class(detector.settings.header_timeout_s, detector.metrics)
-        patience_s = math.ceil(detector.settings.drain_s)
+    def __init__(self, app: ASGIApp, runtime: Runtime) -> None:
+        protocol = protocol_class(runtime.settings.header_timeout_s, runtime.metrics)
+        patience_s = math.ceil(runtime.settings.drain_s)
         config = uvicorn.Config(
             app,
             http=protocol,
@@ -50,11 +50,11 @@ class Server(uvicorn.Server):
         )
         super().__init__(config)
         self.exit_code = 0
-        self._detector = detector
+        self._runtime = runtime
         self._tasks: set[asyncio.Task[None]] = set()
         self._left_at: float | None = None
         self._told_at = -math.inf
-        detector.health.on_give_up = self.abandon
+        runtime.health.on_give_up = self.abandon
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until a signal."""
@@ -102,12 +102,12 @@ class Server(uvicorn.Server):
             self._begin(self._reload())
         elif self._left_at is None:
             self._left_at = perf_counter()
-            self._detector.health.enter("stopping")
-            self._detector.leave()
+            self._runtime.health.enter("stopping")
+            self._runtime.leave()
             self._begin(self._leave())
         elif perf_counter() - self._left_at < ONE_SIGNAL_S:
             return
-        elif self._detector.permits.taken or self._is_sending():
+        elif self._runtime.permits.taken or self._is_sending():
             self.abandon()
         else:
             self.should_exit = self.force_exit = True
@@ -117,9 +117,9 @@ class Server(uvicorn.Server):
         return any(one.transport.get_write_buffer_size() for one in self.server_state.connections)
 
     async def _leave(self) -> None:
-        permits = self._detector.permits
+        permits = self._runtime.permits
         try:
-            await asyncio.wait_for(permits.all_returned(), self._detector.settings.drain_s)
+            await asyncio.wait_for(permits.all_returned(), self._runtime.settings.drain_s)
         except asyncio.TimeoutError:
             if permits.taken:  # no time at all is over before a look at them
                 log.error("not drained in time", dropped=permits.taken)
@@ -128,7 +128,7 @@ class Server(uvicorn.Server):
 
     async def _reload(self) -> None:
         with suppress(Problem):  # logged where it was found
-            await self._detector.reload()
+            await self._runtime.reload()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

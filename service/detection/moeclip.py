@@ -9,7 +9,6 @@ from time import perf_counter
 from anyio import move_on_after
 
 from export.contract.decision import display_score
-from service.detection.anomalymoe import Detector
 from service.detection.class_names import ClassName, clean_names, wrong_name
 from service.detection.request import Trace, model_problems, timings
 from service.detection.text_cache import TextCache
@@ -21,24 +20,25 @@ from service.images.header import announced_effort
 from service.inference.moeclip import ZeroShotInput, ZeroShotOutcome
 from service.inference.text_tower import ClassText, NameTooLongError
 from service.models.model import ZeroShotModel
+from service.models.runtime import Runtime
 from service.scheduling.caller import Caller, deadline_problem
 from service.schemas.zero_shot import ZeroShotAnswer, ZeroShotParameters
 
 
-class ZeroShotDetector:
-    """Answers pictures and class names; permits, threads and models are those of `detector`."""
+class ZeroShotService:
+    """Answers pictures and class names; permits, threads and models are those of `runtime`."""
 
-    def __init__(self, detector: Detector) -> None:
-        self._detector = detector
-        self._settings = detector.settings
-        self._cache = TextCache(detector.settings.text_cache_size, detector.metrics)
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._settings = runtime.settings
+        self._cache = TextCache(runtime.settings.text_cache_size, runtime.metrics)
 
     async def detect(self, data: bytes, parameters: ZeroShotParameters, trace: Trace) -> ZeroShotAnswer:
         """The verdict on one encoded picture with each of the class names.
 
         Raises: Problem (400, 404, 413, 415, 422, 500 when the model fails, 503, 504).
         """
-        model = self._detector.models.zero_shot()
+        model = self._runtime.models.zero_shot()
         settings = self._settings
         names = clean_names(parameters.class_names, settings.max_class_names, settings.max_class_name_length)
         distinct = list(dict.fromkeys(name.canonical for name in names))
@@ -61,7 +61,7 @@ class ZeroShotDetector:
                 finding, verdicts, maps = judged.result
                 best = verdicts[finding.best]
                 score = display_score(best.score, best.threshold)
-                self._detector.metrics.count_zero_shot(best.is_anomalous, score, timings_ms)
+                self._runtime.metrics.count_zero_shot(best.is_anomalous, score, timings_ms)
                 answered = replace(computed, result=finding)
                 return answer_of(model.bundle, trace, verdicts, answered, maps, timings_ms)
 
@@ -104,7 +104,7 @@ class ZeroShotDetector:
             why = "too many tokens for the prompts of the model"
             raise wrong_name(place, names[place].asked, why) from error
         except asyncio.CancelledError:
-            self._detector.metrics.abandoned.inc()
+            self._runtime.metrics.abandoned.inc()
             raise
         raise deadline_problem("the class names were encoded")
 

@@ -9,9 +9,9 @@ from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
 from export.contract.manifest import ModelKind
-from service.detection.anomalymoe import Detector
 from service.middleware.body import LimitedBody, expected_bytes
 from service.middleware.identity import caller_of
+from service.models.runtime import Runtime
 from service.scheduling.caller import Caller
 
 
@@ -41,10 +41,10 @@ class WorkRoute(APIRoute):
         if scope["method"] not in self.methods:
             await super().handle(scope, receive, send)
             return
-        detector = detector_of(scope["app"])
-        settings = detector.settings
-        caller, body_bytes, wait_s = admission_of(scope, detector, self.kind)
-        with detector.permits.hold(caller, body_bytes, wait_s) as permit:
+        runtime = runtime_of(scope["app"])
+        settings = runtime.settings
+        caller, body_bytes, wait_s = admission_of(scope, runtime, self.kind)
+        with runtime.permits.hold(caller, body_bytes, wait_s) as permit:
             scope["state"]["permit"] = permit
             limits = settings.max_body_bytes, settings.body_timeout_s
             body = LimitedBody(receive, *limits, caller, permit.cover_body)
@@ -62,21 +62,21 @@ def kinds_of(routes: Iterable[BaseRoute]) -> Mapping[tuple[str, str], ModelKind]
     return {(method, route.path): route.kind for route in work for method in route.methods or ()}
 
 
-def detector_of(app: FastAPI) -> Detector:
-    """The detector of an application."""
-    detector = app.state.detector
-    assert isinstance(detector, Detector)
-    return detector
+def runtime_of(app: FastAPI) -> Runtime:
+    """The runtime of an application."""
+    runtime = app.state.runtime
+    assert isinstance(runtime, Runtime)
+    return runtime
 
 
-def admission_of(scope: Scope, detector: Detector, kind: ModelKind) -> Admission:
+def admission_of(scope: Scope, runtime: Runtime, kind: ModelKind) -> Admission:
     """Who asks for what, as far as it is known before the body; the state of the request gets `caller`.
 
     Raises: Problem (413 announced too large, 422 wrong deadline, 503).
     """
-    state, settings = scope["state"], detector.settings
+    state, settings = scope["state"], runtime.settings
     key_name = state["key"].name if state["key"] else None
     state["caller"] = caller = caller_of(scope, key_name, state["started"], settings.deadline_ms)
-    detector.health.check()
+    runtime.health.check()
     body_bytes = expected_bytes(scope, settings.max_body_bytes)
-    return Admission(caller, body_bytes, detector.models.wait_s(kind, caller.client))
+    return Admission(caller, body_bytes, runtime.models.wait_s(kind, caller.client))

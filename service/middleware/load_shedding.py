@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from export.contract.manifest import ModelKind
-from service.detection.anomalymoe import Detector
 from service.middleware.admission import admission_of
+from service.models.runtime import Runtime
 
 
 class LoadShedding:
@@ -15,10 +15,10 @@ class LoadShedding:
     kinds: by method and path; whatever else is asked for goes on, and all that goes on is looked at again.
     """
 
-    def __init__(self, app: ASGIApp, detector: Detector, kinds: Mapping[tuple[str, str], ModelKind]) -> None:
+    def __init__(self, app: ASGIApp, runtime: Runtime, kinds: Mapping[tuple[str, str], ModelKind]) -> None:
         self.app = app
-        self._detector = detector
-        self._permits = detector.permits.requests
+        self._runtime = runtime
+        self._permits = runtime.permits.requests
         self._kinds = kinds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -26,6 +26,6 @@ class LoadShedding:
         if scope["type"] == "http" and self._permits.is_scarce:
             kind = self._kinds.get((scope["method"], scope["path"]))
             if kind is not None:
-                asked = admission_of(scope, self._detector, kind)
+                asked = admission_of(scope, self._runtime, kind)
                 self._permits.check(asked.caller.client, 1, asked.wait_s)
         await self.app(scope, receive, send)

@@ -90,7 +90,7 @@ def listening(bundles: Path | str, **settings: object) -> Iterator[str]:
     chosen = settings_for(bundles, **settings)
     metrics = Metrics()
     app = create_app(chosen, load_models(chosen, metrics), metrics)
-    server = Server(app, app.state.detector)
+    server = Server(app, app.state.runtime)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         # Signals are for the main thread.
         thread = threading.Thread(target=asyncio.run, args=(uvicorn.Server._serve(server, [listener]),))

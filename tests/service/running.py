@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 @asynccontextmanager
 async def serving(app: FastAPI) -> AsyncGenerator[str, None]:
     """The address of an application that is served by the running event loop."""
-    server = Server(app, app.state.detector)
+    server = Server(app, app.state.runtime)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         task = asyncio.create_task(uvicorn.Server._serve(server, [listener]))
         while not server.started:

@@ -19,7 +19,7 @@ from service.models.loading import load_models
 from service.scheduling.caller import Caller
 from tests.service.conftest import ServiceFactory, encoded, settings_for
 from tests.service.running import serving
-from tests.service.test_app import check_problem, detector_in
+from tests.service.test_app import check_problem, runtime_in
 from tests.tiny_bundle import plain_picture
 
 NORMAL = encoded(plain_picture("brick"))
@@ -87,7 +87,7 @@ async def call(app: FastAPI, *, path: str = "/detect", **headers: str) -> tuple[
 
 
 def refuse_full(service: TestClient) -> Callable[[], object]:
-    permits = detector_in(service).permits
+    permits = runtime_in(service).permits
     held = [permits.hold(Caller(f"camera {number}")) for number in range(64)]
     for one in held:
         one.__enter__()
@@ -95,7 +95,7 @@ def refuse_full(service: TestClient) -> Callable[[], object]:
 
 
 def refuse_stopping(service: TestClient) -> Callable[[], object]:
-    detector_in(service).health.enter("stopping")
+    runtime_in(service).health.enter("stopping")
     return lambda: None
 
 
@@ -125,12 +125,12 @@ def test_a_refusal_does_not_read_the_body(
 
 def test_bytes_of_bodies_are_bounded(start_service: ServiceFactory) -> None:
     service = start_service(max_body_bytes=1000, max_in_flight_bytes=1500, queue_size=64)
-    detector = detector_in(service)
-    with detector.permits.hold(Caller("camera"), 1400):
+    runtime = runtime_in(service)
+    with runtime.permits.hold(Caller("camera"), 1400):
         response = service.post("/detect", content=NORMAL, headers=PNG)
         check_problem(response, 429, "busy", "1400", "1500")
     assert service.post("/detect", content=NORMAL, headers=PNG).status_code == 200
-    assert detector.permits.bodies.taken == 0
+    assert runtime.permits.bodies.taken == 0
 
 
 def test_a_wrong_deadline_is_a_problem(service: TestClient) -> None:
@@ -166,7 +166,7 @@ def busy_service(start_service: ServiceFactory, held_engine: HeldEngine) -> Iter
     for thread in threads:
         thread.start()
     assert held_engine.entered.wait(5)
-    while detector_in(service).permits.taken < width:
+    while runtime_in(service).permits.taken < width:
         threading.Event().wait(0.005)
     yield service
     held_engine.gate.set()
@@ -195,7 +195,7 @@ def test_half_of_the_callers_hang_up_while_they_wait_and_cost_no_computation(
             tasks = [
                 asyncio.create_task(client.post("/detect", content=NORMAL, headers=PNG)) for _ in range(11)
             ]
-            lane = app.state.detector.models.all[0].lane
+            lane = app.state.runtime.models.all[0].lane
             while lane.depth < 8 + 2:  # of three that are let through one is computed, two wait for it
                 await asyncio.sleep(0.005)
             for task in tasks[-4:]:

@@ -12,9 +12,9 @@ from httpx2 import Response
 from PIL import Image
 from starlette.testclient import TestClient
 
-from service.detection.anomalymoe import Detector
 from service.inference.anomalymoe import Engine, Picture
 from service.inference.backends.base import GraphError
+from service.models.runtime import Runtime
 from tests.service.conftest import ServiceFactory, encoded
 from tests.tiny_bundle import COLOURS, plain_picture, spotted_picture, unknown_picture
 
@@ -34,10 +34,10 @@ def check_problem(response: Response, status: int, slug: str, *words: str) -> No
     assert all(word in problem["detail"] for word in words), problem["detail"]
 
 
-def detector_in(service: TestClient) -> Detector:
+def runtime_in(service: TestClient) -> Runtime:
     app = service.app
     assert isinstance(app, FastAPI)
-    return app.state.detector
+    return app.state.runtime
 
 
 def picture_of(answer: Mapping[str, Mapping[str, str]]) -> Image.Image:
@@ -226,8 +226,8 @@ def test_too_many_bytes_or_pixels_are_refused(start_service: ServiceFactory) -> 
 
 def test_full_service_says_when_to_come_back(start_service: ServiceFactory) -> None:
     service = start_service(queue_size=1)
-    detector = detector_in(service)
-    with detector.permits.hold():
+    runtime = runtime_in(service)
+    with runtime.permits.hold():
         response = service.post("/detect", content=NORMAL, headers=PNG)
     check_problem(response, 429, "busy", "1")
     assert int(response.headers["retry-after"]) >= 1
@@ -248,7 +248,7 @@ def test_failing_model_is_a_problem_for_its_picture(
 
 def test_stopping_service_is_not_ready(start_service: ServiceFactory) -> None:
     service = start_service()
-    detector_in(service).health.enter("stopping")
+    runtime_in(service).health.enter("stopping")
     check_problem(service.get("/readyz"), 503, "unavailable", "stopping")
     check_problem(service.post("/detect", content=NORMAL, headers=PNG), 503, "unavailable", "stopping")
     assert service.get("/healthz").status_code == 200

@@ -17,7 +17,7 @@ from service.middleware.admission import WorkRoute
 from service.scheduling.caller import Caller
 from service.scheduling.permits import Budget
 from tests.service.conftest import ServiceFactory, encoded
-from tests.service.test_app import check_problem, detector_in
+from tests.service.test_app import check_problem, runtime_in
 from tests.tiny_bundle import plain_picture
 
 NORMAL = encoded(plain_picture("brick"))
@@ -29,7 +29,7 @@ def held(service: TestClient, client: str, permits: int = 8) -> Generator[None, 
     """So many permits are taken by a client."""
     with ExitStack() as stack:
         for _ in range(permits):
-            stack.enter_context(detector_in(service).permits.hold(Caller(client)))
+            stack.enter_context(runtime_in(service).permits.hold(Caller(client)))
         yield
 
 
@@ -107,7 +107,7 @@ def test_whatever_is_answered_otherwise_is_so_when_it_is_full(service: TestClien
         assert post(**{"X-Deadline-Ms": "soon"}).status_code == 422
         assert post(**{"X-Deadline-Ms": "1000"}).status_code == 429
         assert post(**{"Content-Length": "9" * 500}).status_code == 413
-        detector_in(service).health.enter("stopping")
+        runtime_in(service).health.enter("stopping")
         assert post().status_code == 503
 
 

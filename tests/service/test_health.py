@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from service.detection.anomalymoe import Detector
 from service.inference.anomalymoe import Engine, Outcome, Picture
 from service.metrics import Metrics
 from service.models.loading import load_models
+from service.models.runtime import Runtime
 from tests.service.conftest import ServiceFactory, encoded, settings_for
-from tests.service.test_app import check_problem, detector_in
+from tests.service.test_app import check_problem, runtime_in
 from tests.tiny_bundle import plain_picture
 
 pytestmark = pytest.mark.alone
@@ -78,7 +78,7 @@ def test_a_dead_engine_thread_answers_its_callers_and_is_made_anew(
 ) -> None:
     service = start_service()
     was_ready_in_probe: list[bool] = []
-    health = detector_in(service).health
+    health = runtime_in(service).health
     engine.run = engine.die_once
     engine.probe = lambda: was_ready_in_probe.append(health.is_ready)
     response = service.post("/detect", content=NORMAL, headers=PNG)
@@ -130,7 +130,7 @@ def test_a_stage_that_does_not_come_back_is_given_up(
 ) -> None:
     service = start_service()
     given_up = threading.Event()
-    detector_in(service).health.on_give_up = given_up.set
+    runtime_in(service).health.on_give_up = given_up.set
     engine.run = engine.die
     engine.probe = getattr(engine, probe)
     assert ask(service) == 503
@@ -143,7 +143,7 @@ def test_a_stage_that_does_not_come_back_is_given_up(
 def test_a_stage_that_keeps_dying_is_given_up(start_service: ServiceFactory, engine: BrokenEngine) -> None:
     service = start_service()
     given_up = threading.Event()
-    detector_in(service).health.on_give_up = given_up.set
+    runtime_in(service).health.on_give_up = given_up.set
     engine.run = engine.die
     for _ in range(3):
         assert ask(service) == 503
@@ -155,25 +155,25 @@ def test_a_stage_that_keeps_dying_is_given_up(start_service: ServiceFactory, eng
 
 def test_a_reload_brings_new_threads(start_service: ServiceFactory, engine: BrokenEngine) -> None:
     service = start_service()
-    detector = detector_in(service)
-    detector.health.on_give_up = lambda: None
+    runtime = runtime_in(service)
+    runtime.health.on_give_up = lambda: None
     engine.run, engine.probe = engine.die, engine.fail
     assert ask(service) == 503
     engine.run = engine.probe = engine.well
     portal = service.portal
     assert portal is not None
-    portal.call(detector.reload)
+    portal.call(runtime.reload)
     assert service.get("/readyz").status_code == 200
     assert ask(service) == 200
 
 
 def test_a_service_that_is_cut_off_waits_for_no_stage(bundle_folder: Path) -> None:
     settings, metrics, gate = settings_for(bundle_folder), Metrics(), threading.Event()
-    detector = Detector(settings, load_models(settings, metrics), metrics)
+    runtime = Runtime(settings, load_models(settings, metrics), metrics)
 
     async def serve() -> None:
-        async with detector.running():
-            await detector.models.candidates(None)[0].lane.small.decoding.run(lambda: gate.wait(30))
+        async with runtime.running():
+            await runtime.models.candidates(None)[0].lane.small.decoding.run(lambda: gate.wait(30))
 
     async def scenario() -> None:
         serving = asyncio.create_task(serve())

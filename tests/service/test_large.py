@@ -13,7 +13,7 @@ from service.detection import anomalymoe
 from service.images.decode import Opened
 from service.models import pipeline
 from tests.service.conftest import ServiceFactory, encoded
-from tests.service.test_app import detector_in
+from tests.service.test_app import runtime_in
 from tests.tiny_bundle import plain_picture
 
 SIZE = (1030, pipeline.LARGE // 1024)
@@ -82,7 +82,7 @@ def test_clients_take_turns_with_large_pictures(
         waiting = [pool.submit(answered, "mad") for _ in range(8)]
         assert gate.entered.wait(10)
         waiting.append(pool.submit(answered, "other"))
-        models = detector_in(service).models
+        models = runtime_in(service).models
         stop = monotonic() + 4
         while models.queue_depth() < 9 - 4 and monotonic() < stop:  # one thread: four are let through
             sleep(0.005)

@@ -61,9 +61,9 @@ def test_a_new_version_answers_after_the_reload_and_metrics_go_on(
     async def scenario() -> None:
         async with serving(served.app) as url, served.client(url) as client:
             before = (await client.post("/detect", content=NORMAL)).json()
-            same = served.app.state.detector.models.all[0]
+            same = served.app.state.runtime.models.all[0]
             await client.post("/models/reload")
-            assert served.app.state.detector.models.all[0] is same
+            assert served.app.state.runtime.models.all[0] is same
             version_of(bundle_folder, served.folder / "tiny", "2")
             answer = await client.post("/models/reload")
             assert [model["version"] for model in answer.json()["models"]] == ["2"]
@@ -83,7 +83,7 @@ def test_a_new_version_answers_after_the_reload_and_metrics_go_on(
 def test_a_bad_bundle_changes_nothing_and_is_named(served: Served, bundle_folder: Path) -> None:
     async def scenario() -> None:
         async with serving(served.app) as url, served.client(url) as client:
-            models = served.app.state.detector.models.all
+            models = served.app.state.runtime.models.all
             version_of(bundle_folder, served.folder / "tiny", "2")
             with next((served.folder / "tiny").glob("graphs/*")).open("ab") as graph:
                 graph.write(b"more")
@@ -92,7 +92,7 @@ def test_a_bad_bundle_changes_nothing_and_is_named(served: Served, bundle_folder
             assert "graphs" in answer.json()["detail"]
             shutil.rmtree(served.folder / "tiny")
             assert (await client.post("/models/reload")).status_code == 422
-            assert served.app.state.detector.models.all is models
+            assert served.app.state.runtime.models.all is models
             assert (await client.post("/detect", content=NORMAL)).json()["model"]["version"] == "1"
             assert (await client.get("/readyz")).status_code == 200
             assert 'reloads_total{result="refused"} 2.0' in (await client.get("/metrics")).text
@@ -111,7 +111,7 @@ def test_a_service_that_stops_gives_up_what_it_loads(
             reload = asyncio.create_task(client.post("/models/reload"))
             await asyncio.sleep(0.2)
             assert not reload.done()
-            served.app.state.detector.leave()
+            served.app.state.runtime.leave()
             assert (await reload).status_code == 503
             assert (await client.post("/detect", content=NORMAL)).json()["model"]["version"] == "1"
 
@@ -164,7 +164,7 @@ def test_a_model_that_has_left_is_freed(served: Served, bundle_folder: Path) -> 
     async def scenario() -> None:
         async with serving(served.app) as url, served.client(url) as client:
             assert (await client.post("/detect", content=NORMAL)).status_code == 200
-            engine = weakref.ref(served.app.state.detector.models.all[0].engine)
+            engine = weakref.ref(served.app.state.runtime.models.all[0].engine)
             version_of(bundle_folder, served.folder / "tiny", "2")
             assert (await client.post("/models/reload")).status_code == 200
             assert engine() is None
@@ -173,7 +173,7 @@ def test_a_model_that_has_left_is_freed(served: Served, bundle_folder: Path) -> 
 
 
 def plan_of(app: FastAPI) -> Plan:
-    return app.state.detector.models.all[0].lane.plan
+    return app.state.runtime.models.all[0].lane.plan
 
 
 def test_a_new_bundle_of_the_same_name_or_graphs_keeps_the_plan(served: Served, bundle_folder: Path) -> None:

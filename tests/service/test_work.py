@@ -14,13 +14,13 @@ from service.api.detect import work
 from service.api.models import router
 from service.api.zero_shot import work as zero_shot_work
 from service.api_keys import add_key, make_key
-from service.middleware.admission import WorkRoute, detector_of, work_router
+from service.middleware.admission import WorkRoute, runtime_of, work_router
 from service.middleware.authentication import needs_admin
 from service.middleware.responses import AnswerResponse
 from service.schemas.models import HealthAnswer
 from tests.service.conftest import ServiceFactory
 from tests.service.test_admission import call, refuse_full
-from tests.service.test_app import NORMAL, PNG, check_problem, detector_in
+from tests.service.test_app import NORMAL, PNG, check_problem, runtime_in
 
 lots = work_router("anomalymoe")
 ran: list[str] = []
@@ -37,7 +37,7 @@ def with_pass(lot: str, given: str = "") -> None:
 
 @lots.post("/lots/{lot}/pictures/{number}", dependencies=[Depends(noted)])
 async def add(request: Request, lot: str, number: int, tasks: BackgroundTasks) -> Response:
-    tasks.add_task(ran.append, f"{lot} {number} {detector_of(request.app).permits.taken}")
+    tasks.add_task(ran.append, f"{lot} {number} {runtime_of(request.app).permits.taken}")
     return AnswerResponse(HealthAnswer(status="ready"), request.state.permit.cover_answer)
 
 
@@ -62,7 +62,7 @@ def app_of(service: TestClient) -> FastAPI:
 def test_parameters_dependencies_and_tasks_of_a_work_route_are_the_frameworks(service: TestClient) -> None:
     assert service.post("/lots/a7/pictures/3").json() == {"status": "ready"}
     assert ran == ["dependency", "a7 3 1"]
-    assert detector_in(service).permits.taken == 0
+    assert runtime_in(service).permits.taken == 0
     check_problem(service.post("/lots/a7/pictures/x"), 422, "invalid-parameter", "path.number", "'x'")
 
 

@@ -19,7 +19,7 @@ from service.inference.backends.base import GraphError
 from service.inference.moeclip import ZeroShotEngine, ZeroShotInput
 from service.inference.text_tower import TextTower
 from tests.service.conftest import ServiceFactory, encoded
-from tests.service.test_app import PNG, check_problem, detector_in
+from tests.service.test_app import PNG, check_problem, runtime_in
 from tests.service.test_health import wait_until_ready
 from tests.service.zero_shot.conftest import picture
 from tests.tiny_zero_shot_bundle import (
@@ -279,7 +279,7 @@ def test_names_that_wait_for_the_tower_are_encoded_together(
         return encode(tower, names)
 
     monkeypatch.setattr(TextTower, "run", remember)
-    waiting = detector_in(zero_shot_service).models.zero_shot().names
+    waiting = runtime_in(zero_shot_service).models.zero_shot().names
     with ThreadPoolExecutor(2) as callers:
         asked = [callers.submit(answered, zero_shot_service, "steel")]
         while not runs:
@@ -403,7 +403,7 @@ def test_maps_together_have_as_many_bytes_as_an_answer_may_hold(
 
 
 def test_full_service_says_when_to_come_back(zero_shot_service: TestClient) -> None:
-    detector_in(zero_shot_service).permits.requests.limit = 0
+    runtime_in(zero_shot_service).permits.requests.limit = 0
     response = post(zero_shot_service, "brick")
     check_problem(response, 429, "busy")
     assert int(response.headers["retry-after"]) >= 1
@@ -455,7 +455,7 @@ def test_pictures_with_different_numbers_of_names_share_a_batch(
         return compute(engine, questions)
 
     monkeypatch.setattr(ZeroShotEngine, "run", wait)
-    batcher = detector_in(zero_shot_service).models.zero_shot().lane.small.batcher
+    batcher = runtime_in(zero_shot_service).models.zero_shot().lane.small.batcher
     with ThreadPoolExecutor(4) as callers:
         first = callers.submit(answered, zero_shot_service, "brick")
         assert entered.wait(5)
@@ -558,4 +558,4 @@ def test_reload_takes_the_new_bundle_and_keeps_texts_of_the_same_one(
 
 def reload_bundles(service: TestClient) -> None:
     assert service.portal is not None
-    service.portal.call(detector_in(service).reload)
+    service.portal.call(runtime_in(service).reload)

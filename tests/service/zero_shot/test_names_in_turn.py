@@ -43,7 +43,7 @@ class HeldTower:
 
     @property
     def model(self) -> ZeroShotModel:
-        return self.app.state.detector.models.zero_shot()
+        return self.app.state.runtime.models.zero_shot()
 
     def scenario(self, steps: "Callable[[Asking], Awaitable[None]]") -> None:
         """What happens while the service listens."""
