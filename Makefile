@@ -57,7 +57,7 @@ bench-peers: $(PEERS:%=.venv-bench/%/.ready)
 
 soak: .venv/.ready
 	SOAK_UPLOADS=10000 SOAK_STOPS=20 SOAK_RELOADS=100 SOAK_RELATIVE=0 $(DEV)/pytest \
-		tests/service/test_fuzz.py tests/service/test_server.py tests/service/test_reload.py tests/test_bundled_demo.py
+		tests/service/whole/test_fuzz.py tests/service/connection/test_server.py tests/service/models/test_reload.py tests/test_bundled_demo.py
 
 clean:
 	rm -rf .venv .venv-serve .venv-bench runs build *.egg-info

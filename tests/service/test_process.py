@@ -1,11 +1,13 @@
 """How many cores the process may use, whatever has limited them."""
 
 import os
+import platform
 from pathlib import Path
 
 import pytest
 
-from service.process import usable_cores
+from service.process import give_back_free_memory, usable_cores
+from tests.service.inference.backends.test_onnx import resident_bytes
 
 V1 = "12:cpuset:{0}\n4:cpu,cpuacct:{0}\n1:name=systemd:/other\n"
 HYBRID = "4:cpu:/a\n0::/b\n"
@@ -102,3 +104,14 @@ def test_affinity_is_the_most_there_is(tmp_path: Path, monkeypatch: pytest.Monke
         assert cores(tmp_path, "0::/\n", {"cpu.max": "900000 100000"}) == 1
     finally:
         os.sched_setaffinity(0, before)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's heaps")
+def test_what_is_free_between_blocks_in_use_goes_back() -> None:
+    blocks = [bytes(2**16) for _ in range(2000)]
+    last = blocks[-1]
+    blocks.clear()
+    kept = resident_bytes()
+    give_back_free_memory()
+    assert resident_bytes() < kept - 2000 * 2**15
+    assert len(last) == 2**16
