@@ -169,7 +169,7 @@ def test_calibration_of_an_older_bundle_is_found_and_its_own_spelling_encoded(
 
     monkeypatch.setattr(TextTower, "run", remember)
     answer = answered(service, "geh\u00e4use x 1", "Geha\u0308use_X-1")
-    assert (answer["calibrated"], encoded_names) == (True, ["Geha\u0308use_X-1"])
+    assert (answer["calibrated"], encoded_names) == (True, ["Geh\u00e4use_X-1"])
     (listed,) = service.get("/categories").json()["categories"]
     assert listed["name"] == "geh\u00e4use x 1"
 
@@ -530,7 +530,7 @@ def test_openapi_describes_body_and_parameters(zero_shot_service: TestClient) ->
     operation = zero_shot_service.get("/openapi.json").json()["paths"]["/zero-shot"]["post"]
     contents = operation["requestBody"]["content"]
     assert set(contents) == {"image/*", "application/octet-stream", "multipart/form-data", "application/json"}
-    names = {"class_names", "domain", "threshold", "map", "map_size", "maps"}
+    names = {"class_names", "domain", "threshold", "map", "map_size", "maps", "bit_depth"}
     assert {parameter["name"] for parameter in operation["parameters"]} == names | {"X-Client-ID"}
     for kind, picture_field in (("multipart/form-data", "file"), ("application/json", "image")):
         schema = contents[kind]["schema"]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from rich.progress import Progress
-from rich.table import Table
+from rich.table import Column, Table
 from torch import Tensor
 
 from export.contract.decision import conformal_threshold
@@ -96,7 +96,10 @@ def rows_table(rows: Sequence[Row], protocol: Protocol = SERVED) -> Table:
         *(f"{one} alone" for one in LEVELS),
     )
     caption = "; ".join(["percent", "alone: image AUROC of that level's map", *protocol.deviations])
-    table = Table("category", "defects", "n", *columns, caption=caption)
+    names = [
+        Column(one, min_width=max(len(getattr(row, one)) for row in rows)) for one in ("category", "defects")
+    ]
+    table = Table(*names, "n", *columns, caption=caption)
     for row in rows:
         figures = row.metrics
         plain = (figures.image_ap, figures.image_f1_max, figures.pixel_auroc, figures.aupro)
