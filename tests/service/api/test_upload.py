@@ -46,14 +46,14 @@ def test_bit_depth_is_a_parameter(service: TestClient) -> None:
     plain = service.post("/detect", content=encoded(Image.fromarray(grey)), headers=PNG).json()
     twelve_bits = encoded(Image.fromarray(np.rint(grey / 255 * 4095).astype(np.uint16)))
     dark = service.post("/detect", content=twelve_bits, headers=PNG).json()
-    assert dark["raw_score"] != plain["raw_score"]
+    assert dark["levels"] != plain["levels"]
     body = {"image": b64encode(twelve_bits).decode(), "bit_depth": 12}
     for answer in (
         service.post("/detect?bit_depth=12", content=twelve_bits, headers=PNG),
         service.post("/detect", files={"file": ("a", twelve_bits)}, data={"bit_depth": "12"}),
         service.post("/detect", json=body),
     ):
-        assert answer.json()["raw_score"] == plain["raw_score"]
+        assert answer.json()["levels"] == plain["levels"]
     overlays = [
         service.post(f"/detect?map=overlay{depth}", content=data, headers=PNG).json()["anomaly_map"]["data"]
         for depth, data in (("", encoded(Image.fromarray(grey))), ("&bit_depth=12", twelve_bits))
