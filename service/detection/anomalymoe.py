@@ -34,10 +34,6 @@ class _Look(NamedTuple):
     opened: StageResult[Opened]
     computed: StageResult[Outcome]
 
-    def distance(self) -> float:
-        """How far the picture is from the nearest product of the model, by its own calibration."""
-        return self.computed.result.distance
-
 
 class DetectionService:
     """Answers pictures with the models of a runtime."""
@@ -52,16 +48,20 @@ class DetectionService:
 
         Raises: Problem (400, 404, 413, 415, 422, 500 when the model fails, 503, 504).
         """
+        candidates = self._runtime.models.candidates(parameters.category)
         with model_problems():
             async with AsyncExitStack() as slots:
                 looks: list[_Look] = []
-                for model in self._runtime.models.candidates(parameters.category):
+                # Each slot is held until all models have looked: one order for all, whatever a reload does.
+                for model in sorted(candidates, key=id):
                     pipeline = model.lane.slot(trace.caller, announced_effort(data))
                     slot = await slots.enter_async_context(pipeline)
                     opened = await slot.decode(data, parameters.read_as(model.bundle.manifest.input))
                     computed = await slot.compute(Picture(opened.result.pixels, parameters.category))
                     looks.append(_Look(model, slot, opened, computed))
-                model, slot, opened, computed = min(looks, key=_Look.distance)
+                model, slot, opened, computed = min(
+                    looks, key=lambda look: (look.computed.result.distance, candidates.index(look.model))
+                )
                 judging = partial(judge, model, opened.result, computed.result, parameters)
                 judged = await slot.encode(judging)
                 computed_ms, waited_s = computed.result.timings_ms, held_up_s + slot.waited_s

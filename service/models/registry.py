@@ -9,10 +9,10 @@ from service.models.model import AnyModel, Model, ZeroShotModel
 
 
 class ModelRegistry:
-    """Every model in service, in the order of the settings; at least one."""
+    """Every model in service once, in the order of the settings; at least one."""
 
     def __init__(self, models: Sequence[AnyModel]) -> None:
-        self.all = tuple(models)
+        self.all = tuple({id(model): model for model in models}.values())
 
     def candidates(self, category: str | None) -> Sequence[Model]:
         """The first model that knows the category; all that were trained on products when none is named.

@@ -55,6 +55,37 @@ def served(bundle_folder: Path, tmp_path: Path) -> Served:
     return Served(tmp_path)
 
 
+def test_a_bundle_that_lies_there_twice_looks_once(served: Served) -> None:
+    shutil.copytree(served.folder / "tiny", served.folder / "tiny-copy")
+
+    async def scenario() -> None:
+        async with serving(served.app) as url, served.client(url) as client:
+            await client.post("/models/reload")
+            assert len(served.app.state.detector.models.all) == 1
+            answers = await asyncio.gather(*(client.post("/detect", content=NORMAL) for _ in range(64)))
+        assert {answer.status_code for answer in answers} <= {200, 429}
+
+    asyncio.run(scenario())
+
+
+def test_models_that_change_places_wait_for_each_other_in_one_order(
+    served: Served, bundle_folder: Path
+) -> None:
+    version_of(bundle_folder, served.folder / "tiny-2", "2")
+
+    async def scenario() -> None:
+        async with serving(served.app) as url, served.client(url) as client:
+            await client.post("/models/reload")
+            models = served.app.state.detector.models
+            asked = [asyncio.create_task(client.post("/detect", content=NORMAL)) for _ in range(256)]
+            while not all(task.done() for task in asked):
+                models.all = models.all[::-1]
+                await asyncio.sleep(0)
+        assert {task.result().status_code for task in asked} <= {200, 429}
+
+    asyncio.run(scenario())
+
+
 def test_a_new_version_answers_after_the_reload_and_metrics_go_on(
     served: Served, bundle_folder: Path
 ) -> None:
