@@ -61,7 +61,7 @@ def test_a_bundle_that_lies_there_twice_looks_once(served: Served) -> None:
     async def scenario() -> None:
         async with serving(served.app) as url, served.client(url) as client:
             await client.post("/models/reload")
-            assert len(served.app.state.detector.models.all) == 1
+            assert len(served.app.state.runtime.models.all) == 1
             answers = await asyncio.gather(*(client.post("/detect", content=NORMAL) for _ in range(64)))
         assert {answer.status_code for answer in answers} <= {200, 429}
 
@@ -76,7 +76,7 @@ def test_models_that_change_places_wait_for_each_other_in_one_order(
     async def scenario() -> None:
         async with serving(served.app) as url, served.client(url) as client:
             await client.post("/models/reload")
-            models = served.app.state.detector.models
+            models = served.app.state.runtime.models
             asked = [asyncio.create_task(client.post("/detect", content=NORMAL)) for _ in range(256)]
             while not all(task.done() for task in asked):
                 models.all = models.all[::-1]
