@@ -81,7 +81,7 @@ def present(wanted: Iterable[str], known: Iterable[str]) -> tuple[str, str]:
     """The names that are wanted, and those of them that are known, in words."""
     names = sorted(wanted)
     kept = [name for name in names if name in set(known)]
-    return ", ".join(names) or "none", ", ".join(kept) or "none of them"
+    return ", ".join(names) or "none", ", ".join(kept) or ("none of them" if names else "none")
 
 
 def _facts(manifest: Manifest, checkpoint: Checkpoint) -> Facts:
