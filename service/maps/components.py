@@ -89,8 +89,9 @@ def label(mask: Mask) -> Runs:
     below = parts.repeat(more)
     above = parts.take((last - more.cumsum()).repeat(more) + np.arange(len(below)))
     while (apart := below != above).any():
-        below, above = below[apart], above[apart]
-        parents = np.arange(len(starts))
+        trees = np.arange(parts.max() + 1)
+        below, above = np.divmod(np.unique((below * len(trees) + above)[apart]), len(trees))
+        parents = trees.copy()
         parents[np.maximum(below, above)] = np.minimum(below, above)
         trees = _trees(parents)
         parts, below, above = trees.take(parts), trees.take(below), trees.take(above)
