@@ -89,9 +89,10 @@ def label(mask: Mask) -> Runs:
     below = parts.repeat(more)
     above = parts.take((last - more.cumsum()).repeat(more) + np.arange(len(below)))
     while (apart := below != above).any():
-        trees = np.arange(parts.max() + 1)
-        below, above = np.divmod(np.unique((below * len(trees) + above)[apart]), len(trees))
-        parents = trees.copy()
+        count = int(parts.max()) + 1
+        pairs: Numbers = np.unique((below * count + above)[apart])
+        below, above = pairs // count, pairs % count
+        parents = np.arange(count)
         parents[np.maximum(below, above)] = np.minimum(below, above)
         trees = _trees(parents)
         parts, below, above = trees.take(parts), trees.take(below), trees.take(above)
