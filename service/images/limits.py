@@ -16,6 +16,7 @@ MAX_SIDE = 65_535  # as JPEG; a resize takes memory by the side, gigabytes for o
 
 START_OF_SCAN = b"\xff\xda"  # each goes over all pixels again; pixels themselves never look like that
 SCANS = 10  # of a progressive JPEG
+MOST_SCANNED = 4  # times max_pixels in as many scans: with more a thread would be held for 10 s
 
 MOST_STEPS = 2**16  # through a file, each of which takes Pillow microseconds: parts, or bytes between them
 
@@ -77,7 +78,7 @@ def check_parts(data: bytes, max_pixels: float) -> None:
 def pixels_to_decode(image: ImageFile, data: bytes, max_pixels: float) -> float:
     """How many pixels a picture takes as long to decode as, whatever of them is shown.
 
-    Raises: Problem (413) when it has more than `max_pixels`, or takes as long as one of ten times as many.
+    Raises: Problem (413) when it has more than `max_pixels`, or takes as long as one of several times that.
     """
     check_pixels(image.size, max_pixels)
     pixels = image.width * image.height
@@ -95,7 +96,7 @@ def pixels_to_decode(image: ImageFile, data: bytes, max_pixels: float) -> float:
     elif image.format == "BMP" and image.info.get("compression") in RLE:
         pixels = RLE_EFFORT * max(pixels, len(data))
         told = f"{len(data)} bytes of runs, the limit is {10 * max_pixels // RLE_EFFORT:.0f} of both"
-    if told and pixels > 10 * max_pixels:
+    if told and pixels > (MOST_SCANNED if is_jpeg else 10) * max_pixels:
         detail = f"the picture has {image.width} x {image.height} pixels"
         raise Problem(Kind.TOO_LARGE, f"{detail}, told in {told}")
     return pixels
