@@ -33,6 +33,7 @@ def answering(reply: bytes) -> Iterator[tuple[str, list[bytes]]]:
             with connection:
                 heads.append(connection.recv(65536))
                 connection.sendall(reply)
+                with suppress(OSError):  # the client may have gone
                 connection.shutdown(socket.SHUT_WR)
                 with suppress(ConnectionResetError):
                     while connection.recv(65536):
