@@ -34,8 +34,7 @@ def answering(reply: bytes) -> Iterator[tuple[str, list[bytes]]]:
                 heads.append(connection.recv(65536))
                 connection.sendall(reply)
                 with suppress(OSError):  # the client may have gone
-                connection.shutdown(socket.SHUT_WR)
-                with suppress(ConnectionResetError):
+                    connection.shutdown(socket.SHUT_WR)
                     while connection.recv(65536):
                         pass
 
