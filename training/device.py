@@ -19,6 +19,16 @@ def training_device() -> torch.device:
 
 
 @contextmanager
+def denormals_as_zero() -> Iterator[None]:
+    """Late in training, denormal numbers make a CPU several times slower; afterwards they count again."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+@contextmanager
 def on_training_device(module: nn.Module) -> Iterator[None]:
     """A module of the CPU on `training_device` for the time being, its convolutions in full precision.
 

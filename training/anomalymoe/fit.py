@@ -20,6 +20,7 @@ from training.backbones.offline.encoder import OfflineEncoder
 from training.backbones.offline.pretext import Check, train_backbone
 from training.backbones.vit import VisionTransformer
 from training.data.pictures import DataError
+from training.device import denormals_as_zero
 from training.distributed import is_main, share_weights
 from training.runs.files import load_weights, save_weights, write_text
 from training.runs.record import Record
@@ -43,6 +44,7 @@ class Report(BaseModel):
     losses: list[dict[str, float]]
 
 
+@denormals_as_zero()
 def fit(
     data: Path, output: Path, config: FitConfig, weights: Path | None, progress: Progress
 ) -> dict[str, Category]:
@@ -55,7 +57,6 @@ def fit(
     patches than components, WeightsError when the backbone's weights do not fit,
     ParallelError when a batch cannot be shared evenly, ResumeError for a state that cannot be read.
     """
-    torch.set_flush_denormal(True)  # late in training, denormal numbers make a CPU several times slower
     split = read_normal(data, config, progress)
     torch.manual_seed(config.train.seed)
     detector = build_detector(config)

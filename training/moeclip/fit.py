@@ -9,6 +9,7 @@ from rich.progress import Progress
 
 from training.data.dataset import find_samples
 from training.data.pictures import Sample
+from training.device import denormals_as_zero
 from training.distributed import ParallelError, world_size
 from training.moeclip.auxiliary import AuxiliarySet, auxiliary_samples
 from training.moeclip.backbone import Backbone, fill_clip
@@ -36,6 +37,7 @@ class Report(BaseModel):
     losses: list[dict[str, float]]
 
 
+@denormals_as_zero()
 def fit(data: Path, output: Path, config: MoECLIPFitConfig, backbone: Backbone, progress: Progress) -> Report:
     """Train adapters on the pictures under `data`, those of its test split too, and write a run to `output`.
 
@@ -46,7 +48,6 @@ def fit(data: Path, output: Path, config: MoECLIPFitConfig, backbone: Backbone, 
     """
     if world_size() > 1:
         raise ParallelError(f"method moeclip trains in one process, got {world_size()}")
-    torch.set_flush_denormal(True)  # as in the training of AnomalyMoE: a CPU is slow with denormal numbers
     samples = auxiliary_samples(find_samples(data), data)
     torch.manual_seed(config.train.seed)
     detector = MoECLIP(config.model)

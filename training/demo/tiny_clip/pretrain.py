@@ -20,6 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from training.demo.things.pairs import Pairs
 from training.demo.tiny_clip.contrast import contrastive_loss, draw_batch
+from training.device import denormals_as_zero
 from training.moeclip.model.detector import MoECLIP
 from training.moeclip.model.tokenizer import token_ids
 from training.runs.resume import Resume
@@ -122,9 +123,8 @@ def _quick() -> Iterator[None]:
     """Matrix products in bfloat16 where a CPU has them, which the fused attention of a small model spoils."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
-    torch.set_flush_denormal(True)
     try:
-        with sdpa_kernel(SDPBackend.MATH):
+        with sdpa_kernel(SDPBackend.MATH), denormals_as_zero():
             yield
     finally:
         torch.set_float32_matmul_precision(before)
