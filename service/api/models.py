@@ -61,7 +61,7 @@ def category_infos(model: Model | ZeroShotModel) -> list[CategoryInfo]:
 def model_info(model: Model | ZeroShotModel) -> ModelInfo:
     """What the API tells about a model."""
     manifest = model.bundle.manifest
-    spec, plan = manifest.zero_shot, model.lane.plan
+    spec, plan = manifest.zero_shot, model.pipeline.plan
     return ModelInfo(
         name=manifest.name,
         version=manifest.version,

@@ -54,8 +54,8 @@ class DetectionService:
                 looks: list[_Look] = []
                 # Each slot is held until all models have looked: one order for all, whatever a reload does.
                 for model in sorted(candidates, key=id):
-                    pipeline = model.lane.slot(trace.caller, announced_effort(data))
-                    slot = await slots.enter_async_context(pipeline)
+                    turn = model.pipeline.slot(trace.caller, announced_effort(data))
+                    slot = await slots.enter_async_context(turn)
                     opened = await slot.decode(data, parameters.read_as(model.bundle.manifest.input))
                     computed = await slot.compute(Picture(opened.result.pixels, parameters.category))
                     looks.append(_Look(model, slot, opened, computed))

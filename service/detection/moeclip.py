@@ -44,11 +44,11 @@ class ZeroShotService:
         distinct = list(dict.fromkeys(name.canonical for name in names))
         places = [distinct.index(name.canonical) for name in names]
 
-        with model_problems(), model.lane.used():
+        with model_problems(), model.pipeline.used():
             began = perf_counter()
             texts = await self._texts(model, names, trace.caller)
             text_ms = (perf_counter() - began) * 1000
-            async with model.lane.slot(trace.caller, announced_effort(data)) as slot:
+            async with model.pipeline.slot(trace.caller, announced_effort(data)) as slot:
                 opened = await slot.decode(data, parameters.read_as(model.bundle.manifest.input))
                 self._check_maps(opened.result.size, len(names), parameters)
                 has_all = parameters.maps == "all"

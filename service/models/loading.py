@@ -72,9 +72,9 @@ def _load(
     if bundle.manifest.kind == "moeclip":
         zero_shot = opened(ZeroShotEngine)
         tower = zero_shot.engine.tower
-        lane: ModelPipeline[ZeroShotInput, ZeroShotOutcome] = ModelPipeline(zero_shot, settings, metrics)
+        pipeline: ModelPipeline[ZeroShotInput, ZeroShotOutcome] = ModelPipeline(zero_shot, settings, metrics)
         names, turns = name_batcher(tower, settings, metrics), FairQueue(2 * tower.names_at_once)
-        model = ZeroShotModel(bundle, zero_shot.engine, lane, names, turns)
+        model = ZeroShotModel(bundle, zero_shot.engine, pipeline, names, turns)
     else:
         tuned = opened(Engine)
         model = Model(bundle, tuned.engine, ModelPipeline(tuned, settings, metrics))
@@ -85,7 +85,7 @@ def _load(
         version=bundle.manifest.version,
         read_s=round(read - started, 3),
         opened_s=_since(read),
-        **described(model.lane.plan),
+        **described(model.pipeline.plan),
     )
     return model
 
@@ -93,8 +93,8 @@ def _load(
 def _known_plan(bundle: Bundle, settings: Settings, serving: Sequence[AnyModel]) -> Plan | None:
     """Of a model at work with the same graphs, else what is stored, else of a model of the same name."""
     graphs = digest_of_graphs(bundle)
-    same_graphs = [one.lane.plan for one in serving if digest_of_graphs(one.bundle) == graphs]
-    same_name = [one.lane.plan for one in serving if one.bundle.manifest.name == bundle.manifest.name]
+    same_graphs = [one.pipeline.plan for one in serving if digest_of_graphs(one.bundle) == graphs]
+    same_name = [one.pipeline.plan for one in serving if one.bundle.manifest.name == bundle.manifest.name]
     if not same_graphs and (stored := read_plan(bundle, settings)):
         return stored
     for plan in same_graphs + same_name:

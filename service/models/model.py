@@ -15,27 +15,27 @@ from service.scheduling.stage import Stage
 
 @dataclass(frozen=True)
 class ZeroShotModel:
-    """A bundle with the lane of its pictures and the queue of class names that are new, both with turns."""
+    """A bundle with the pipeline of its pictures and the queue of new class names, both with turns."""
 
     bundle: Bundle
     engine: ZeroShotEngine
-    lane: ModelPipeline[ZeroShotInput, ZeroShotOutcome]
+    pipeline: ModelPipeline[ZeroShotInput, ZeroShotOutcome]
     names: Batcher[str, ClassText]
     name_turns: FairQueue
 
     @property
     def depth(self) -> int:
         """How many pictures and class names wait, for their turn or for the device."""
-        return self.lane.depth + self.name_turns.depth + self.names.depth
+        return self.pipeline.depth + self.name_turns.depth + self.names.depth
 
     @property
     def stages(self) -> tuple[Stage[Any, Any], ...]:
         """Whatever works for it."""
-        return *self.lane.stages, self.names
+        return *self.pipeline.stages, self.names
 
     async def retire(self) -> None:
         """Stop computing once every picture that came here has its answer."""
-        await self.lane.retire()
+        await self.pipeline.retire()
         await self.names.stop()
 
 
@@ -45,21 +45,21 @@ class Model:
 
     bundle: Bundle
     engine: Engine
-    lane: ModelPipeline[Picture, Outcome]
+    pipeline: ModelPipeline[Picture, Outcome]
 
     @property
     def depth(self) -> int:
         """How many pictures wait, for their turn or for the device."""
-        return self.lane.depth
+        return self.pipeline.depth
 
     @property
     def stages(self) -> tuple[Stage[Any, Any], ...]:
         """Whatever works for it."""
-        return self.lane.stages
+        return self.pipeline.stages
 
     async def retire(self) -> None:
         """Stop computing once every picture that came here has its answer."""
-        await self.lane.retire()
+        await self.pipeline.retire()
 
 
 AnyModel = Model | ZeroShotModel

@@ -1,6 +1,6 @@
-"""Where one model's pictures are worked on: a turnstile, then three stages of the same threads.
+"""Where one model's pictures are worked on: a fair queue, then three stages of the same threads.
 
-Large pictures have a turnstile and stages of their own, which give way: no other waits for them.
+Large pictures have a queue and stages of their own, which give way: no other waits for them.
 """
 
 import asyncio

@@ -47,8 +47,8 @@ class ModelRegistry:
 
     def wait_s(self, kind: ModelKind, client: str) -> float:
         """Seconds until the model of this kind that has least to do would answer a client's next picture."""
-        lanes = (model.lane for model in self.all if model.bundle.manifest.kind == kind)
-        return min((lane.wait_s(client) for lane in lanes), default=0.0)
+        pipelines = (model.pipeline for model in self.all if model.bundle.manifest.kind == kind)
+        return min((pipeline.wait_s(client) for pipeline in pipelines), default=0.0)
 
     def swap(self, others: "ModelRegistry") -> tuple[list[AnyModel], list[AnyModel]]:
         """Take the others' models at once; gives those that are new and those that have left."""

@@ -454,7 +454,7 @@ def test_pictures_with_different_numbers_of_names_share_a_batch(
         return compute(engine, questions)
 
     monkeypatch.setattr(ZeroShotEngine, "run", wait)
-    batcher = runtime_in(zero_shot_service).models.zero_shot().lane.small.batcher
+    batcher = runtime_in(zero_shot_service).models.zero_shot().pipeline.small.batcher
     with ThreadPoolExecutor(4) as callers:
         first = callers.submit(answered, zero_shot_service, "brick")
         assert entered.wait(5)

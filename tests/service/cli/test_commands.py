@@ -418,7 +418,7 @@ def test_tune_stores_what_the_next_start_uses(
     assert sorted(line.rpartition(" ")[2] for line in lines) == [str(file) for file in files]
     settings = Settings.model_validate({"bundles": f"{bundle_folder},{zero_shot}"})
     for model in load_models(settings, Metrics()).all:
-        assert model.lane.plan.source == "stored"
+        assert model.pipeline.plan.source == "stored"
 
 
 def test_tune_says_before_it_measures_that_it_cannot_store(

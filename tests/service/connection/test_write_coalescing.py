@@ -31,14 +31,14 @@ class Sent:
 def test_head_and_body_are_one_piece_and_nothing_waits_for_the_next_step() -> None:
     async def scenario() -> None:
         sent = Sent()
-        corked = CoalescingTransport(cast("asyncio.Transport", sent), asyncio.get_running_loop())
-        corked.write(b"head ")
-        corked.write(b"body")
+        transport = CoalescingTransport(cast("asyncio.Transport", sent), asyncio.get_running_loop())
+        transport.write(b"head ")
+        transport.write(b"body")
         assert sent.what == []
         await asyncio.sleep(0)
         assert sent.what == [b"head body"]
-        corked.write(b"more")
-        corked.flush()
+        transport.write(b"more")
+        transport.flush()
         await asyncio.sleep(0)
         assert sent.what == [b"head body", b"more"]
 
@@ -48,13 +48,13 @@ def test_head_and_body_are_one_piece_and_nothing_waits_for_the_next_step() -> No
 def test_what_is_held_is_sent_before_closing() -> None:
     async def scenario() -> None:
         sent = Sent()
-        corked = CoalescingTransport(cast("asyncio.Transport", sent), asyncio.get_running_loop())
-        corked.write(b"last words")
-        assert not corked.is_closing()
-        corked.close()
+        transport = CoalescingTransport(cast("asyncio.Transport", sent), asyncio.get_running_loop())
+        transport.write(b"last words")
+        assert not transport.is_closing()
+        transport.close()
         await asyncio.sleep(0)
         assert sent.what == [b"last words", b"closed"]
-        assert corked.is_closing()
+        assert transport.is_closing()
 
     asyncio.run(scenario())
 
@@ -62,19 +62,19 @@ def test_what_is_held_is_sent_before_closing() -> None:
 def test_reading_is_paused_when_more_comes_and_only_then_resumed() -> None:
     async def scenario() -> None:
         sent = Sent()
-        corked = CoalescingTransport(cast("asyncio.Transport", sent), asyncio.get_running_loop())
-        corked.note_received()
-        corked.pause_reading()
-        corked.resume_reading()
-        corked.note_received()
+        transport = CoalescingTransport(cast("asyncio.Transport", sent), asyncio.get_running_loop())
+        transport.note_received()
+        transport.pause_reading()
+        transport.resume_reading()
+        transport.note_received()
         assert sent.what == []
-        corked.pause_reading()
-        corked.note_received()
-        corked.note_received()
+        transport.pause_reading()
+        transport.note_received()
+        transport.note_received()
         assert sent.what == [b"paused"]
-        corked.resume_reading()
-        corked.resume_reading()
-        corked.note_received()
+        transport.resume_reading()
+        transport.resume_reading()
+        transport.note_received()
         assert sent.what == [b"paused", b"resumed"]
 
     asyncio.run(scenario())

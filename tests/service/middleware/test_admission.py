@@ -153,7 +153,7 @@ def test_a_deadline_that_passes_before_decoding_costs_nothing(
 
 @pytest.fixture
 def busy_service(start_service: ServiceFactory, held_engine: HeldEngine) -> Iterator[TestClient]:
-    """A service whose device is held by a picture, and whose turnstile lets nothing else through."""
+    """A service whose device is held by a picture, and whose queue lets nothing else through."""
     service = start_service(max_batch=1, host_threads=1)
     held_engine.hold()
     answers: list[int] = []
@@ -195,12 +195,12 @@ def test_half_of_the_callers_hang_up_while_they_wait_and_cost_no_computation(
             tasks = [
                 asyncio.create_task(client.post("/detect", content=NORMAL, headers=PNG)) for _ in range(11)
             ]
-            lane = app.state.runtime.models.all[0].lane
-            while lane.depth < 8 + 2:  # of three that are let through one is computed, two wait for it
+            pipeline = app.state.runtime.models.all[0].pipeline
+            while pipeline.depth < 8 + 2:  # of three that are let through one is computed, two wait for it
                 await asyncio.sleep(0.005)
             for task in tasks[-4:]:
                 task.cancel()
-            while lane.depth > 4 + 2:
+            while pipeline.depth > 4 + 2:
                 await asyncio.sleep(0.005)
             held_engine.gate.set()
             results = await asyncio.gather(*tasks, return_exceptions=True)

@@ -14,11 +14,11 @@ def test_one_pause_once_what_was_read_before_is_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr("service.middleware.refusal_pacing.sleep", order.append)
 
     async def scenario() -> None:
-        bunching = RefusalPacing()
+        pacing = RefusalPacing()
 
         def refused(number: int) -> None:
             order.append(number)
-            bunching.note()
+            pacing.note()
 
         for number in range(STEPS):  # one in each step of the loop
             asyncio.get_running_loop().call_soon(refused, number)

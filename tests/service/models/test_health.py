@@ -173,7 +173,7 @@ def test_a_service_that_is_cut_off_waits_for_no_stage(bundle_folder: Path) -> No
 
     async def serve() -> None:
         async with runtime.running():
-            await runtime.models.candidates(None)[0].lane.small.decoding.run(lambda: gate.wait(30))
+            await runtime.models.candidates(None)[0].pipeline.small.decoding.run(lambda: gate.wait(30))
 
     async def scenario() -> None:
         serving = asyncio.create_task(serve())

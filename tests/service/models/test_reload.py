@@ -204,7 +204,7 @@ def test_a_model_that_has_left_is_freed(served: Served, bundle_folder: Path) -> 
 
 
 def plan_of(app: FastAPI) -> Plan:
-    return app.state.runtime.models.all[0].lane.plan
+    return app.state.runtime.models.all[0].pipeline.plan
 
 
 def test_a_new_bundle_of_the_same_name_or_graphs_keeps_the_plan(served: Served, bundle_folder: Path) -> None:
