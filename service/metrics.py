@@ -1,21 +1,38 @@
 """Prometheus metrics of one service, in a registry of its own."""
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from importlib.metadata import version
+from itertools import product
+from pathlib import Path
+from typing import Literal, NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 
-from service.errors import REJECTIONS, Problem
+from service.errors import REJECTIONS, Kind, Problem
 
 PREFIX = "anomoe"
 UNKNOWN = "unknown"
 UNMATCHED = "unmatched"  # the endpoint of what asks for none there is
 ZERO_SHOT = "zero-shot"
 STAGES = ("decode", "backbone", "experts", "vision", "head", "encode")  # that each picture is timed in
+DEADLINE_STAGES = ("admission", "body", "queue", "text", "decode", "engine", "encode")
+STATUSES = sorted({200, 499, *(kind.status for kind in Kind)})
+RELOADS = ("done", "refused")
+GPUS = Path("/proc/driver/nvidia/gpus")
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 SCORES = tuple(step / 20 for step in range(1, 21))
 DISTANCES = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
+
+disable_created_metrics()  # a series for each series, and nobody asks for them
 
 
 class _Product(NamedTuple):
@@ -49,12 +66,20 @@ class Metrics:
         self.stage_seconds = histogram("stage_seconds", "One stage of one picture", SECONDS, "stage")
         self.queue_seconds = histogram("queue_seconds", "Wait for a turn, threads and the device", SECONDS)
         self.queue_depth = gauge("queue_depth", "Pictures and new class names that wait")
+        self.queue_capacity = gauge("queue_capacity", "Most requests admitted at once")
+        self.admitted = gauge("admitted", "Requests that hold a permit, of queue_capacity")
         self.in_flight = gauge("in_flight", "Requests being answered")
         self.batch_size = histogram("batch_size", "Pictures computed together", BATCHES)
         self.rejected = counter("rejected_total", "Requests and pictures refused", "reason")
+        self.deadline_missed = counter(
+            "deadline_missed_total", "Deadlines that passed, by the stage that did not begin", "stage"
+        )
         self.abandoned = counter("abandoned_total", "Pictures given up by their callers before their turn")
         self.stage_failures = counter("stage_failures_total", "Stages that died or hung", "stage")
         self.reloads = counter("reloads_total", "Reloads of the bundles", "result")
+        self.last_reload = gauge(
+            "last_reload_timestamp_seconds", "Last reload, or start, by result; 0 is none", "result"
+        )
         self.expert_selected = counter("expert_selected_total", "Pictures per expert", "level", "expert")
         self.score = histogram("score", "Display scores, 0.5 is the threshold", SCORES, "category")
         self.distance = histogram(
@@ -66,7 +91,13 @@ class Metrics:
         self.anomalies = counter("anomalies_total", "Pictures called anomalous", "category")
         self.images = counter("images_total", "Pictures answered", "category")
         self.calibration_size = gauge("calibration_size", "Normal pictures behind the threshold", "category")
+        self.alpha = gauge("alpha", "Promised false-positive rate", "category")
         self.model_info = gauge("model_info", "1 per served model", "name", "version", "kind", "digest")
+        self.device_info = gauge(
+            "device_info", "1 per device asked for and what computes instead", "device", "provider"
+        )
+        self.gpus = gauge("gpus", "NVIDIA GPUs that the machine shows")
+        self.build_info = gauge("build_info", "1 for the version of the service", "version")
         self.text_cache = counter("text_cache_total", "Class names by whether their text was known", "result")
         self.text_cache_size = gauge("text_cache_size", "Class names whose text is kept")
         self.ready = gauge("ready", "1 when pictures can be answered")
@@ -74,7 +105,16 @@ class Metrics:
         self._rejected = {kind: self.rejected.labels(kind.slug) for kind in REJECTIONS}
         self._products: dict[str, _Product] = {}
         self._experts: dict[tuple[str, int], Counter] = {}
+        for stage in DEADLINE_STAGES:
+            self.deadline_missed.labels(stage)
+        self.stage_seconds.labels("text")
+        for result in RELOADS:
+            self.reloads.labels(result)
+            self.last_reload.labels(result)
+        self.build_info.labels(version("anomoe")).set(1)
+        self.gpus.set(len(list(GPUS.glob("*"))))
         self.expect((UNKNOWN, ZERO_SHOT))
+        self.expect_endpoints((UNMATCHED,))
 
     def expect(self, categories: Iterable[str], experts: Iterable[tuple[str, int]] = ()) -> None:
         """Make what is counted by category, and by level and index of an expert, before its first event."""
@@ -89,6 +129,12 @@ class Metrics:
         for level, index in experts:
             self._experts[level, index] = self.expert_selected.labels(level, str(index))
 
+    def expect_endpoints(self, paths: Iterable[str]) -> None:
+        """Make what is counted by endpoint and status before its first event."""
+        for path, status in product(paths, STATUSES):
+            self.requests.labels(path, str(status))
+            self.request_seconds.labels(path)
+
     def render(self) -> bytes:
         """The metrics as Prometheus text."""
         return generate_latest(self.registry)
@@ -97,6 +143,13 @@ class Metrics:
         """Count a refusal that protects the service."""
         if problem.kind in REJECTIONS:
             self._rejected[problem.kind].inc()
+        if problem.kind is Kind.DEADLINE:
+            self.deadline_missed.labels(problem.stage).inc()
+
+    def count_reload(self, result: Literal["done", "refused"]) -> None:
+        """Count a reload, and keep its time."""
+        self.reloads.labels(result).inc()
+        self.last_reload.labels(result).set_to_current_time()
 
     def count_picture(
         self,
