@@ -85,6 +85,7 @@ def create_app(settings: Settings, models: ModelRegistry, metrics: Metrics) -> F
     for one in routers:
         app.include_router(one, responses=PROBLEMS)
     routes = [route for group in (*routers, app) for route in group.routes if isinstance(route, Route)]
+    metrics.expect_endpoints(route.path for route in routes)
     # From the inside to the outside: what is added last sees a request first.
     app.add_middleware(LoadShedding, runtime=runtime, kinds=kinds_of(routes))
     app.add_middleware(Authentication, keys=keys, open_to_all=open_to_all)

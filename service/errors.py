@@ -63,13 +63,19 @@ REJECTIONS = frozenset(
 
 
 class Problem(Exception):  # noqa: N818 (RFC 9457's own word)
-    """An error that the caller is told about; `headers` go onto the answer."""
+    """An error that the caller is told about; `headers` go onto the answer.
 
-    def __init__(self, kind: Kind, detail: str, headers: dict[str, str] | None = None) -> None:
+    stage: before which a deadline passed, for the metrics.
+    """
+
+    def __init__(
+        self, kind: Kind, detail: str, headers: dict[str, str] | None = None, stage: str = ""
+    ) -> None:
         super().__init__(detail)
         self.kind = kind
         self.detail = detail
         self.headers = headers or {}
+        self.stage = stage
 
 
 class ProblemAnswer(BaseModel):

@@ -106,7 +106,7 @@ class ZeroShotService:
         except asyncio.CancelledError:
             self._runtime.metrics.abandoned.inc()
             raise
-        raise deadline_problem("the class names were encoded")
+        raise deadline_problem("the class names were encoded", "text")
 
 
 def judge_all(

@@ -49,7 +49,7 @@ class LimitedBody:
         remaining_s = min(self._latest - perf_counter(), self._caller.remaining_s)
         with move_on_after(remaining_s):
             return await self._receive()
-        self._caller.check("the body was there")
+        self._caller.check("the body was there", "body")
         detail = f"{self._received} bytes of the body came in {self._timeout_s:g} s, the longest allowed"
         raise Problem(Kind.TOO_SLOW, detail, {"Connection": "close"})
 

@@ -58,6 +58,7 @@ class Health:
 
     def watch(self, stage: AnyStage) -> None:
         """Learn of a stage's failure; threads made anew must get through their probe."""
+        self.metrics.stage_failures.labels(stage.name)  # there before the first failure
         stage.on_failure = partial(self._on_failure, stage)
 
     def forget(self, stage: AnyStage) -> None:

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
+from export.contract.decision import effective_alpha
 from export.contract.manifest import ModelKind
+from export.contract.provenance import Format
 from service.errors import Kind, Problem, shown
 from service.metrics import Metrics
 from service.models.model import AnyModel, Model, ZeroShotModel
@@ -57,15 +59,25 @@ class ModelRegistry:
         self.all = others.all
         return new, left
 
-    def publish(self, metrics: Metrics) -> None:
-        """Tell the metrics which models and products there are."""
-        metrics.model_info.clear()
-        metrics.calibration_size.clear()
+    def publish(self, metrics: Metrics, device: str) -> None:
+        """Tell the metrics which models and products there are, and on which device, of the one asked for."""
+        for gauge in (metrics.model_info, metrics.device_info, metrics.calibration_size, metrics.alpha):
+            gauge.clear()
         for model in reversed(self.all):  # of several that know a product the first answers
             manifest = model.bundle.manifest
             info = (manifest.name, manifest.version, manifest.kind, model.bundle.digest)
             metrics.model_info.labels(*info).set(1)
+            metrics.device_info.labels(device, provider(manifest.format, model.engine.device)).set(1)
             experts = ((expert.level, expert.index) for expert in manifest.experts)
             metrics.expect(model.bundle.categories, experts)
             for name, category in model.bundle.categories.items():
-                metrics.calibration_size.labels(name).set(len(category.scores))
+                size = len(category.scores)
+                metrics.calibration_size.labels(name).set(size)
+                metrics.alpha.labels(name).set(effective_alpha(size, manifest.calibration.alpha))
+
+
+def provider(graph_format: Format, device: str) -> str:
+    """What computes: ONNX Runtime's own name for it, or torch and its device."""
+    if graph_format == "torchscript":
+        return f"torch-{device}"
+    return f"{device.upper()}ExecutionProvider"

@@ -35,12 +35,15 @@ class Runtime:
         self._reloading = asyncio.Lock()
         self._leaving = Event()
         metrics.queue_depth.set_function(models.queue_depth)
+        metrics.queue_capacity.set(settings.queue_size)
+        metrics.admitted.set_function(lambda: self.permits.taken)
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None, None]:
         """Compute while the context lasts; at its end, unless it is cut off, finish what was admitted."""
         self._begin(self.models.all)
-        self.models.publish(self.metrics)
+        self.models.publish(self.metrics, self.settings.device)
+        self.metrics.last_reload.labels("done").set_to_current_time()
         self.health.enter(None)
         yield
         self.health.enter("stopping")
@@ -61,13 +64,13 @@ class Runtime:
             except StoppedError as error:
                 raise Problem(Kind.UNAVAILABLE, f"nothing was changed: {error}") from error
             except (BundleError, GraphError, OSError) as error:
-                self.metrics.reloads.labels("refused").inc()
+                self.metrics.count_reload("refused")
                 log.error("reload refused", reason=str(error))
                 raise Problem(Kind.BAD_BUNDLE, f"nothing was changed: {error}") from error
             new, left = self.models.swap(fresh)
             self._begin(new)
-            self.models.publish(self.metrics)
-            self.metrics.reloads.labels("done").inc()
+            self.models.publish(self.metrics, self.settings.device)
+            self.metrics.count_reload("done")
             log.info("reloaded", new=_names(new), left=_names(left))
             await self._end(left)
             left.clear()

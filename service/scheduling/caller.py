@@ -19,15 +19,15 @@ class Caller:
         """Seconds to the deadline, below 0 when it has passed."""
         return self.deadline - perf_counter()
 
-    def check(self, step: str) -> None:
+    def check(self, step: str, stage: str) -> None:
         """Raises: Problem (504) when the deadline has passed before `step`."""
         if self.remaining_s <= 0:
-            raise deadline_problem(step)
+            raise deadline_problem(step, stage)
 
 
 ANYONE = Caller()
 
 
-def deadline_problem(step: str) -> Problem:
-    """The answer to a caller whose deadline passed before `step`."""
-    return Problem(Kind.DEADLINE, f"the deadline passed before {step}")
+def deadline_problem(step: str, stage: str) -> Problem:
+    """The answer to a caller whose deadline passed before `step`, which is counted by `stage`."""
+    return Problem(Kind.DEADLINE, f"the deadline passed before {step}", stage=stage)

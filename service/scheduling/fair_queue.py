@@ -123,7 +123,7 @@ class FairQueue:
     def _expire(self, client: str, waiter: Waiter) -> None:
         if not waiter.done():
             self._remove(client, waiter)
-            waiter.set_exception(deadline_problem("the picture's turn came"))
+            waiter.set_exception(deadline_problem("the picture's turn came", "queue"))
 
     def _remove(self, client: str, waiter: Waiter) -> None:
         line = self._lines.get(client)

@@ -136,4 +136,4 @@ class Permits:
 def _later(kind: Kind, what: str, wait_s: float) -> Problem:
     """Retry-After: when it is worth coming back, in whole seconds, at least one."""
     headers = {"Retry-After": str(max(1, math.ceil(wait_s)))}
-    return Problem(kind, f"the service is working on {what}", headers)
+    return Problem(kind, f"the service is working on {what}", headers, stage="admission")

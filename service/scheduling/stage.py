@@ -162,7 +162,8 @@ class Stage(StageQueue[_Job[Item]], Generic[Item, Result]):
         job.started = perf_counter()
         is_in_time = job.started < job.caller.deadline
         if not is_in_time:
-            self._note([job], [deadline_problem(f"the stage {self.name} began")])
+            problem = deadline_problem(f"the stage {self.name} began", self.name.removesuffix("-large"))
+            self._note([job], [problem])
             self._call(self._settle)  # before the others are computed
         return is_in_time
 

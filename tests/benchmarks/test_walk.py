@@ -15,7 +15,7 @@ def test_calls_into_our_code_are_counted_by_file_in_order() -> None:
     def calls() -> None:
         display_score(1.0, 1.0)
         walk.is_counting = True
-        Caller().check("it began")
+        Caller().check("it began", "body")
         json.dumps([])
         display_score(1.0, 1.0)
         walk.is_counting = False

@@ -39,7 +39,7 @@ def test_a_wrong_deadline_is_named(value: str) -> None:
 
 
 def test_a_deadline_that_has_passed() -> None:
-    Caller().check("anything")
+    Caller().check("anything", "body")
     with pytest.raises(Problem, match="before the dinner") as caught:
-        Caller("a", 0.0).check("the dinner")
+        Caller("a", 0.0).check("the dinner", "body")
     assert caught.value.kind is Kind.DEADLINE

@@ -1,0 +1,1 @@
+"""What watches the service: rules, dashboards, and a real Prometheus."""
