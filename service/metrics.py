@@ -66,6 +66,7 @@ class Metrics:
         self.anomalies = counter("anomalies_total", "Pictures called anomalous", "category")
         self.images = counter("images_total", "Pictures answered", "category")
         self.calibration_size = gauge("calibration_size", "Normal pictures behind the threshold", "category")
+        self.gpu_missing = gauge("gpu_missing", "1 when a build for GPUs found none and uses the CPU")
         self.model_info = gauge("model_info", "1 per served model", "name", "version", "kind", "digest")
         self.text_cache = counter("text_cache_total", "Class names by whether their text was known", "result")
         self.text_cache_size = gauge("text_cache_size", "Class names whose text is kept")

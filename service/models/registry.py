@@ -59,6 +59,7 @@ class ModelRegistry:
 
     def publish(self, metrics: Metrics) -> None:
         """Tell the metrics which models and products there are."""
+        metrics.gpu_missing.set(any(model.misses_gpu for model in self.all))
         metrics.model_info.clear()
         metrics.calibration_size.clear()
         for model in reversed(self.all):  # of several that know a product the first answers
