@@ -8,4 +8,8 @@ if [ -z "${ANOMOE_BUNDLES:-}" ]; then
     done
     export ANOMOE_BUNDLES
 fi
+# A secret of this name is the file of API keys. Compose mounts the device /dev/null where none was given.
+if [ -z "${ANOMOE_API_KEYS_FILE:-}" ] && [ -f /run/secrets/api_keys ]; then
+    export ANOMOE_API_KEYS_FILE=/run/secrets/api_keys
+fi
 exec anomoe "$@"

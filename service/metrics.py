@@ -111,6 +111,7 @@ class Metrics:
         computes = "1 per device asked for and what computes instead"
         self.device_info = gauge("device_info", computes, "device", "provider")
         self.gpus = gauge("gpus", "NVIDIA GPUs that the machine shows")
+        self.gpu_missing = gauge("gpu_missing", "1 when a build for GPUs found none and uses the CPU")
         self.build_info = gauge("build_info", "1 for the version of the service", "version")
         self.reloads = counter("reloads_total", "Reloads of the bundles", "result")
         latest = "Latest reload, or start, by result; 0 is none"

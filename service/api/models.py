@@ -67,6 +67,8 @@ def model_info(model: Model | ZeroShotModel) -> ModelInfo:
         version=manifest.version,
         digest=model.bundle.digest,
         kind=manifest.kind,
+        device=model.engine.device,
+        misses_gpu=model.misses_gpu,
         created=manifest.created,
         input_height=manifest.input.height,
         input_width=manifest.input.width,

@@ -8,6 +8,7 @@ import structlog
 
 from export.contract.bundle import Bundle
 from service.inference.anomalymoe import Engine
+from service.inference.backends.loading import misses_gpu
 from service.inference.moeclip import ZeroShotEngine, ZeroShotInput, ZeroShotOutcome
 from service.metrics import Metrics
 from service.models.model import AnyModel, Model, ZeroShotModel
@@ -74,15 +75,20 @@ def _load(
         tower = zero_shot.engine.tower
         pipeline: ModelPipeline[ZeroShotInput, ZeroShotOutcome] = ModelPipeline(zero_shot, settings, metrics)
         names, turns = name_batcher(tower, settings, metrics), FairQueue(2 * tower.names_at_once)
-        model = ZeroShotModel(bundle, zero_shot.engine, pipeline, names, turns)
+        is_missing = misses_gpu(bundle, settings.device, zero_shot.engine.device)
+        model = ZeroShotModel(bundle, zero_shot.engine, pipeline, names, turns, is_missing)
     else:
         tuned = opened(Engine)
-        model = Model(bundle, tuned.engine, ModelPipeline(tuned, settings, metrics))
+        is_missing = misses_gpu(bundle, settings.device, tuned.engine.device)
+        model = Model(bundle, tuned.engine, ModelPipeline(tuned, settings, metrics), is_missing)
+    if model.misses_gpu:
+        log.warning("no GPU found: a runtime for GPUs computes on the CPU", setting="ANOMOE_DEVICE=cuda")
     log.info(
         "model loaded",
         folder=str(folder),
         name=bundle.manifest.name,
         version=bundle.manifest.version,
+        device=model.engine.device,
         read_s=round(read - started, 3),
         opened_s=_since(read),
         **described(model.pipeline.plan),

@@ -22,6 +22,7 @@ class ZeroShotModel:
     pipeline: ModelPipeline[ZeroShotInput, ZeroShotOutcome]
     names: Batcher[str, ClassText]
     name_turns: FairQueue
+    misses_gpu: bool = False
 
     @property
     def depth(self) -> int:
@@ -46,6 +47,7 @@ class Model:
     bundle: Bundle
     engine: Engine
     pipeline: ModelPipeline[Picture, Outcome]
+    misses_gpu: bool = False
 
     @property
     def depth(self) -> int:

@@ -63,6 +63,7 @@ class ModelRegistry:
         """Tell the metrics which models and products there are, and on which device, of the one asked for."""
         for gauge in (metrics.model_info, metrics.device_info, metrics.calibration_size, metrics.alpha):
             gauge.clear()
+        metrics.gpu_missing.set(any(model.misses_gpu for model in self.all))
         for model in reversed(self.all):  # of several that know a product the first answers
             manifest = model.bundle.manifest
             info = (manifest.name, manifest.version, manifest.kind, model.bundle.digest)

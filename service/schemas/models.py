@@ -62,9 +62,14 @@ class PlanInfo(BaseModel):
 
 
 class ModelInfo(ModelRef):
-    """A served model."""
+    """A served model.
+
+    misses_gpu: whether it computes on the CPU since a runtime that is built for GPUs found none.
+    """
 
     kind: str
+    device: str
+    misses_gpu: bool
     created: datetime
     input_height: int
     input_width: int

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from export.contract.bundle import Bundle
 from export.contract.manifest import GraphSpec, TensorSpec
 from service.inference.backends.base import Device, Graph, GraphError, Signature
-from service.inference.backends.onnx import RUNTIME, OnnxGraph
+from service.inference.backends.onnx import RUNTIME, OnnxGraph, is_gpu_build
 from service.throttle import Pause
 
 
@@ -25,6 +25,14 @@ def open_graphs(
 def runtime_of(bundle: Bundle) -> str:
     """Name and version of the runtime that a bundle's graphs are for."""
     return f"torch {version('torch')}" if bundle.manifest.format == "torchscript" else RUNTIME
+
+
+def misses_gpu(bundle: Bundle, asked: Device, found: str) -> bool:
+    """Whether ONNX graphs compute on the CPU though a runtime for GPUs is installed and nobody asked for it.
+
+    PyTorch's usual build is for GPUs and says nothing about what was wanted.
+    """
+    return asked == "auto" and found == "cpu" and bundle.manifest.format == "onnx" and is_gpu_build()
 
 
 def open_graph(bundle: Bundle, key: str, device: Device = "auto", threads: int = 0) -> Graph:

@@ -95,8 +95,13 @@ def _confine(options: ort.SessionOptions, model_bytes: bytes, external: Mapping[
         raise ValueError("weights in a file of their own need ONNX Runtime 1.24, and that Python 3.11")
 
 
+def is_gpu_build() -> bool:
+    """Whether the installed runtime is one for GPUs, be there one or not."""
+    return _CUDA in ort.get_available_providers()
+
+
 def _providers(device: Device) -> list[str | tuple[str, dict[str, str]]]:
-    if device != "cpu" and _CUDA in ort.get_available_providers():
+    if device != "cpu" and is_gpu_build():
         ort.preload_dlls()  # of the packages with CUDA's libraries, where the system has none
         return [(_CUDA, _CUDA_OPTIONS), _CPU]
     return [_CPU]
