@@ -15,9 +15,10 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from service.api import docs, probes
+from service.api import docs, page, probes
 from service.api import models as model_routes
 from service.api.detect import work
+from service.api.feedback import work as feedback_work
 from service.api.openapi import PROBLEMS, with_keys
 from service.api.upload import keep_forms_in_memory
 from service.api.zero_shot import work as zero_shot_work
@@ -25,6 +26,7 @@ from service.api_keys import open_keys
 from service.detection.anomalymoe import DetectionService
 from service.detection.moeclip import ZeroShotService
 from service.errors import Problem, wrong_parameters
+from service.feedback import FeedbackStore
 from service.images.decode import lift_pixel_limit
 from service.metrics import Metrics
 from service.middleware.admission import kinds_of
@@ -50,7 +52,7 @@ they take turns. `X-Request-ID` comes back, and is in the log."""
 def create_app(settings: Settings, models: ModelRegistry, metrics: Metrics) -> FastAPI:
     """The service over models that are loaded; it computes while its lifespan lasts.
 
-    Raises: KeyFileError when the file of API keys cannot be used.
+    Raises: KeyFileError when the file of API keys cannot be used, OSError when feedback_dir cannot be made.
     """
     runtime = Runtime(settings, models, metrics)
     keys = open_keys(settings.api_keys_file, required=settings.require_keys)
@@ -74,14 +76,17 @@ def create_app(settings: Settings, models: ModelRegistry, metrics: Metrics) -> F
         servers=[{"url": prefix}] if prefix else None,
         redirect_slashes=False,  # to an address made of what the caller calls this host
     )
-    open_to_all = open_paths(settings.metrics_need_key, docs.PATHS)
+    open_to_all = open_paths(settings.metrics_need_key, (*docs.PATHS, *page.PATHS))
     if keys:
         describe = app.openapi
         app.openapi = lambda: with_keys(describe(), open_to_all)
     app.state.runtime = runtime
     app.state.detection = DetectionService(runtime)
     app.state.zero_shot = ZeroShotService(runtime)
-    routers = (work, zero_shot_work, model_routes.router, probes.router, docs.router)
+    folder = settings.feedback_dir
+    app.state.feedback = FeedbackStore(folder, settings.feedback_bytes) if folder else None
+    works = (work, zero_shot_work, feedback_work)
+    routers = (*works, model_routes.router, probes.router, docs.router, page.router)
     for one in routers:
         app.include_router(one, responses=PROBLEMS)
     routes = [route for group in (*routers, app) for route in group.routes if isinstance(route, Route)]

@@ -105,6 +105,12 @@ class Settings(BaseSettings):
     cors_origins: str = Field(
         default="", description="origins whose pages may call the service, comma-separated"
     )
+    feedback_dir: Path | None = Field(
+        default=None, description="folder of pictures that inspectors judge, without it none is kept"
+    )
+    feedback_bytes: int = Field(
+        default=2**30, ge=1, description="most bytes of them, the oldest are removed first"
+    )
     root_path: str = Field(
         default="",
         pattern=r"^(/[A-Za-z0-9._~-]+)*/?$",

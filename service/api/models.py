@@ -3,10 +3,14 @@
 from fastapi import APIRouter, Depends, Request
 
 from export.contract.decision import conformal_threshold, effective_alpha
+from export.contract.names import Name, canonical_name
+from service.detection.answer import model_ref
+from service.errors import Kind, Problem, shown
 from service.middleware.admission import runtime_of
 from service.middleware.authentication import needs_admin
 from service.models.model import Model, ZeroShotModel
 from service.schemas.models import (
+    CalibrationAnswer,
     CategoriesAnswer,
     CategoryInfo,
     ExpertInfo,
@@ -25,6 +29,22 @@ async def categories(request: Request) -> CategoriesAnswer:
     """Every product and calibrated class name, with its threshold at the bundle's default alpha."""
     served = runtime_of(request.app).models.all
     return CategoriesAnswer(categories=[info for model in served for info in category_infos(model)])
+
+
+@router.get("/categories/{name}/calibration")
+async def calibration(request: Request, name: Name) -> CalibrationAnswer:
+    """The scores of the normal pictures that a product or class name was calibrated on (404 if none was)."""
+    served = runtime_of(request.app).models.all
+    for model in served:
+        found = model.bundle.categories.get(name) or model.bundle.class_scores.get(canonical_name(name))
+        if found:
+            alpha = model.bundle.manifest.calibration.alpha
+            scores: list[float] = found.scores.tolist()
+            return CalibrationAnswer(
+                name=found.name, model=model_ref(model.bundle), alpha=alpha, scores=scores
+            )
+    known = [info.name for model in served for info in category_infos(model)]
+    raise Problem(Kind.UNKNOWN_CATEGORY, f"name: {shown(name)} is none of {', '.join(known)}")
 
 
 @router.get("/models")

@@ -29,6 +29,18 @@ class CategoriesAnswer(BaseModel):
     categories: list[CategoryInfo]
 
 
+class CalibrationAnswer(BaseModel):
+    """Raw scores, ascending, of the normal pictures that a product or class name was calibrated on.
+
+    alpha: the accepted false-positive rate when a request names none.
+    """
+
+    name: str
+    model: ModelRef
+    alpha: float
+    scores: list[float]
+
+
 class ExpertInfo(BaseModel):
     """An expert of a model."""
 

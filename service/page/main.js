@@ -1,0 +1,257 @@
+// What the page is asked and remembers: pictures, the question, keys on the keyboard.
+
+const MOST_ENTRIES = 24; // in the strip
+const [LEAST_ALPHA, MOST_ALPHA] = [0.001, 0.5];
+const GALLERY = [
+  ["board-logical_extra-3.jpg", "board, extra part"],
+  ["board-good-1.jpg", "board, good"],
+  ["board-component_wrong_part-3.jpg", "board, wrong part"],
+  ["blister-structural_crack-3.jpg", "blister, crack"],
+  ["blister-good-1.jpg", "blister, good"],
+  ["blister-component_wrong_colour-2.jpg", "blister, wrong colour"],
+  ["fabric-logical_swapped-3.jpg", "fabric, swapped"],
+  ["fabric-good-1.jpg", "fabric, good"],
+  ["metal_gear.jpg", "gear, broken", "metal gear"],
+];
+
+const entries = []; // the last pictures, oldest first
+let current = null;
+let alpha = null; // as the slider was moved, else null
+let asked = 0; // questions so far: a late answer does not take the place of a newer one
+
+function question() {
+  const mode = document.querySelector('input[name="mode"]:checked').value;
+  const names = $("names").value.split(",").map((name) => name.trim()).filter(Boolean);
+  return { mode, category: $("product").value, names, alpha };
+}
+
+// Judges one file and shows it.
+async function inspect(file, how = question()) {
+  asked += 1;
+  const turn = asked;
+  $("problem").hidden = true;
+  $("stage").setAttribute("aria-busy", "true");
+  try {
+    if (how.mode === "names" && !how.names.length) throw new ServiceError("No class name", "Say what the picture shows, like “metal gear”.");
+    const { path, answer } = await judgePicture(file, how);
+    const entry = { file, name: file.name, path, answer, url: URL.createObjectURL(file) };
+    if (!answer.classes) entry.calibration = await withThreshold(answer);
+    remember(entry);
+    if (turn === asked) await show(entry);
+  } catch (error) {
+    if (turn === asked) fail(error);
+  } finally {
+    if (turn === asked) $("stage").removeAttribute("aria-busy");
+  }
+}
+
+// The calibration of an answer, with the threshold at the bundle's own alpha: the unit of the histogram.
+async function withThreshold(answer) {
+  const calibration = await calibrationOf(answer);
+  return calibration && { ...calibration, threshold: conformalThreshold(calibration.scores, calibration.alpha) };
+}
+
+function fail(error) {
+  showProblem(error);
+  if (error.status === 401) openKey("The service asks for a key.");
+}
+
+function inspectAll(files) {
+  const pictures = [...files];
+  if (pictures.length === 1) inspect(pictures[0]);
+  else if (pictures.length) judgeBatch(pictures, question(), inspect);
+}
+
+// The strip ------------------------------------------------------------------------------------------------------
+
+function remember(entry) {
+  entries.push(entry);
+  if (entries.length > MOST_ENTRIES) URL.revokeObjectURL(entries.shift().url);
+  $("strip").replaceChildren(...entries.map((one) => {
+    const verdict = one.answer.classes ? verdictOf(asOne(one.answer)) : verdictOf(one.answer);
+    const button = make("button", { type: "button", className: verdict.tone, onclick: () => show(one) }, make("img", { src: one.url, alt: "" }), icon(verdict.icon));
+    button.setAttribute("aria-label", `${one.name}: ${verdict.word}`);
+    one.button = button;
+    return make("li", {}, button);
+  }));
+  $("strip-part").hidden = false;
+}
+
+async function show(entry) {
+  current = entry;
+  entries.forEach((one) => one.button.setAttribute("aria-current", one === entry));
+  entry.button.parentElement.parentElement.scrollTo({ left: entry.button.offsetLeft - 60 });
+  const isMoved = alpha !== null && Boolean(entry.calibration);
+  const shown = isMoved ? judged(entry.answer, entry.calibration.scores, alpha) : entry.answer;
+  $("alpha").value = placeOf(alpha ?? entry.answer.alpha);
+  await showEntry(entry, shown, isMoved);
+}
+
+function step(by) {
+  const next = entries[entries.indexOf(current) + by];
+  if (next) show(next);
+}
+
+// The slider, logarithmic ----------------------------------------------------------------------------------------
+
+const alphaAt = (place) => LEAST_ALPHA * (MOST_ALPHA / LEAST_ALPHA) ** (place / 100);
+const placeOf = (value) => (100 * Math.log(value / LEAST_ALPHA)) / Math.log(MOST_ALPHA / LEAST_ALPHA);
+
+function moveAlpha(value) {
+  alpha = value;
+  const shown = alpha === null ? current.answer : judged(current.answer, current.calibration.scores, alpha);
+  if (alpha === null) $("alpha").value = placeOf(current.answer.alpha);
+  showScore(shown, current.calibration, alpha !== null);
+}
+
+$("alpha").addEventListener("input", () => moveAlpha(Number(alphaAt(Number($("alpha").value)).toPrecision(4))));
+$("alpha-reset").addEventListener("click", () => { moveAlpha(null); $("alpha").focus(); });
+
+// Sources of pictures --------------------------------------------------------------------------------------------
+
+async function filesOf(transfer) {
+  const items = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+  return items.length ? (await Promise.all(items.map(inside))).flat() : [...transfer.files];
+}
+
+// All files of a dropped file or folder.
+async function inside(item) {
+  if (item.isFile) return [await new Promise((done, failed) => item.file(done, failed))];
+  const reader = item.createReader();
+  const found = [];
+  for (let part; part?.length !== 0; found.push(...part)) part = await new Promise((done, failed) => reader.readEntries(done, failed));
+  const visible = found.filter((one) => !one.name.startsWith("."));
+  return (await Promise.all(visible.map(inside))).flat();
+}
+
+async function inspectDemo([name, , className]) {
+  const response = await fetch(`gallery/${name}`);
+  const file = new File([await response.blob()], name, { type: "image/jpeg" });
+  const how = question();
+  const isKnown = !$("product").value || name.startsWith($("product").value);
+  await inspect(file, how.mode === "names" && className ? { ...how, names: [className] } : isKnown ? how : { ...how, category: "" });
+}
+
+function showGallery(categories, hasNames) {
+  const shown = GALLERY.filter(([name, , className]) => (className ? hasNames || categories.length : categories.includes(name.split("-")[0])));
+  $("gallery-part").hidden = $("first").hidden = !shown.length;
+  $("gallery").replaceChildren(...shown.map((one) => make("li", {}, make("button", { type: "button", onclick: () => inspectDemo(one) },
+    make("img", { src: `gallery/${one[0]}`, alt: "", width: 256, height: 256, loading: "lazy" }), make("span", {}, one[1])))));
+  $("first").onclick = () => inspectDemo(shown[0]);
+}
+
+function listen(target, events, handle) {
+  events.split(" ").forEach((event) => target.addEventListener(event, handle));
+}
+
+listen(document, "dragenter dragover", (event) => { event.preventDefault(); $("stage").classList.add("dropping"); });
+listen(document, "dragleave drop", (event) => { if (event.type === "drop" || !event.relatedTarget) $("stage").classList.remove("dropping"); });
+listen(document, "drop", async (event) => { event.preventDefault(); inspectAll(await filesOf(event.dataTransfer)); });
+listen(document, "paste", (event) => inspectAll(event.clipboardData.files));
+["files", "directory"].forEach((id) => $(id).addEventListener("change", () => { inspectAll($(id).files); $(id).value = ""; }));
+$("choose").addEventListener("click", () => $("files").click());
+$("folder").addEventListener("click", () => $("directory").click());
+$("batch-stop").addEventListener("click", () => { batch.isStopped = true; });
+$("camera-open").addEventListener("click", openCamera);
+$("camera-close").addEventListener("click", () => $("camera-dialog").close());
+$("camera-dialog").addEventListener("close", closeCamera);
+$("camera-take").addEventListener("click", () => judgeCamera(inspect));
+
+// The question ---------------------------------------------------------------------------------------------------
+
+function showMode() {
+  const isNames = question().mode === "names";
+  $("names-field").hidden = !isNames;
+  $("product-field").hidden = isNames;
+}
+
+$("modes").addEventListener("change", showMode);
+$("question").addEventListener("submit", (event) => { event.preventDefault(); if (current) inspect(current.file); });
+$("product").addEventListener("change", () => { if (current) inspect(current.file); });
+
+// What the service serves; asked at the start and with each new key.
+async function connect() {
+  try {
+    const { models } = await ask("models");
+    const trained = models.filter((model) => model.kind === "anomalymoe");
+    const categories = [...new Set(trained.flatMap((model) => model.categories))].sort();
+    const hasNames = models.length > trained.length;
+    $("product").replaceChildren(new Option("recognise it", ""), ...categories.map((name) => new Option(name, name)));
+    $("modes").hidden = !(trained.length && hasNames);
+    document.querySelector(`input[value="${trained.length ? "product" : "names"}"]`).checked = true;
+    showMode();
+    showGallery(categories, hasNames);
+    $("state").textContent = models.map((model) => `${model.name} ${model.version}`).join(", ");
+    $("state").dataset.tone = "normal";
+    $("problem").hidden = true;
+  } catch (error) {
+    $("state").textContent = error.status === 401 ? "key needed" : "not ready";
+    $("state").dataset.tone = "anomalous";
+    fail(error);
+  }
+}
+
+// Key, judgement, theme, keyboard --------------------------------------------------------------------------------
+
+function openKey(why) {
+  $("key-why").textContent = why;
+  if (!$("key-dialog").open) $("key-dialog").showModal();
+}
+
+$("key-open").addEventListener("click", () => openKey("Kept in this tab until it is closed."));
+$("key-dialog").addEventListener("close", () => {
+  const choice = $("key-dialog").returnValue;
+  if (choice === "use" && $("key").value.trim()) sessionStorage.setItem(KEY, $("key").value.trim());
+  if (choice === "forget") sessionStorage.removeItem(KEY);
+  $("key").value = "";
+  if (choice === "use" || choice === "forget") connect();
+});
+
+$("judgement").addEventListener("click", async (event) => {
+  const { judgement } = event.target.dataset;
+  const entry = current;
+  if (!judgement) return;
+  try {
+    await keepJudgement(entry, judgement);
+    entry.judgement = judgement.toUpperCase();
+    if (entry === current) $("judgement-state").textContent = `kept as ${entry.judgement}`;
+  } catch (error) {
+    fail(error);
+  }
+});
+
+const THEMES = { auto: "light dark", light: "light", dark: "dark" };
+
+function setTheme(name) {
+  document.documentElement.style.colorScheme = THEMES[name];
+  $("theme").textContent = `Theme: ${name}`;
+  localStorage.setItem("anomoe-theme", name);
+}
+
+$("theme").addEventListener("click", () => {
+  const names = Object.keys(THEMES);
+  setTheme(names[(names.indexOf($("theme").textContent.slice(7)) + 1) % names.length]);
+});
+
+const TOGGLES = { m: ["toggle-map", "no-map"], b: ["toggle-blink", "blink"], r: ["toggle-boxes", "no-boxes"] };
+
+function toggle(id, className) {
+  const isPressed = $(id).getAttribute("aria-pressed") !== "true";
+  $(id).setAttribute("aria-pressed", isPressed);
+  $("frame").classList.toggle(className, className === "blink" ? isPressed : !isPressed);
+}
+
+Object.values(TOGGLES).forEach(([id, className]) => $(id).addEventListener("click", () => toggle(id, className)));
+$("opacity").addEventListener("input", () => $("frame").style.setProperty("--opacity", $("opacity").value / 100));
+
+listen(document, "keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, dialog, textarea") || !current) return;
+  if (event.key === "ArrowLeft") step(-1);
+  else if (event.key === "ArrowRight") step(1);
+  else if (TOGGLES[event.key]) toggle(...TOGGLES[event.key]);
+  else return;
+  event.preventDefault();
+});
+
+setTheme(localStorage.getItem("anomoe-theme") in THEMES ? localStorage.getItem("anomoe-theme") : "auto");
+connect();
