@@ -4,14 +4,14 @@ const MOST_ENTRIES = 24; // in the strip
 const [LEAST_ALPHA, MOST_ALPHA] = [0.001, 0.5];
 const GALLERY = [
   ["board-logical_extra-3.jpg", "board, extra part"],
-  ["board-good-1.jpg", "board, good"],
+  ["board-good-3.jpg", "board, good"],
   ["board-component_wrong_part-3.jpg", "board, wrong part"],
   ["blister-structural_crack-3.jpg", "blister, crack"],
-  ["blister-good-1.jpg", "blister, good"],
+  ["blister-good-3.jpg", "blister, good"],
   ["blister-component_wrong_colour-2.jpg", "blister, wrong colour"],
   ["fabric-logical_swapped-3.jpg", "fabric, swapped"],
-  ["fabric-good-1.jpg", "fabric, good"],
-  ["metal_gear.jpg", "gear, broken", "metal gear"],
+  ["fabric-good-2.jpg", "fabric, good"],
+  ["gear-hole-0.jpg", "metal gear", "metal gear"],
 ];
 
 const entries = []; // the last pictures, oldest first
@@ -125,11 +125,9 @@ async function inside(item) {
 }
 
 async function inspectDemo([name, , className]) {
-  const response = await fetch(`gallery/${name}`);
-  const file = new File([await response.blob()], name, { type: "image/jpeg" });
-  const how = question();
-  const isKnown = !$("product").value || name.startsWith($("product").value);
-  await inspect(file, how.mode === "names" && className ? { ...how, names: [className] } : isKnown ? how : { ...how, category: "" });
+  if (className) $("names").value = className;
+  const picture = await (await fetch(`gallery/${name}`)).blob();
+  await inspect(new File([picture], name, { type: picture.type }));
 }
 
 function showGallery(categories, hasNames) {
