@@ -131,7 +131,7 @@ async function inspectDemo([name, , className]) {
 }
 
 function showGallery(categories, hasNames) {
-  const shown = GALLERY.filter(([name, , className]) => (className ? hasNames || categories.length : categories.includes(name.split("-")[0])));
+  const shown = GALLERY.filter(([name, , className]) => (className ? hasNames : categories.includes(name.split("-")[0])));
   $("gallery-part").hidden = $("first").hidden = !shown.length;
   $("gallery").replaceChildren(...shown.map((one) => make("li", {}, make("button", { type: "button", onclick: () => inspectDemo(one) },
     make("img", { src: `gallery/${one[0]}`, alt: "", width: 256, height: 256, loading: "lazy" }), make("span", {}, one[1])))));
