@@ -46,8 +46,9 @@ async function inspect(file, how = question()) {
 }
 
 // The calibration of an answer, with the threshold at the bundle's own alpha: the unit of the histogram.
+// Without one, as after a reload, the answer is shown alone.
 async function withThreshold(answer) {
-  const calibration = await calibrationOf(answer);
+  const calibration = await calibrationOf(answer).catch(() => null);
   return calibration && { ...calibration, threshold: conformalThreshold(calibration.scores, calibration.alpha) };
 }
 
@@ -243,7 +244,9 @@ Object.values(TOGGLES).forEach(([id, className]) => $(id).addEventListener("clic
 $("opacity").addEventListener("input", () => $("frame").style.setProperty("--opacity", $("opacity").value / 100));
 
 listen(document, "keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, dialog, textarea") || !current) return;
+  const field = event.target.closest("input, select, dialog");
+  const isTyped = field && (field.type !== "range" || event.key.startsWith("Arrow"));
+  if (event.ctrlKey || event.metaKey || event.altKey || isTyped || !current) return;
   if (event.key === "ArrowLeft") step(-1);
   else if (event.key === "ArrowRight") step(1);
   else if (TOGGLES[event.key]) toggle(...TOGGLES[event.key]);

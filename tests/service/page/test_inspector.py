@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect  
 
 ROOT = Path(__file__).parents[3]
 CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 WAIT_MS = 60_000  # longer than any answer takes; a test never waits for it unless it fails
 REFUSED = "Failed to load resource"  # what a browser says itself of every answer of status 400 and above
 
@@ -30,7 +31,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
         browser.close()
 
@@ -70,7 +71,8 @@ def opened(browser: Browser, url: str, width: int = 1280, scheme: str = "light")
     yield page
     context.close()
     assert wrong == []
-    assert [one for one in asked if not one.startswith((url, "data:", f"blob:{url}"))] == []
+    own = "/".join(url.split("/")[:3])
+    assert [one for one in asked if not one.startswith((own, "data:", f"blob:{own}"))] == []
 
 
 def word(page: Page) -> str:
@@ -129,8 +131,6 @@ def test_the_map_can_be_faded_hidden_and_made_to_blink(page: Page) -> None:
     page.locator("#opacity").fill("20")
     assert page.locator("#map").evaluate("map => getComputedStyle(map).opacity") == "0.2"
     page.keyboard.press("b")
-    page.get_by_role("button", name="Blink").click()
-    page.get_by_role("button", name="Blink").click()
     expect(page.get_by_role("button", name="Blink")).to_have_attribute("aria-pressed", "true")
     assert page.locator("#map").evaluate("map => getComputedStyle(map).animationName") == "blink"
     page.get_by_role("button", name="Map", exact=True).click()
@@ -170,10 +170,10 @@ def test_the_slider_judges_as_the_service_does(page: Page, url: str) -> None:
 
 
 def test_another_product_than_the_named_one_is_said_large(page: Page) -> None:
-    page.get_by_label("Product", exact=True).last.select_option("board")
+    page.locator("#product").select_option("board")
     demo(page, "fabric, good")
     expect(page.locator("#verdict-word")).to_have_text("NOT THIS PRODUCT")
-    page.get_by_label("Product", exact=True).last.select_option("")
+    page.locator("#product").select_option("")
     expect(page.locator("#verdict-word")).to_have_text("NORMAL")
     demo(page, "metal gear")
     expect(page.locator("#verdict-word")).to_have_text("UNKNOWN PRODUCT")
@@ -340,15 +340,10 @@ def test_a_key_is_asked_for_and_judgements_are_kept_behind_a_prefix(
     assert [path.suffix for path in kept] == [".json", ".png"]
 
 
-def test_the_camera_is_judged(url: str) -> None:
-    flags = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        for page in opened(browser, url):
-            page.get_by_role("button", name="Camera").click()
-            page.wait_for_function("document.getElementById('video').videoWidth > 0")
-            page.get_by_role("button", name="Judge").click()
-            expect(page.locator("#camera-verdict")).to_have_text("UNKNOWN PRODUCT")
-            page.get_by_role("button", name="Close").click()
-            assert page.evaluate("document.getElementById('video').srcObject") is None
-        browser.close()
+def test_the_camera_is_judged(page: Page) -> None:
+    page.get_by_role("button", name="Camera").click()
+    page.wait_for_function("document.getElementById('video').videoWidth > 0")
+    page.get_by_role("button", name="Judge").click()
+    expect(page.locator("#camera-verdict")).to_have_text("UNKNOWN PRODUCT")
+    page.get_by_role("button", name="Close").click()
+    assert page.evaluate("document.getElementById('video').srcObject") is None
