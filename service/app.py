@@ -24,9 +24,9 @@ from service.api.upload import keep_forms_in_memory
 from service.api.zero_shot import work as zero_shot_work
 from service.api_keys import open_keys
 from service.detection.anomalymoe import DetectionService
+from service.detection.feedback import FeedbackStore
 from service.detection.moeclip import ZeroShotService
 from service.errors import Problem, wrong_parameters
-from service.feedback import FeedbackStore
 from service.images.decode import lift_pixel_limit
 from service.metrics import Metrics
 from service.middleware.admission import kinds_of

@@ -33,7 +33,7 @@ ORDER = {
     "service": (
         "errors settings api_keys process throttle proxy",
         "scheduling schemas images inference.backends metrics logging",
-        "inference tuning maps client feedback",
+        "inference tuning maps client",
         "models",
         "detection middleware",
         "api connection",

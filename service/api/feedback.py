@@ -6,8 +6,8 @@ from fastapi import Request
 
 from service.api.openapi import picture_body
 from service.api.upload import read_upload
+from service.detection.feedback import FeedbackStore
 from service.errors import Kind, Problem
-from service.feedback import FeedbackStore
 from service.middleware.admission import work_router
 from service.schemas.feedback import FeedbackAnswer, FeedbackParameters
 

@@ -3,9 +3,11 @@
 const WHY = {
   score: (answer) => `The score is above the threshold of “${answer.category}”.`,
   region: () => "A region of the map is above its threshold.",
-  unknown_product: () => "It looks like none of the products that the service knows.",
-  not_this_product: (answer) => `It does not look like “${answer.category}” (distance ${answer.distance.toFixed(2)}, limit ${answer.distance_limit.toFixed(2)}).`,
+  unknown_product: (answer) => `It looks like none of the products that the service knows (${distanceOf(answer)}).`,
+  not_this_product: (answer) => `It does not look like “${answer.category}” (${distanceOf(answer)}).`,
 };
+
+const distanceOf = (answer) => `distance ${answer.distance.toFixed(2)}, limit ${answer.distance_limit.toFixed(2)}`;
 
 function whyOf(answer) {
   if (answer.explanation) return answer.explanation;
@@ -63,7 +65,8 @@ function showScore(answer, calibration, isMoved) {
   showVerdict(verdictOf(answer), whyOf(answer));
   $("score").textContent = isKnown ? answer.score.toFixed(2) : "none";
   $("odds").textContent = isKnown ? oddsOf(answer, scores.length) : "No product, so no score and no threshold.";
-  $("alpha-field").hidden = $("histogram").hidden = !scores.length;
+  $("alpha-field").hidden = !scores.length;
+  $("histogram").toggleAttribute("hidden", !scores.length);
   $("alpha-reset").hidden = !isMoved;
   $("alpha-note").textContent = alphaNote(answer, scores, isMoved);
   if (scores.length) {

@@ -33,11 +33,13 @@ OPERATIONS = (
     "POST /detect/batch",
     "POST /zero-shot",
     "GET /categories",
+    "GET /categories/{name}/calibration",
     "GET /models",
     "POST /models/reload",
     "GET /healthz",
     "GET /readyz",
     "GET /metrics",
+    "POST /feedback",
 )
 CONFIG = Path(__file__).parents[3] / "schemathesis.toml"
 SCHEMATHESIS = [str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(CONFIG), "run"]

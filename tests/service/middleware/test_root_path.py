@@ -29,7 +29,7 @@ def test_every_path_answers_with_the_prefix_and_without(
 
 def test_other_paths_are_not_found(start_service: ServiceFactory) -> None:
     service = start_service(root_path="/factory")
-    for path in ("/factory", "/factorydetect", "/factory/factory/models", "/FACTORY/models", "//models"):
+    for path in ("/factorydetect", "/factory/factory/models", "/FACTORY/models", "http://testserver//models"):
         check_problem(service.get(path), 404, "not-found")
 
 
