@@ -9,7 +9,7 @@ AS_GOOD := --require structural:image_auroc=0.97 --require component:image_auroc
 AS_GOOD_ZERO_SHOT := --require all:image_auroc=0.85 --require all:pixel_auroc=0.90
 PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve setup test check format demo demo-zero-shot bench bench-peers soak clean
+.PHONY: serve setup test check format demo demo-zero-shot bench bench-peers soak clean lock manifests release
 
 serve:
 	@start=$$(date +%s); $(MAKE) --no-print-directory .venv-serve/.ready; \
@@ -59,8 +59,17 @@ soak: .venv/.ready
 	SOAK_UPLOADS=10000 SOAK_STOPS=20 SOAK_RELOADS=100 SOAK_RELATIVE=0 $(DEV)/pytest \
 		tests/service/whole/test_fuzz.py tests/service/connection/test_server.py tests/service/models/test_reload.py tests/test_bundled_demo.py
 
+lock: .venv/.ready
+	PYTHON=$(abspath $(DEV)/python) docker/lock.sh
+
+manifests: .venv/.ready
+	$(DEV)/python -m deploy.manifests
+
+release: .venv/.ready
+	PYTHON='$(PYTHON)' deploy/release.sh
+
 clean:
-	rm -rf .venv .venv-serve .venv-bench runs build *.egg-info
+	rm -rf .venv .venv-serve .venv-bench runs build dist *.egg-info
 
 .venv-serve/.ready: pyproject.toml constraints.txt
 	@echo "installing the service ($(EXTRA), without torch) ..."

@@ -33,6 +33,12 @@ async def serving(app: FastAPI) -> AsyncGenerator[str, None]:
         await task
 
 
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
 @contextmanager
 def service_process(
     bundles: Path | str, log: Path, **settings: object
@@ -52,8 +58,7 @@ class ServiceProcess:
     """A started service: its address, its process and its log."""
 
     def __init__(self, bundles: Path | str, log: Path, settings: dict[str, object]) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.port = port
         self.log = log

@@ -1,0 +1,59 @@
+{{- define "anomoe.name" -}}
+{{- $name := ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) (contains .Chart.Name .Release.Name) -}}
+{{ trunc 53 $name | trimSuffix "-" }}
+{{- end }}
+
+{{- define "anomoe.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "anomoe.labels" -}}
+{{ include "anomoe.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "anomoe.monitoringLabels" -}}
+{{ include "anomoe.labels" . }}
+{{- with .Values.monitoring.labels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "anomoe.image" -}}
+{{- with .Values.image -}}
+{{- if .digest }}{{ .repository }}@{{ .digest }}
+{{- else }}{{ .repository }}:{{ .tag | default (printf "%s%s" $.Chart.AppVersion (ternary "-gpu" "" (gt (int $.Values.gpu.count) 0))) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "anomoe.container" -}}
+image: {{ include "anomoe.image" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- define "anomoe.resources" -}}
+cpu: {{ .Values.resources.cpu | quote }}
+memory: {{ .Values.resources.memory }}
+{{- end }}
+
+{{- define "anomoe.check" -}}
+{{- with .Values }}
+{{- if and .apiKeys.required (not .apiKeys.existingSecret) }}
+{{- fail "apiKeys.existingSecret: name a secret with the file api_keys (anomoe key line-7 --file api_keys), or set apiKeys.required=false, and whoever reaches the service may ask" }}
+{{- end }}
+{{- if and (eq .bundles.source "claim") (not .bundles.claim) }}{{ fail "bundles.claim: needed by bundles.source=claim" }}{{ end }}
+{{- if and (eq .bundles.source "pull") (not .bundles.pull) }}{{ fail "bundles.pull: needed by bundles.source=pull" }}{{ end }}
+{{- if and (eq .bundles.source "image") (not .bundles.image) }}{{ fail "bundles.image: needed by bundles.source=image" }}{{ end }}
+{{- if and .state.claim (or (gt (int .replicas) 1) .autoscaling.enabled) }}
+{{- fail (printf "state.claim: %s is for one process: set replicas=1 and autoscaling.enabled=false" .state.claim) }}
+{{- end }}
+{{- end }}
+{{- end }}

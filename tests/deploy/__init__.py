@@ -1,0 +1,1 @@
+"""Images, compose file, chart and what stands in front of the service."""

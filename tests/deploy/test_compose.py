@@ -1,0 +1,73 @@
+"""The compose file: every profile is understood, and Prometheus finds the service by its name."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from tests.deploy.conftest import PROJECT, is_ready, picture, until
+from tests.deploy.podman import ROOT, build, podman
+from tests.service.running import free_port
+
+COMPOSE = Path(sys.executable).with_name("podman-compose")
+SERVICES = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
+PROMETHEUS = """
+FROM localhost/debian:bookworm-slim
+COPY prometheus /bin/prometheus
+ENTRYPOINT ["/bin/prometheus", "--config.file=/etc/prometheus/prometheus.yml"]
+"""
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_each_service_is_hardened_and_limited(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["deploy"]["resources"]["limits"]["memory"]
+    assert all(":-127.0.0.1}" in port or port.startswith("127.0.0.1:") for port in service.get("ports", ()))
+
+
+def test_a_gpu_is_reserved_and_insisted_on() -> None:
+    gpu = SERVICES["anomoe-gpu"]
+    (device,) = gpu["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+    assert gpu["environment"]["ANOMOE_DEVICE"] == "cuda"
+
+
+@pytest.mark.parametrize("profile", ["cpu", "gpu", "monitoring", "train"])
+def test_each_profile_is_understood(cpu_image: str, profile: str) -> None:
+    understood = podman("--profile", profile, "config", program=str(COMPOSE))
+    assert set(yaml.safe_load(understood)["services"]) == set(SERVICES)
+
+
+@pytest.mark.alone
+@pytest.mark.slow
+def test_prometheus_scrapes_the_service_by_name(cpu_image: str, tmp_path: Path) -> None:
+    program = shutil.which("prometheus")
+    if program is None:
+        pytest.skip("no prometheus, whose program stands in for the published image")
+    shutil.copy(program, tmp_path)
+    (tmp_path / "Dockerfile").write_text(PROMETHEUS)
+    build(tmp_path, SERVICES["prometheus"]["image"])
+    port, prometheus_port = free_port(), free_port()
+    ports = {"PORT": str(port), "PROMETHEUS_PORT": str(prometheus_port)}
+    options = ("--project-name", PROJECT, "--profile", "monitoring")
+    try:
+        podman(
+            *options, "up", "--detach", "--no-build", "anomoe", "prometheus", program=str(COMPOSE), **ports
+        )
+        until(lambda: is_ready(f"http://127.0.0.1:{port}"), "the service is not ready")
+        answer = httpx.post(f"http://127.0.0.1:{port}/detect", content=picture("board.png"), timeout=60)
+        assert answer.status_code == 200
+        query = f"http://127.0.0.1:{prometheus_port}/api/v1/query"
+        counted = {"query": 'anomoe_images_total{job="anomoe",instance="anomoe:8000",category="board"} == 1'}
+        until(lambda: bool(httpx.get(query, params=counted).json()["data"]["result"]), "nothing was scraped")
+        rules = httpx.get(f"http://127.0.0.1:{prometheus_port}/api/v1/rules").json()["data"]["groups"]
+        assert rules
+        assert all(rule["health"] != "err" for group in rules for rule in group["rules"])
+    finally:
+        podman(*options, "down", "--volumes", program=str(COMPOSE))

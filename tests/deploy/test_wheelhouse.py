@@ -1,0 +1,60 @@
+"""The service installs where there is no package index, from a folder of wheels, and serves."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.deploy.conftest import is_ready, picture, until
+from tests.deploy.podman import ROOT
+from tests.service.running import free_port
+
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        sys.version_info < (3, 11), reason="the versions are locked for Python 3.11 and later"
+    ),
+]
+LOCK = ROOT / "docker/requirements/cpu.txt"
+
+
+def pip(*arguments: object) -> None:
+    """Raises: CalledProcessError."""
+    subprocess.run([sys.executable, "-m", "pip", *map(str, arguments), "--quiet"], check=True, cwd=ROOT)
+
+
+@pytest.fixture(scope="module")
+def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is locked for serving, and the project."""
+    folder = tmp_path_factory.mktemp("wheelhouse")
+    try:
+        pip("download", "--require-hashes", "--only-binary=:all:", "-r", LOCK, "-d", folder)
+        pip("wheel", "--no-deps", "--wheel-dir", folder, ROOT)
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"no package index to fill a wheelhouse from: {error}")
+    return folder
+
+
+def test_it_installs_and_serves_without_an_index(wheelhouse: Path, tmp_path: Path) -> None:
+    python = tmp_path / "venv/bin/python"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    found = ("--no-index", "--find-links", wheelhouse)
+    pip("--python", python, "install", "--no-compile", *found, "anomoe[cpu]")
+    port = free_port()
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    settings = {"ANOMOE_PORT": str(port), "ANOMOE_BUNDLES": str(ROOT / "bundles/demo")}
+    process = subprocess.Popen(
+        [tmp_path / "venv/bin/anomoe", "serve"], cwd=tmp_path, env={**plain, **settings}
+    )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        until(lambda: is_ready(url) or process.poll() is not None, "the service is not ready")
+        answer = httpx.post(f"{url}/detect", content=picture("board.png"), timeout=60)
+        assert (answer.status_code, answer.json()["category"]) == (200, "board")
+    finally:
+        process.terminate()
+        assert process.wait(timeout=60) == 0
