@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from service.api import docs, probes
+from service.api import docs, drift, probes
 from service.api import models as model_routes
 from service.api.detect import work
 from service.api.openapi import PROBLEMS, with_keys
@@ -81,7 +81,7 @@ def create_app(settings: Settings, models: ModelRegistry, metrics: Metrics) -> F
     app.state.runtime = runtime
     app.state.detection = DetectionService(runtime)
     app.state.zero_shot = ZeroShotService(runtime)
-    routers = (work, zero_shot_work, model_routes.router, probes.router, docs.router)
+    routers = (work, zero_shot_work, model_routes.router, drift.router, probes.router, docs.router)
     for one in routers:
         app.include_router(one, responses=PROBLEMS)
     routes = [route for group in (*routers, app) for route in group.routes if isinstance(route, Route)]
