@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from service.api import docs, page, probes
+from service.api import docs, drift, page, probes
 from service.api import models as model_routes
 from service.api.detect import work
 from service.api.feedback import work as feedback_work
@@ -86,7 +86,7 @@ def create_app(settings: Settings, models: ModelRegistry, metrics: Metrics) -> F
     folder = settings.feedback_dir
     app.state.feedback = FeedbackStore(folder, settings.feedback_bytes) if folder else None
     works = (work, zero_shot_work, feedback_work)
-    routers = (*works, model_routes.router, probes.router, docs.router, page.router)
+    routers = (*works, model_routes.router, drift.router, probes.router, docs.router, page.router)
     for one in routers:
         app.include_router(one, responses=PROBLEMS)
     routes = [route for group in (*routers, app) for route in group.routes if isinstance(route, Route)]

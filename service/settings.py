@@ -120,6 +120,19 @@ class Settings(BaseSettings):
         default="info", description="least level logged"
     )
 
+    drift_pictures: int = Field(
+        default=100_000,
+        ge=100,
+        le=10**12,
+        description="pictures of a product between two false drift alarms, in the mean at least",
+    )
+    drift_stride: int = Field(
+        default=1,
+        ge=1,
+        le=10**6,
+        description="look for drift in every so many-th picture: where neighbours are alike",
+    )
+
     started_at: float = Field(
         default_factory=time, description="when the start began, Unix seconds; for the log line `ready`"
     )

@@ -1,6 +1,8 @@
 """What one test leaves behind must not change the numbers of the next."""
 
+import os
 from collections.abc import Iterator
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -8,6 +10,9 @@ try:
     import torch
 except ImportError:  # the light installation has none
     torch = None
+
+STATE = TemporaryDirectory(prefix="anomoe-state-")
+os.environ["XDG_STATE_HOME"] = STATE.name  # what a service keeps is not for the user's own folder
 
 THREADS = torch.get_num_threads() if torch else 1
 

@@ -34,6 +34,7 @@ ORDER = {
         "errors settings api_keys process throttle proxy",
         "scheduling schemas images inference.backends metrics logging",
         "inference tuning maps client",
+        "drift",
         "models",
         "detection middleware",
         "api connection",

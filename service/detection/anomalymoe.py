@@ -73,6 +73,8 @@ class DetectionService:
                 )
                 is_this_product = decision.reason != "not_this_product"
                 self._runtime.metrics.count_distance(decision.category, decision.distance, is_this_product)
+                category = computed.result.category.name  # the nearest, also of an unknown product
+                self._runtime.drift.note(model.bundle.digest, category, decision.raw_score, decision.distance)
                 return answer_of(model, trace, decision, computed, drawn, timings_ms)
 
     async def detect_all(

@@ -8,6 +8,7 @@ from threading import Event
 import structlog
 
 from export.contract.bundle import BundleError
+from service.drift.monitor import DriftMonitor
 from service.errors import Kind, Problem
 from service.inference.backends.base import GraphError
 from service.metrics import Metrics
@@ -31,6 +32,7 @@ class Runtime:
         self.models = models
         self.metrics = metrics
         self.health = Health(metrics)
+        self.drift = DriftMonitor(settings, metrics)
         self.permits = Permits(settings.queue_size, settings.max_in_flight_bytes)
         self._reloading = asyncio.Lock()
         self._leaving = Event()
@@ -42,12 +44,13 @@ class Runtime:
     async def running(self) -> AsyncGenerator[None, None]:
         """Compute while the context lasts; at its end, unless it is cut off, finish what was admitted."""
         self._begin(self.models.all)
-        self.models.publish(self.metrics, self.settings.device)
+        await self._publish()
         self.metrics.last_reload.labels("done").set_to_current_time()
         self.health.enter(None)
-        yield
-        self.health.enter("stopping")
-        await self._end(self.models.all)
+        async with self.drift.kept():
+            yield
+            self.health.enter("stopping")
+            await self._end(self.models.all)
 
     async def reload(self) -> None:
         """Load the bundles anew, and once they are warm let them answer instead of the present ones.
@@ -69,7 +72,7 @@ class Runtime:
                 raise Problem(Kind.BAD_BUNDLE, f"nothing was changed: {error}") from error
             new, left = self.models.swap(fresh)
             self._begin(new)
-            self.models.publish(self.metrics, self.settings.device)
+            await self._publish()
             self.metrics.count_reload("done")
             log.info("reloaded", new=_names(new), left=_names(left))
             await self._end(left)
@@ -79,6 +82,10 @@ class Runtime:
     def leave(self) -> None:
         """Give up what is being loaded, since the service is stopping."""
         self._leaving.set()
+
+    async def _publish(self) -> None:
+        self.models.publish(self.metrics, self.settings.device)
+        await self.drift.serve([model.bundle for model in self.models.all])
 
     def _begin(self, models: Sequence[AnyModel]) -> None:
         for model in models:

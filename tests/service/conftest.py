@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import structlog
@@ -21,6 +22,7 @@ from service.images.decode import lift_pixel_limit
 from service.metrics import Metrics
 from service.models.loading import load_models
 from service.settings import Settings
+from tests.conftest import STATE
 from tests.tiny_bundle import make_tiny_bundle
 from tests.tiny_zero_shot_bundle import make_tiny_zero_shot_bundle
 
@@ -41,7 +43,8 @@ def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def settings_for(bundles: Path | str, /, **settings: object) -> Settings:
     """Settings of a small service that starts at once."""
-    quick = {"bundles": str(bundles), "device": "cpu", "threads": 1, "state_dir": "no state"}
+    state = str(Path(STATE.name) / uuid4().hex)  # what one service keeps is not for the next
+    quick = {"bundles": str(bundles), "device": "cpu", "threads": 1, "state_dir": state}
     return Settings.model_validate({**quick, **settings})
 
 

@@ -67,7 +67,7 @@ class ServiceProcess:
             "bundles": bundles,
             "device": "cpu",
             "threads": 1,
-            "state_dir": "no state",
+            "state_dir": log.with_suffix(".state"),
             **settings,
         }
         environment = {f"ANOMOE_{name.upper()}": str(value) for name, value in chosen.items()}

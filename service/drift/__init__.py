@@ -1,0 +1,1 @@
+"""Whether the pictures of a product are what they were."""
