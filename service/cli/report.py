@@ -1,29 +1,59 @@
-"""How the client commands show answers: a table for people, JSON lines for programs."""
+"""How the client commands show answers: a table for people, JSON lines and CSV for programs."""
 
+import csv
 import json
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from service.client import ClientError
-from service.schemas.detect import DetectAnswer
-from service.schemas.zero_shot import ZeroShotAnswer
+from anomoe_client import ClassVerdict, ClientError, Detection, ZeroShotDetection
 
-Answer = DetectAnswer | ZeroShotAnswer
-Shown = TypeVar("Shown", bound=Answer)
+Judged = Detection | ZeroShotDetection
+Columns = Mapping[str, Callable[[Any], object]]
+"""Titles, and what each makes of an answer."""
 
 _MAPS = {"anomaly_map": True, "classes": {"__all__": {"anomaly_map"}}}
+_COLOURS = {"normal": "green", "undecided": "yellow", "anomalous": "red"}
+TEXTS = ("picture", "category", "best", "verdict")
+
+
+def verdict_of(answer: Detection | ClassVerdict) -> str:
+    """In a word; of a service that only says whether it is anomalous, that."""
+    told = answer.verdict if isinstance(answer, Detection) else None
+    return told or ("anomalous" if answer.is_anomalous else "normal")
+
+
+def best_of(answer: ZeroShotDetection) -> ClassVerdict:
+    """The verdict with the class name that fits best."""
+    return next(one for one in answer.classes if one.class_name == answer.best)
+
+
+DETECT: Mapping[str, Callable[[Detection], object]] = {
+    "category": lambda answer: answer.category or "unknown",
+    "verdict": verdict_of,
+    "score": lambda answer: answer.score,
+    "p-value": lambda answer: answer.p_value,
+    "ms": lambda answer: answer.timings_ms["total"],
+}
+ZERO_SHOT: Mapping[str, Callable[[ZeroShotDetection], object]] = {
+    "best": lambda answer: answer.best,
+    "verdict": lambda answer: verdict_of(best_of(answer)),
+    "score": lambda answer: best_of(answer).score,
+    "threshold": lambda answer: best_of(answer).threshold,
+    "ms": lambda answer: answer.timings_ms["total"],
+}
 
 
 class JsonReport:
     """One JSON object per picture, printed at once: the answer without its maps, or the error."""
 
-    def add(self, name: Path, result: Answer | ClientError) -> None:
+    def add(self, name: Path, result: Judged | ClientError) -> None:
         """Print one picture's result."""
         if isinstance(result, ClientError):
             shown: dict[str, object] = {"error": str(result)}
@@ -35,61 +65,58 @@ class JsonReport:
         """Nothing is left to print."""
 
 
-class TableReport(Generic[Shown]):
-    """One table, printed at the end: the picture, what `row` makes of its answer, the milliseconds.
+class CsvReport:
+    """One line per picture below a line of titles, printed at once; the last column has the error."""
 
-    titles: of the cells of `row`: what it is, the verdict, numbers.
-    """
+    def __init__(self, columns: Columns) -> None:
+        self.columns = columns
+        self.writer = csv.writer(sys.stdout, lineterminator="\n")
+        self.writer.writerow(["picture", *columns, "error"])
 
-    def __init__(self, titles: Sequence[str], row: Callable[[Shown], Sequence[str]]) -> None:
-        what, verdict, *numbers = titles
+    def add(self, name: Path, result: Judged | ClientError) -> None:
+        """Print one picture's result."""
+        if isinstance(result, ClientError):
+            self.writer.writerow([_printable(name), *("" for _ in self.columns), result])
+        else:
+            self.writer.writerow([_printable(name), *(cell(result) for cell in self.columns.values()), ""])
+        sys.stdout.flush()
+
+    def end(self) -> None:
+        """Nothing is left to print."""
+
+
+class TableReport:
+    """One table, printed at the end."""
+
+    def __init__(self, columns: Columns) -> None:
+        self.columns = columns
         self.table = Table()
-        for title in ("picture", what, verdict):
-            self.table.add_column(title, overflow="fold")  # rather than to cut off what tells two apart
-        for number in (*numbers, "ms"):
-            self.table.add_column(number, justify="right")
-        self.row = row
+        for title in ("picture", *columns):  # folded rather than to cut off what tells two texts apart
+            self.table.add_column(title, justify="left" if title in TEXTS else "right", overflow="fold")
 
-    def add(self, name: Path, result: Shown | ClientError) -> None:
+    def add(self, name: Path, result: Judged | ClientError) -> None:
         """Add one picture's row."""
         if isinstance(result, ClientError):
-            self.table.add_row(_shown(name), "", f"[red]{escape(str(result))}[/]")
+            cells = ["", f"[red]{escape(str(result))}[/]"]
         else:
-            self.table.add_row(_shown(name), *self.row(result), f"{result.timings_ms['total']:.1f}")
+            cells = [_cell(title, column(result)) for title, column in self.columns.items()]
+        self.table.add_row(escape(_printable(name)), *cells)
 
     def end(self) -> None:
         """Print the table."""
         Console().print(self.table)
 
 
-def detect_table() -> TableReport[DetectAnswer]:
-    """Category, verdict, score and p-value of each picture."""
-
-    def row(answer: DetectAnswer) -> tuple[str, ...]:
-        category = escape(answer.category or "unknown")
-        return category, _verdict(answer.is_anomalous), _number(answer.score), _number(answer.p_value)
-
-    return TableReport(("category", "verdict", "score", "p-value"), row)
+def _cell(title: str, value: object) -> str:
+    if title == "verdict":
+        return f"[{_COLOURS.get(str(value), 'red')}]{escape(str(value))}[/]"
+    if isinstance(value, float):
+        return f"{value:.1f}" if title == "ms" else f"{value:.3f}"
+    return "-" if value is None else escape(str(value))
 
 
-def zero_shot_table() -> TableReport[ZeroShotAnswer]:
-    """The best class name of each picture, with its verdict, score and threshold."""
-
-    def row(answer: ZeroShotAnswer) -> tuple[str, ...]:
-        best = next(one for one in answer.classes if one.class_name == answer.best)
-        verdict = _verdict(best.is_anomalous)
-        return escape(best.class_name), verdict, _number(best.score), _number(best.threshold)
-
-    return TableReport(("best", "verdict", "score", "threshold"), row)
+def _printable(name: Path) -> str:
+    return os.fsencode(name).decode(errors="replace")
 
 
-def _shown(name: Path) -> str:
-    return escape(os.fsencode(name).decode(errors="replace"))
-
-
-def _verdict(is_anomalous: bool) -> str:
-    return "[red]anomalous[/]" if is_anomalous else "[green]normal[/]"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+Report = JsonReport | CsvReport | TableReport

@@ -1,5 +1,6 @@
 """The command: tables, JSON lines, saved maps, exit codes."""
 
+import csv
 import errno
 import json
 import os
@@ -7,6 +8,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from structlog.testing import capture_logs
@@ -53,6 +55,64 @@ def test_json_lines_and_saved_maps(service_url: str, pictures: Path, tmp_path: P
     assert (bad["picture"], bad["is_anomalous"]) == ("pictures/sub/bad.bmp", True)
     with Image.open(maps / "pictures/sub/bad.bmp.map.png") as saved:
         assert saved.size == (56, 42)
+
+
+def test_a_bundle_judges_as_the_service_does(
+    service_url: str,
+    bundle_folder: Path,
+    pictures: Path,
+    restored_logging: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ANOMOE_API_KEYS_FILE", "none.txt")
+    answers = []
+    for who in (["--bundle", str(bundle_folder)], ["--url", service_url]):
+        result = runner.invoke(app, ["detect", str(pictures), "--json", *who])
+        assert result.exit_code == 0, result.output
+        lines = [json.loads(line) for line in result.stdout.splitlines()]
+        for line in lines:
+            for of_the_request in ("request_id", "timings_ms", "batch_size"):
+                del line[of_the_request]
+        answers.append(lines)
+    assert answers[0] == answers[1]
+    assert [line["is_anomalous"] for line in answers[0]] == [False, True]
+
+
+def test_a_bundle_is_no_service_and_must_be_one(
+    bundle_folder: Path, pictures: Path, tmp_path: Path, restored_logging: None
+) -> None:
+    both = runner.invoke(app, ["detect", str(pictures), "--bundle", str(bundle_folder), "--url", "http://x"])
+    assert (both.exit_code, "one of them is expected" in both.stderr) == (2, True)
+    assert str(tmp_path / "none") in last_line(ask(pictures, "--bundle", tmp_path / "none"))
+
+
+def test_csv_has_a_line_a_picture_and_its_error(service_url: str, pictures: Path) -> None:
+    result = ask(pictures / "notes.txt", pictures, "--url", service_url, "--csv")
+    rows = list(csv.DictReader(result.stdout.splitlines()))
+    assert [(row["picture"], row["category"], row["verdict"]) for row in rows] == [
+        ("pictures/notes.txt", "", ""),
+        ("pictures/good.png", "brick", "normal"),
+        ("pictures/sub/bad.bmp", "brick", "anomalous"),
+    ]
+    assert rows[0]["error"].startswith("Not a picture type (415)")
+    assert 0 <= float(rows[1]["score"]) < 0.5 < float(rows[2]["score"])
+    assert ask(pictures, "--csv", "--json").exit_code == 2
+
+
+def test_maps_are_saved_in_the_form_that_is_asked_for(
+    service_url: str, pictures: Path, tmp_path: Path
+) -> None:
+    bad = pictures / "sub" / "bad.bmp"
+    for form, name, mode in (("overlay", "bad.bmp.map.png", "RGB"), ("npy", "bad.bmp.map.npy", None)):
+        result = ask(bad, "--url", service_url, "--save-maps", tmp_path / form, "--map", form)
+        assert result.exit_code == 0, result.output
+        saved = tmp_path / form / name
+        if mode:
+            with Image.open(saved) as image:
+                assert (image.mode, image.size) == (mode, (56, 42))
+        else:
+            assert np.load(saved).shape == (42, 56)
+    assert ask(bad, "--save-maps", tmp_path, "--map", "heat").exit_code == 2
 
 
 def ask(*arguments: object, stdin: bytes | None = None) -> Result:

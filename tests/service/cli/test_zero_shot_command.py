@@ -8,9 +8,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from anomoe_client import Client, ClientError
 from service.cli.commands import app
-from service.client import Client, ClientError
-from service.schemas.zero_shot import ZeroShotParameters
 from tests.service.conftest import encoded, listening, picture
 
 runner = CliRunner()
@@ -33,12 +32,10 @@ def pictures(tmp_path: Path) -> Path:
 
 def test_client_asks_for_several_names(url: str) -> None:
     with Client(url) as client:
-        answer = client.zero_shot(
-            encoded(picture("slate")), ZeroShotParameters(class_names=["brick", "slate"])
-        )
+        answer = client.zero_shot(encoded(picture("slate")), class_names=["brick", "slate"])
         assert (answer.best, len(answer.classes)) == ("slate", 2)
         with pytest.raises(ClientError, match=r"A parameter is wrong \(422\): class_names\[1\]: "):
-            client.zero_shot(encoded(picture("slate")), ZeroShotParameters(class_names=["brick", " "]))
+            client.zero_shot(encoded(picture("slate")), class_names=["brick", " "])
 
 
 def test_table_shows_the_best_name_of_each_picture(url: str, pictures: Path) -> None:

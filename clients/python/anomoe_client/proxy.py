@@ -4,12 +4,12 @@ import re
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from urllib.request import getproxies
 
-import httpx
+import httpx2
 
 _PORTS = {"http": 80, "https": 443}
 
 
-def proxy_for(url: httpx.URL) -> str | None:
+def proxy_for(url: httpx2.URL) -> str | None:
     """The address of the proxy; none for this machine itself and for what NO_PROXY names."""
     proxies = getproxies()
     proxy = proxies.get(url.scheme) or proxies.get("all")

@@ -1,9 +1,9 @@
 """Which addresses go by which proxy of the environment."""
 
-import httpx
+import httpx2
 import pytest
 
-from service.proxy import proxy_for
+from anomoe_client.proxy import proxy_for
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def test_proxy_is_that_of_the_scheme(environment: pytest.MonkeyPatch, url: str, wanted: str) -> None:
     environment.setenv("HTTP_PROXY", "one:3128")
     environment.setenv("ALL_PROXY", "socks5://two:1080")
-    assert proxy_for(httpx.URL(url)) == wanted
+    assert proxy_for(httpx2.URL(url)) == wanted
 
 
 @pytest.mark.parametrize(
@@ -35,12 +35,12 @@ def test_proxy_is_that_of_the_scheme(environment: pytest.MonkeyPatch, url: str, 
 )
 def test_this_machine_goes_past_every_proxy(environment: pytest.MonkeyPatch, host: str) -> None:
     environment.setenv("ALL_PROXY", "http://one:3128")
-    assert proxy_for(httpx.URL(f"http://{host}:8000")) is None
+    assert proxy_for(httpx2.URL(f"http://{host}:8000")) is None
 
 
 def test_without_a_proxy_there_is_none(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("http_proxy", "")
-    assert proxy_for(httpx.URL("http://line.example")) is None
+    assert proxy_for(httpx2.URL("http://line.example")) is None
 
 
 @pytest.mark.parametrize(
@@ -66,4 +66,4 @@ def test_no_proxy_names_domains_addresses_and_networks(
     environment.setenv("ALL_PROXY", "http://one:3128")
     environment.setenv("NO_PROXY", no_proxy)
     hosts = ["a.example", "10.1.2.3", "[fd00::1]"]
-    assert [host for host in hosts if proxy_for(httpx.URL(f"http://{host}:8000")) is None] == goes_past
+    assert [host for host in hosts if proxy_for(httpx2.URL(f"http://{host}:8000")) is None] == goes_past
