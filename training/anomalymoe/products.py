@@ -39,7 +39,7 @@ class NormalSplit(NamedTuple):
 
 def read_normal(data: Path, config: FitConfig, progress: Progress) -> NormalSplit:
     """All normal training pictures of a data set. Raises DataError when there are none."""
-    normal = [one for one in find_samples(data) if one.split == "train" and not one.is_anomalous]
+    normal = [one for one in find_samples(data) if one.split != "test" and not one.is_anomalous]
     if not normal:
         raise DataError(f"{data}: no normal training pictures (train/good) found")
     kept, held_out = split_holdout(normal, config.calibration.holdout)

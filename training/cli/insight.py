@@ -16,16 +16,18 @@ from training.cli.options import (
     ALL_GOOD_NAMES,
     DEFAULT_BACKBONE,
     BackboneOption,
+    ClassNamesOption,
     ConfigOption,
     DataPath,
+    DatasetOption,
     GoodOption,
     WeightsOption,
     console,
     fail,
     progress_bar,
     read_settings,
+    reading,
 )
-from training.data.folders import taken_for_good
 from training.data.pictures import DataError
 from training.moeclip.analysis.report import analyse as analyse_experts
 from training.moeclip.analysis.report import summary_table as experts_table
@@ -45,6 +47,8 @@ def analyse(
     data: DataPath,
     output: Annotated[Path, typer.Option(file_okay=False, help="Folder to write.")],
     good: GoodOption = ALL_GOOD_NAMES,
+    dataset: DatasetOption = None,
+    class_names: ClassNamesOption = None,
 ) -> None:
     """Show what a checkpoint has learnt: router use, maps of each level, redundant and dead experts, MACs.
 
@@ -57,7 +61,7 @@ def analyse(
       anomoe-train analyse runs/tile --data pictures/tile --output runs/tile/analysis
     """
     try:
-        with taken_for_good(good.split(",")), progress_bar() as progress:
+        with reading(good, dataset, class_names), progress_bar() as progress:
             if read_method(checkpoint) == "moeclip":
                 tables = [experts_table(analyse_experts(load_run(checkpoint), data, output, progress))]
             else:
@@ -97,7 +101,9 @@ def ablate(
     backbone: BackboneOption = DEFAULT_BACKBONE,
     config: ConfigOption = None,
     weights: WeightsOption = None,
+    *,
     good: GoodOption = ALL_GOOD_NAMES,
+    dataset: DatasetOption = None,
 ) -> None:
     """Train and measure the model without some of its levels, and without its balancing losses.
 
@@ -108,7 +114,7 @@ def ablate(
       anomoe-train ablate --data pictures/tile --output runs/tile-ablation
     """
     try:
-        with taken_for_good(good.split(",")), progress_bar() as progress:
+        with reading(good, dataset), progress_bar() as progress:
             results = ablate_config(data, output, read_settings(backbone, config), weights, progress)
     except KeyboardInterrupt:
         fail(f"stopped; the same command goes on from what {output} holds")

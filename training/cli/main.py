@@ -17,8 +17,10 @@ from training.cli.options import (
     ALL_GOOD_NAMES,
     DEFAULT_BACKBONE,
     BackboneOption,
+    ClassNamesOption,
     ConfigOption,
     DataPath,
+    DatasetOption,
     GoodOption,
     WeightsOption,
     console,
@@ -26,8 +28,8 @@ from training.cli.options import (
     progress_bar,
     read_levels,
     read_settings,
+    reading,
 )
-from training.data.folders import taken_for_good
 from training.data.logs import log_to_stderr
 from training.data.pictures import DataError
 from training.demo.factory.folders import make_demo_data
@@ -61,6 +63,8 @@ def fit(  # noqa: PLR0913 - an option each
     levels: Annotated[str, typer.Option(help="Levels in use, for ablations.")] = ",".join(LEVELS),
     clip: ClipOption = None,
     good: GoodOption = ALL_GOOD_NAMES,
+    dataset: DatasetOption = None,
+    class_names: ClassNamesOption = None,
 ) -> None:
     """Train AnomalyMoE on normal pictures (train/good), a quarter of them held out to calibrate it.
 
@@ -79,7 +83,7 @@ def fit(  # noqa: PLR0913 - an option each
     """
     folder = output if output != Path() else Path("runs") / data.resolve().stem
     try:
-        with process_group(), taken_for_good(good.split(",")), progress_bar() as progress:
+        with process_group(), reading(good, dataset, class_names), progress_bar() as progress:
             if method == "moeclip":
                 summary = fit_moeclip(data, folder, clip, config, progress)
             else:

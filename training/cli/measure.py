@@ -13,7 +13,9 @@ from training.anomalymoe.evaluation.protocol import Normalisation, Protocol, Vie
 from training.anomalymoe.products import add_products
 from training.cli.options import (
     ALL_GOOD_NAMES,
+    ClassNamesOption,
     DataPath,
+    DatasetOption,
     GoodOption,
     console,
     fail,
@@ -21,8 +23,8 @@ from training.cli.options import (
     read_dataset,
     read_protocol,
     read_requirement,
+    reading,
 )
-from training.data.folders import taken_for_good
 from training.data.pictures import DataError
 from training.moeclip import evaluation as by_class
 from training.moeclip.calibration import add_classes
@@ -78,6 +80,8 @@ def evaluate(  # noqa: PLR0913 - one an option
     ] = "calibrated",
     domain: DomainOption = "industrial",
     good: GoodOption = ALL_GOOD_NAMES,
+    dataset: DatasetOption = None,
+    class_names: ClassNamesOption = None,
 ) -> None:
     """Measure a checkpoint on test pictures, by category, group and kind of defect.
 
@@ -99,7 +103,7 @@ def evaluate(  # noqa: PLR0913 - one an option
     requirements = [read_requirement(text) for text in require or []]
     chosen = read_protocol(protocol, masks, normalise)
     try:
-        with taken_for_good(good.split(",")), progress_bar() as progress:
+        with reading(good, dataset, class_names), progress_bar() as progress:
             if read_method(checkpoint) == "moeclip":
                 _refuse("--protocol, --masks and --normalise", "anomalymoe", chosen != Protocol())
                 measured = _measure_classes(checkpoint, data, beside, domain, progress)
@@ -122,6 +126,8 @@ def calibrate(
     data: DataPath,
     domain: DomainOption = "industrial",
     good: GoodOption = ALL_GOOD_NAMES,
+    dataset: DatasetOption = None,
+    class_names: ClassNamesOption = None,
 ) -> None:
     """Learn the products of normal pictures (train/good) and calibrate a trained detector on them.
 
@@ -136,7 +142,7 @@ def calibrate(
       anomoe-train calibrate runs/zero-shot --data pictures/copper_ring
     """
     try:
-        with taken_for_good(good.split(",")), progress_bar() as progress:
+        with reading(good, dataset, class_names), progress_bar() as progress:
             if read_method(checkpoint) == "moeclip":
                 added = [*add_classes(checkpoint, data, domain, progress)]
             else:

@@ -1,10 +1,13 @@
 """What the commands of `anomoe-train` share: options, progress, and how they fail."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn, get_args
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
@@ -13,7 +16,10 @@ from export.contract.manifest import LEVELS, Level
 from training.anomalymoe.checkpoint import read_config
 from training.anomalymoe.evaluation.protocol import Normalisation, Protocol, View
 from training.anomalymoe.fit_config import BackboneName, FitConfig, preset
-from training.data.folders import GOOD_NAMES
+from training.data.sets.known import known
+from training.data.sets.mvtec import GOOD_NAMES, taken_for_good
+from training.data.sets.reading import read_as
+from training.data.sets.samples import DataError
 from training.distributed import is_main
 from training.reporting.reference import Method, published_figure, reference_figures
 from training.reporting.rows import Requirement
@@ -29,9 +35,22 @@ BackboneOption = Annotated[str, typer.Option(help=f"One of {', '.join(get_args(B
 GoodOption = Annotated[
     str, typer.Option("--good", help="Names of the folders of normal pictures, in any case.")
 ]
+DatasetOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The published data set in the folder, such as VisA; by default it is recognised."
+    ),
+]
+ClassNamesOption = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="moeclip: JSON with a description of each category."),
+]
 ALL_GOOD_NAMES = ",".join(GOOD_NAMES)
 ConfigOption = Annotated[Path | None, typer.Option(exists=True, help="JSON settings in place of a preset.")]
 WeightsOption = Annotated[Path | None, typer.Option(exists=True, help="Local file of a trained backbone.")]
+
+
+_CLASS_NAMES = TypeAdapter(dict[str, str])
 
 
 def read_settings(backbone: str, config: Path | None) -> FitConfig:
@@ -66,6 +85,26 @@ def read_dataset(name: str, method: Method) -> str:
         known = dict.fromkeys(figure.dataset for figure in reference_figures(method, 1))
         raise typer.BadParameter(f"--beside: {name!r} is none of {', '.join(known)}")
     return name
+
+
+@contextmanager
+def reading(good: str, dataset: str | None, class_names: Path | None = None) -> Iterator[None]:
+    """Within it, folders are read as these options say. Raises BadParameter naming the option."""
+    try:
+        names = _CLASS_NAMES.validate_json(class_names.read_bytes()) if class_names else {}
+    except ValidationError as error:
+        raise typer.BadParameter(
+            f"--class-names: {class_names}: a JSON object with a text for each category is expected: {error}"
+        ) from error
+    with taken_for_good(good.split(",")), read_as(_known(dataset), names):
+        yield
+
+
+def _known(dataset: str | None) -> str | None:
+    try:
+        return dataset and known(dataset).name
+    except DataError as error:
+        raise typer.BadParameter(f"--dataset: {error}") from error
 
 
 def read_levels(text: str) -> tuple[Level, ...]:

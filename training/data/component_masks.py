@@ -14,8 +14,8 @@ from torch import Tensor
 
 from export.contract.manifest import InputSpec
 from export.contract.preprocess import visible_box
-from training.data.folders import on_disk
 from training.data.pictures import Sample, load_labels
+from training.data.sets.listing import on_disk
 
 DILATION = 5  # patches; masks from files are pooled with it in the released pipeline
 

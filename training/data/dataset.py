@@ -10,8 +10,9 @@ from typing import Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from export.contract.names import Name, composed
-from training.data.folders import on_disk, read_folder
-from training.data.samples import GOOD, DataError, Sample, Split
+from training.data.sets.listing import on_disk
+from training.data.sets.reading import described, read_folder
+from training.data.sets.samples import GOOD, DataError, Sample, Split
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ class _Entry(BaseModel):
 
 
 def find_samples(root: Path) -> list[Sample]:
-    """All pictures of a category folder in MVTec form, a folder of such categories, or a JSONL list.
+    """All pictures of a data set in a form of `sets.reading`, of a folder of such, or of a JSONL list.
 
     A folder that only holds pictures is one category of normal training pictures. What is taken for good and
     what is passed over is logged, and how many anomalous pictures have no mask, which are kept. Raises
@@ -35,7 +36,7 @@ def find_samples(root: Path) -> list[Sample]:
     """
     if not root.exists():
         raise DataError(f"{root}: no such folder or list")
-    samples = _read_list(root) if root.is_file() else read_folder(root.absolute())
+    samples = described(_read_list(root) if root.is_file() else read_folder(root.absolute()))
     unmasked = without_mask(samples)
     if unmasked:
         logger.warning(
@@ -57,7 +58,8 @@ def split_holdout(
 ) -> tuple[list[Sample], list[Sample]]:
     """Split into (kept, held out), about `fraction` of each category held out and at least one on each side.
 
-    A picture's side follows from the hash of its folder and file name, so it stays when files are added.
+    A category with pictures in `validation`, which its authors held out, holds out those. Else a picture's
+    side follows from the hash of its folder and file name, so it stays when files are added.
     Raises DataError for a category with a single picture.
     """
     if not 0.0 < fraction < 1.0:
@@ -96,6 +98,9 @@ def _read_line(file: Path, number: int, line: bytes) -> Sample:
 
 
 def _held_out(members: list[Sample], fraction: float, seed: int) -> list[Sample]:
+    validation = [one for one in members if one.split == "validation"]
+    if 0 < len(validation) < len(members):
+        return validation
     if len(members) < 2:
         raise DataError(f"category {members[0].category!r} has one picture, a holdout needs two")
     hashes = {sample: _unit_hash(sample, seed) for sample in members}

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from export.contract.manifest import InputSpec
 from export.contract.preprocess import Pixels, fit, orientation, to_rgb, visible_box
 from training.data.masks import LOSSY_FORMATS, Mask, marked
-from training.data.samples import DataError, Sample
+from training.data.sets.samples import DataError, Sample
 
 logger = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ from export.contract.manifest import InputSpec
 from export.contract.names import canonical_name
 from training.data.dataset import without_mask
 from training.data.pictures import CACHE_LIMIT_BYTES, DataError, Sample, load_mask, load_picture
+from training.data.sets.samples import SPLITS, Split
 
 Sampling = Literal["balanced", "plain"]
 Pixels = npt.NDArray[np.uint8]
@@ -20,20 +21,24 @@ Masks = npt.NDArray[np.bool_]
 
 
 def class_name(sample: Sample) -> str:
-    """What the picture shows: its category as the service reads it."""
-    return canonical_name(sample.category)
+    """What the picture shows, as the service reads it: its description, or the name of its category."""
+    return canonical_name(sample.description or sample.category)
 
 
-def auxiliary_samples(samples: Sequence[Sample], source: object) -> list[Sample]:
-    """Those that can be trained on: all good pictures, and anomalous ones with a mask.
+def auxiliary_samples(
+    samples: Sequence[Sample], source: object, splits: Sequence[Split] = SPLITS
+) -> list[Sample]:
+    """Those of the splits that can be trained on: all good pictures, and anomalous ones with a mask.
 
     source: where they come from, for the message. Raises DataError where one of the two is missing.
     """
     unknown = set(without_mask(samples))
-    usable = [one for one in samples if one not in unknown]
+    usable = [one for one in samples if one.split in splits and one not in unknown]
     for is_anomalous, name in ((True, "anomalous pictures with masks"), (False, "good pictures")):
         if not any(one.is_anomalous is is_anomalous for one in usable):
-            raise DataError(f"{source}: no {name} found, an auxiliary data set needs both")
+            raise DataError(
+                f"{source}: no {name} found in {', '.join(splits)}, an auxiliary data set needs both"
+            )
     return usable
 
 

@@ -23,7 +23,7 @@ def add_classes(folder: Path, data: Path, domain: Domain, progress: Progress) ->
     or DataError when there are no normal training pictures.
     """
     run = load_run(folder)
-    normal = [one for one in find_samples(data) if one.split == "train" and not one.is_anomalous]
+    normal = [one for one in find_samples(data) if one.split != "test" and not one.is_anomalous]
     if not normal:
         raise DataError(f"{data}: no normal pictures (train/good) found")
     names = sorted({class_name(one) for one in normal})

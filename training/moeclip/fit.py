@@ -11,7 +11,7 @@ from training.data.dataset import find_samples
 from training.data.pictures import Sample
 from training.device import denormals_as_zero
 from training.distributed import ParallelError, world_size
-from training.moeclip.auxiliary import AuxiliarySet, auxiliary_samples
+from training.moeclip.auxiliary import AuxiliarySet, auxiliary_samples, class_name
 from training.moeclip.backbone import Backbone, fill_clip
 from training.moeclip.checkpoint import save_run
 from training.moeclip.fit_config import MoECLIPFitConfig
@@ -39,7 +39,7 @@ class Report(BaseModel):
 
 @denormals_as_zero()
 def fit(data: Path, output: Path, config: MoECLIPFitConfig, backbone: Backbone, progress: Progress) -> Report:
-    """Train adapters on the pictures under `data`, those of its test split too, and write a run to `output`.
+    """Train adapters on the pictures of the splits in question under `data`, and write a run to `output`.
 
     A stopped training with the same settings, pictures and CLIP goes on where it was.
     Raises DataError when there are no good or no marked anomalous pictures, ParallelError under torchrun,
@@ -48,7 +48,7 @@ def fit(data: Path, output: Path, config: MoECLIPFitConfig, backbone: Backbone, 
     """
     if world_size() > 1:
         raise ParallelError(f"method moeclip trains in one process, got {world_size()}")
-    samples = auxiliary_samples(find_samples(data), data)
+    samples = auxiliary_samples(find_samples(data), data, config.train.splits)
     torch.manual_seed(config.train.seed)
     detector = MoECLIP(config.model)
     fill_clip(detector.clip, backbone, config.model)
@@ -77,7 +77,7 @@ def fit(data: Path, output: Path, config: MoECLIPFitConfig, backbone: Backbone, 
 
 def state_key(config: MoECLIPFitConfig, samples: Sequence[Sample], detector: MoECLIP) -> str:
     """Tells settings, pictures (by name and size of their files) and CLIP apart."""
-    files = [f"{one.category}/{one.split}/{one.kind}/{one.path.name} {_sizes(one)}" for one in samples]
+    files = [f"{class_name(one)}/{one.split}/{one.kind}/{one.path.name} {_sizes(one)}" for one in samples]
     settings = config.model_dump_json(exclude={"train": {"save_every"}})
     weights = (tensor.numpy() for tensor in detector.clip.state_dict().values())
     return fingerprint("\n".join([settings, *files]), weights)

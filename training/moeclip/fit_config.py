@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from export.contract.manifest import InputSpec
 from training.device import Precision
+from training.data.sets.samples import Split
 from training.moeclip.augment import AugmentConfig
 from training.moeclip.auxiliary import Sampling
 from training.moeclip.checkpoint import RunConfig
@@ -15,6 +16,7 @@ from training.moeclip.model.config import MoECLIPConfig
 class MoECLIPTrainConfig(BaseModel):
     """How the adapters are trained (Sec. 5.1 and supplement B.3 of the MoECLIP paper).
 
+    splits: whose pictures are trained on; the paper takes the test split of its auxiliary data set alone.
     steps: their number in place of `epochs` over all pictures. learning_rate: of Adam, times `decay` after
     each of `milestones` steps. etf_weight, balance_weight: lambdas of Eq. 16, 0 for without.
     precision: of the model; texts, maps and losses are always float32.
@@ -24,6 +26,7 @@ class MoECLIPTrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    splits: tuple[Split, ...] = Field(default=("test",), min_length=1)
     epochs: float = Field(default=20, gt=0)
     steps: int | None = Field(default=None, gt=0)
     batch_size: int = Field(default=2, gt=0)
@@ -33,7 +36,7 @@ class MoECLIPTrainConfig(BaseModel):
     decay: float = Field(default=0.5, gt=0, le=1)
     etf_weight: float = Field(default=0.01, ge=0)
     balance_weight: float = Field(default=0.01, ge=0)
-    sampling: Sampling = "balanced"
+    sampling: Sampling = "plain"
     augment: AugmentConfig = AugmentConfig()
     precision: Precision = "float32"
     half_weights: bool = False

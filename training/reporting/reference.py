@@ -7,22 +7,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from training.data.sets.known import find_known, plain
+
 Method = Literal["anomalymoe", "moeclip"]
-
-
-# Names under which data sets are usually unpacked, less case and punctuation.
-_FOLDERS = {
-    "mvtec": "MVTec-AD",
-    "mvtecanomalydetection": "MVTec-AD",
-    "mvtecloco": "MVTec LOCO",
-    "mvtec3d": "MVTec 3D",
-    "visa20220922": "VisA",
-    "dtd": "DTD-Synthetic",
-    "resc": "Retina OCT",
-    "brain": "Brain MRI",
-    "cvccolondb": "ColonDB",
-    "cvcclinicdb": "ClinicDB",
-}
 
 
 class Figure(BaseModel):
@@ -63,22 +50,20 @@ def reference_figures(method: Method, table: int) -> list[Figure]:
 
 def published_figure(method: Method, dataset: str, category: str | None = None) -> Figure | None:
     """The paper's row for its own full method, if any; names match whatever their case and punctuation."""
-    wanted = (_plain(method), _plain(dataset), _plain(category))
+    wanted = (plain(method), plain(dataset), plain(category or ""))
     own_tables = (figures for (name, _), figures in _tables().items() if name == method)
     for figure in (figure for figures in own_tables for figure in figures):
-        if (_plain(figure.variant), _plain(figure.dataset), _plain(figure.category)) == wanted:
+        if (plain(figure.variant), plain(figure.dataset), plain(figure.category or "")) == wanted:
             return figure
     return None
 
 
 def find_dataset(method: Method, name: str) -> str | None:
     """The data set of that name, or of that usual folder name, as the method's paper calls it."""
-    figures = (published_figure(method, one) for one in (name, _FOLDERS.get(_plain(name) or "", name)))
+    known = find_known(name)
+    names = (name, known.name, *known.names) if known else (name,)
+    figures = (published_figure(method, one) for one in names)
     return next((one.dataset for one in figures if one), None)
-
-
-def _plain(name: str | None) -> str | None:
-    return name and "".join(letter for letter in name.casefold() if letter.isalnum())
 
 
 @cache
