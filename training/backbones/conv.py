@@ -9,6 +9,7 @@ from itertools import accumulate, pairwise
 import timm
 import torch
 from pydantic import Field, model_validator
+from timm.models import FeatureInfo
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -66,9 +67,11 @@ class ConvEncoder(nn.Module):
         self.mean, self.std = config.mean, config.std
         network = timm.create_model(config.model, pretrained=False, features_only=True)
         self.network = network.to(memory_format=torch.channels_last)
-        if network.feature_info.reduction() != [2 ** (stage + 1) for stage in range(STAGES)]:
+        info = network.feature_info
+        assert isinstance(info, FeatureInfo)
+        if info.reduction() != [2 ** (stage + 1) for stage in range(STAGES)]:
             raise ValueError(f"model must have stages at strides 2 to 32, got {config.model!r}")
-        channels: list[int] = network.feature_info.channels()
+        channels: list[int] = info.channels()
         ends = list(accumulate((channels[stage] for stage in config.stages), initial=0))
         self.views = tuple(slice(start, end) for start, end in pairwise(ends))
         self.width, self.cls_width = ends[-1], channels[-1]
