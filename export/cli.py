@@ -14,8 +14,8 @@ from export.contract.manifest_file import store_verification
 from export.contract.names import composed
 from export.contract.provenance import Format, Precision
 from service.inference.backends.base import Device, GraphError
-from training.data.sets.mvtec import GOOD_NAMES, taken_for_good
 from training.data.logs import log_to_stderr
+from training.data.sets.mvtec import GOOD_NAMES, taken_for_good
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 console = Console()

@@ -37,9 +37,7 @@ GoodOption = Annotated[
 ]
 DatasetOption = Annotated[
     str | None,
-    typer.Option(
-        help="The published data set in the folder, such as VisA; by default it is recognised."
-    ),
+    typer.Option(help="The published data set in the folder, such as VisA; by default it is recognised."),
 ]
 ClassNamesOption = Annotated[
     Path | None,
