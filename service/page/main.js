@@ -31,6 +31,7 @@ async function inspect(file, how = question()) {
   const turn = asked;
   $("problem").hidden = true;
   $("stage").setAttribute("aria-busy", "true");
+  $("stage").scrollIntoView({ block: "nearest" });
   try {
     if (how.mode === "names" && !how.names.length) throw new ServiceError("No class name", "Say what the picture shows, like “metal gear”.");
     const { path, answer } = await judgePicture(file, how);
@@ -58,7 +59,7 @@ function fail(error) {
 }
 
 function inspectAll(files) {
-  const pictures = [...files];
+  const pictures = [...files].filter((file) => !file.name.startsWith("."));
   if (pictures.length === 1) inspect(pictures[0]);
   else if (pictures.length) judgeBatch(pictures, question(), inspect);
 }
@@ -121,8 +122,7 @@ async function inside(item) {
   const reader = item.createReader();
   const found = [];
   for (let part; part?.length !== 0; found.push(...part)) part = await new Promise((done, failed) => reader.readEntries(done, failed));
-  const visible = found.filter((one) => !one.name.startsWith("."));
-  return (await Promise.all(visible.map(inside))).flat();
+  return (await Promise.all(found.map(inside))).flat();
 }
 
 async function inspectDemo([name, , className]) {

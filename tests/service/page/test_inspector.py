@@ -235,6 +235,17 @@ def test_many_pictures_make_a_table_and_a_file(page: Page, tmp_path: Path) -> No
     assert_accessible(page)
 
 
+def test_a_folder_is_judged_without_hidden_files(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "line" / "monday").mkdir(parents=True)
+    for name in ("line/b.png", "line/monday/a.png", "line/.hidden"):
+        (tmp_path / name).write_bytes(encoded(render("blister", 1)[0]))
+    page.set_input_files("#directory", tmp_path / "line")
+    expect(page.locator("#batch-save")).to_be_visible()
+    names = page.locator("#rows td:first-child").all_inner_texts()
+    assert sorted(names) == ["line/b.png", "line/monday/a.png"]
+    expect(page.locator("#batch-count")).to_contain_text("2 of 2")
+
+
 def test_pictures_are_dropped_and_pasted(page: Page) -> None:
     page.evaluate(
         """async () => {
