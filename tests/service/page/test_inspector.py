@@ -246,6 +246,26 @@ def test_a_folder_is_judged_without_hidden_files(page: Page, tmp_path: Path) -> 
     expect(page.locator("#batch-count")).to_contain_text("2 of 2")
 
 
+def test_a_full_service_is_asked_again(browser: Browser, bundle_folder: Path) -> None:
+    with listening(bundle_folder, queue_size=1) as url:
+        for page in opened(browser, url):
+            expect(page.locator("#state")).to_have_text(re.compile("^tiny"))
+            choose(page, *[(f"{number}.png", encoded(picture("brick"))) for number in range(12)])
+            expect(page.locator("#batch-save")).to_be_visible()
+            expect(page.locator("#batch-count")).to_have_text("12 of 12: 12 normal, 0 anomalous")
+        counted = httpx.get(f"{url}/metrics").text
+    assert re.search(r'rejected_total\{reason="busy"\} [1-9]', counted)
+
+
+def test_a_format_that_browsers_do_not_show_has_its_map(page: Page) -> None:
+    choose(page, ("board.tiff", encoded(render("board", 3, "logical_extra")[0], "TIFF")))
+    expect(page.locator("#verdict-word")).to_have_text("ANOMALY")
+    settled(page)
+    expect(page.locator("#caption")).to_contain_text("a format that this browser does not show")
+    expect(page.locator("#picture")).to_be_hidden()
+    expect(page.locator("#map")).to_be_visible()
+
+
 def test_pictures_are_dropped_and_pasted(page: Page) -> None:
     page.evaluate(
         """async () => {
