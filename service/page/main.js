@@ -35,7 +35,7 @@ async function inspect(file, how = question()) {
   try {
     if (how.mode === "names" && !how.names.length) throw new ServiceError("No class name", "Say what the picture shows, like “metal gear”.");
     const { path, answer } = await judgePicture(file, how);
-    const entry = { file, name: file.name, path, answer, url: URL.createObjectURL(file) };
+    const entry = { file, name: file.name, path, answer, alpha: how.alpha, url: URL.createObjectURL(file) };
     if (!answer.classes) entry.calibration = await withThreshold(answer);
     remember(entry);
     if (turn === asked) await show(entry);
@@ -83,10 +83,8 @@ async function show(entry) {
   current = entry;
   entries.forEach((one) => one.button.setAttribute("aria-current", one === entry));
   entry.button.parentElement.parentElement.scrollTo({ left: entry.button.offsetLeft - 60 });
-  const isMoved = alpha !== null && Boolean(entry.calibration);
-  const shown = isMoved ? judged(entry.answer, entry.calibration.scores, alpha) : entry.answer;
-  $("alpha").value = placeOf(alpha ?? entry.answer.alpha);
-  await showEntry(entry, shown, isMoved);
+  placeSlider();
+  await showEntry(entry, shownOf(entry), alpha);
 }
 
 function step(by) {
@@ -99,15 +97,22 @@ function step(by) {
 const alphaAt = (place) => LEAST_ALPHA * (MOST_ALPHA / LEAST_ALPHA) ** (place / 100);
 const placeOf = (value) => (100 * Math.log(value / LEAST_ALPHA)) / Math.log(MOST_ALPHA / LEAST_ALPHA);
 
+// The answer at the alpha of the slider: the service's own where it was asked with that.
+function shownOf({ answer, calibration, alpha: own }) {
+  return calibration && alpha !== own ? judged(answer, calibration.scores, alpha ?? calibration.alpha) : answer;
+}
+
+function placeSlider() {
+  if (current.calibration) $("alpha").value = placeOf(alpha ?? current.calibration.alpha);
+}
+
 function moveAlpha(value) {
   alpha = value;
-  const shown = alpha === null ? current.answer : judged(current.answer, current.calibration.scores, alpha);
-  if (alpha === null) $("alpha").value = placeOf(current.answer.alpha);
-  showScore(shown, current.calibration, alpha !== null);
+  showScore(current, shownOf(current), alpha);
 }
 
 $("alpha").addEventListener("input", () => moveAlpha(Number(alphaAt(Number($("alpha").value)).toPrecision(4))));
-$("alpha-reset").addEventListener("click", () => { moveAlpha(null); $("alpha").focus(); });
+$("alpha-reset").addEventListener("click", () => { moveAlpha(null); placeSlider(); $("alpha").focus(); });
 
 // Sources of pictures --------------------------------------------------------------------------------------------
 
@@ -232,12 +237,13 @@ $("theme").addEventListener("click", () => {
   setTheme(names[(names.indexOf($("theme").textContent.slice(7)) + 1) % names.length]);
 });
 
-const TOGGLES = { m: ["toggle-map", "no-map"], b: ["toggle-blink", "blink"], r: ["toggle-boxes", "no-boxes"] };
+const TOGGLES = { m: ["toggle-map", "no-map"], b: ["toggle-blink", "blink"], r: ["toggle-boxes", "no-boxes"], z: ["toggle-zoom", "zoom"] };
 
 function toggle(id, className) {
   const isPressed = $(id).getAttribute("aria-pressed") !== "true";
   $(id).setAttribute("aria-pressed", isPressed);
-  $("frame").classList.toggle(className, className === "blink" ? isPressed : !isPressed);
+  $("frame").classList.toggle(className, className.startsWith("no-") !== isPressed);
+  $("stage").tabIndex = $("frame").classList.contains("zoom") ? 0 : -1; // what scrolls is reached by keyboard
 }
 
 Object.values(TOGGLES).forEach(([id, className]) => $(id).addEventListener("click", () => toggle(id, className)));

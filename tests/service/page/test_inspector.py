@@ -130,13 +130,19 @@ def test_the_first_click_shows_a_defect(page: Page) -> None:
     assert_accessible(page)
 
 
-def test_the_map_can_be_faded_hidden_and_made_to_blink(page: Page) -> None:
+def test_the_map_can_be_faded_hidden_and_made_to_blink_and_the_picture_enlarged(page: Page) -> None:
     demo(page, "blister, crack")
     page.locator("#opacity").fill("20")
     assert page.locator("#map").evaluate("map => getComputedStyle(map).opacity") == "0.2"
     page.keyboard.press("b")
     expect(page.get_by_role("button", name="Blink")).to_have_attribute("aria-pressed", "true")
     assert page.locator("#map").evaluate("map => getComputedStyle(map).animationName") == "blink"
+    page.get_by_role("button", name="Zoom").click()
+    assert page.evaluate("document.getElementById('stage').scrollWidth > 2 * innerWidth * 0.6")
+    assert page.evaluate("document.getElementById('stage').scrollLeft") == 0
+    page.locator("#regions button").first.click()
+    assert page.evaluate("document.getElementById('stage').scrollTop") > 0
+    assert_accessible(page)
     page.get_by_role("button", name="Map", exact=True).click()
     expect(page.locator("#map")).to_be_hidden()
     page.get_by_role("button", name="Regions", exact=True).click()
@@ -169,6 +175,10 @@ def test_the_slider_judges_as_the_service_does(page: Page, url: str) -> None:
         assert shown == pytest.approx([one["score"] for one in answer["levels"].values()], abs=0.006)
         words.add(word(page))
     assert words == {"NORMAL", "ANOMALY"}
+    choose(page, ("own.png", data))  # is asked with the slider's alpha
+    expect(page.locator("#strip button")).to_have_count(2)
+    settled(page)
+    assert word(page) == "ANOMALY"
     page.get_by_role("button", name="Back to the default").click()
     expect(page.locator("#verdict-word")).to_have_text("NORMAL")
 
