@@ -40,7 +40,9 @@ async function inspect(file, how = question()) {
     remember(entry);
     if (turn === asked) await show(entry);
   } catch (error) {
-    if (turn === asked) fail(error);
+    if (turn !== asked) return;
+    clear();
+    fail(error);
   } finally {
     if (turn === asked) $("stage").removeAttribute("aria-busy");
   }
@@ -51,6 +53,14 @@ async function inspect(file, how = question()) {
 async function withThreshold(answer) {
   const calibration = await calibrationOf(answer).catch(() => null);
   return calibration && { ...calibration, threshold: conformalThreshold(calibration.scores, calibration.alpha) };
+}
+
+// No verdict of an earlier picture beside an error.
+function clear() {
+  current = null;
+  entries.forEach((one) => one.button.setAttribute("aria-current", false));
+  $("result").hidden = $("frame").hidden = $("tools").hidden = true;
+  $("welcome").hidden = $("invitation").hidden = false;
 }
 
 function fail(error) {
@@ -68,21 +78,31 @@ function inspectAll(files) {
 
 function remember(entry) {
   entries.push(entry);
-  if (entries.length > MOST_ENTRIES) URL.revokeObjectURL(entries.shift().url);
-  $("strip").replaceChildren(...entries.map((one) => {
-    const verdict = one.answer.classes ? verdictOf(asOne(one.answer)) : verdictOf(one.answer);
-    const button = make("button", { type: "button", className: verdict.tone, onclick: () => show(one) }, make("img", { src: one.url, alt: "" }), icon(verdict.icon));
-    button.setAttribute("aria-label", `${one.name}: ${verdict.word}`);
-    one.button = button;
-    return make("li", {}, button);
-  }));
+  entry.button = make("button", { type: "button", onclick: () => show(entry) }, make("img", { src: entry.url, alt: "" }), icon("normal"));
+  $("strip").append(make("li", {}, entry.button));
   $("strip-part").hidden = false;
+  if (entries.length > MOST_ENTRIES) {
+    const { button, url } = entries.shift();
+    button.parentElement.remove();
+    URL.revokeObjectURL(url);
+  }
+  markStrip();
+}
+
+// The verdicts of the strip, at the alpha of the slider.
+function markStrip() {
+  entries.forEach((entry) => {
+    const verdict = verdictOf(entry.answer.classes ? asOne(entry.answer) : shownOf(entry));
+    entry.button.className = verdict.tone;
+    entry.button.querySelector("use").setAttribute("href", `#icon-${verdict.icon}`);
+    entry.button.setAttribute("aria-label", `${entry.name}: ${verdict.word}`);
+  });
 }
 
 async function show(entry) {
   current = entry;
   entries.forEach((one) => one.button.setAttribute("aria-current", one === entry));
-  entry.button.parentElement.parentElement.scrollTo({ left: entry.button.offsetLeft - 60 });
+  $("strip").scrollTo({ left: entry.button.offsetLeft - 60 });
   placeSlider();
   await showEntry(entry, shownOf(entry), alpha);
 }
@@ -109,6 +129,7 @@ function placeSlider() {
 function moveAlpha(value) {
   alpha = value;
   showScore(current, shownOf(current), alpha);
+  markStrip();
 }
 
 $("alpha").addEventListener("input", () => moveAlpha(Number(alphaAt(Number($("alpha").value)).toPrecision(4))));

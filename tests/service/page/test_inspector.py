@@ -179,6 +179,7 @@ def test_the_slider_judges_as_the_service_does(page: Page, url: str) -> None:
     expect(page.locator("#strip button")).to_have_count(2)
     settled(page)
     assert word(page) == "ANOMALY"
+    expect(page.get_by_role("button", name="own.png: ANOMALY")).to_have_count(2)
     page.get_by_role("button", name="Back to the default").click()
     expect(page.locator("#verdict-word")).to_have_text("NORMAL")
 
@@ -209,9 +210,13 @@ def test_class_names_are_judged_without_pictures_of_the_product(page: Page) -> N
 
 
 def test_an_error_is_told_with_what_was_wrong(page: Page) -> None:
+    demo(page, "board, good")
+    expect(page.locator("#verdict-word")).to_have_text("NORMAL")
     choose(page, ("broken.png", b"\x89PNG\r\n\x1a\nand then nothing"))
     expect(page.get_by_role("alert")).to_contain_text("The picture cannot be decoded")
     expect(page.get_by_role("alert")).to_contain_text("status 422, request ")
+    expect(page.locator("#verdict")).to_be_hidden()  # which is another picture's
+    expect(page.locator("#frame")).to_be_hidden()
     assert_accessible(page)
     page.get_by_label("Class names", exact=True).first.check(force=True)
     page.get_by_label("Class names", exact=True).last.fill(" ")
