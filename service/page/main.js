@@ -31,15 +31,18 @@ async function inspect(file, how = question()) {
   const turn = asked;
   $("problem").hidden = true;
   $("stage").setAttribute("aria-busy", "true");
+  $("stage").scrollIntoView({ block: "nearest" });
   try {
     if (how.mode === "names" && !how.names.length) throw new ServiceError("No class name", "Say what the picture shows, like “metal gear”.");
     const { path, answer } = await judgePicture(file, how);
-    const entry = { file, name: file.name, path, answer, url: URL.createObjectURL(file) };
+    const entry = { file, name: file.name, path, answer, alpha: how.alpha, url: URL.createObjectURL(file) };
     if (!answer.classes) entry.calibration = await withThreshold(answer);
     remember(entry);
     if (turn === asked) await show(entry);
   } catch (error) {
-    if (turn === asked) fail(error);
+    if (turn !== asked) return;
+    clear();
+    fail(error);
   } finally {
     if (turn === asked) $("stage").removeAttribute("aria-busy");
   }
@@ -52,13 +55,21 @@ async function withThreshold(answer) {
   return calibration && { ...calibration, threshold: conformalThreshold(calibration.scores, calibration.alpha) };
 }
 
+// No verdict of an earlier picture beside an error.
+function clear() {
+  current = null;
+  entries.forEach((one) => one.button.setAttribute("aria-current", false));
+  $("result").hidden = $("frame").hidden = $("tools").hidden = true;
+  $("welcome").hidden = $("invitation").hidden = false;
+}
+
 function fail(error) {
   showProblem(error);
   if (error.status === 401) openKey("The service asks for a key.");
 }
 
 function inspectAll(files) {
-  const pictures = [...files];
+  const pictures = [...files].filter((file) => !file.name.startsWith("."));
   if (pictures.length === 1) inspect(pictures[0]);
   else if (pictures.length) judgeBatch(pictures, question(), inspect);
 }
@@ -67,25 +78,33 @@ function inspectAll(files) {
 
 function remember(entry) {
   entries.push(entry);
-  if (entries.length > MOST_ENTRIES) URL.revokeObjectURL(entries.shift().url);
-  $("strip").replaceChildren(...entries.map((one) => {
-    const verdict = one.answer.classes ? verdictOf(asOne(one.answer)) : verdictOf(one.answer);
-    const button = make("button", { type: "button", className: verdict.tone, onclick: () => show(one) }, make("img", { src: one.url, alt: "" }), icon(verdict.icon));
-    button.setAttribute("aria-label", `${one.name}: ${verdict.word}`);
-    one.button = button;
-    return make("li", {}, button);
-  }));
+  entry.button = make("button", { type: "button", onclick: () => show(entry) }, make("img", { src: entry.url, alt: "" }), icon("normal"));
+  $("strip").append(make("li", {}, entry.button));
   $("strip-part").hidden = false;
+  if (entries.length > MOST_ENTRIES) {
+    const { button, url } = entries.shift();
+    button.parentElement.remove();
+    URL.revokeObjectURL(url);
+  }
+  markStrip();
+}
+
+// The verdicts of the strip, at the alpha of the slider.
+function markStrip() {
+  entries.forEach((entry) => {
+    const verdict = verdictOf(entry.answer.classes ? asOne(entry.answer) : shownOf(entry));
+    entry.button.className = verdict.tone;
+    entry.button.querySelector("use").setAttribute("href", `#icon-${verdict.icon}`);
+    entry.button.setAttribute("aria-label", `${entry.name}: ${verdict.word}`);
+  });
 }
 
 async function show(entry) {
   current = entry;
   entries.forEach((one) => one.button.setAttribute("aria-current", one === entry));
-  entry.button.parentElement.parentElement.scrollTo({ left: entry.button.offsetLeft - 60 });
-  const isMoved = alpha !== null && Boolean(entry.calibration);
-  const shown = isMoved ? judged(entry.answer, entry.calibration.scores, alpha) : entry.answer;
-  $("alpha").value = placeOf(alpha ?? entry.answer.alpha);
-  await showEntry(entry, shown, isMoved);
+  $("strip").scrollTo({ left: entry.button.offsetLeft - 60 });
+  placeSlider();
+  await showEntry(entry, shownOf(entry), alpha);
 }
 
 function step(by) {
@@ -98,15 +117,23 @@ function step(by) {
 const alphaAt = (place) => LEAST_ALPHA * (MOST_ALPHA / LEAST_ALPHA) ** (place / 100);
 const placeOf = (value) => (100 * Math.log(value / LEAST_ALPHA)) / Math.log(MOST_ALPHA / LEAST_ALPHA);
 
+// The answer at the alpha of the slider: the service's own where it was asked with that.
+function shownOf({ answer, calibration, alpha: own }) {
+  return calibration && alpha !== own ? judged(answer, calibration.scores, alpha ?? calibration.alpha) : answer;
+}
+
+function placeSlider() {
+  if (current.calibration) $("alpha").value = placeOf(alpha ?? current.calibration.alpha);
+}
+
 function moveAlpha(value) {
   alpha = value;
-  const shown = alpha === null ? current.answer : judged(current.answer, current.calibration.scores, alpha);
-  if (alpha === null) $("alpha").value = placeOf(current.answer.alpha);
-  showScore(shown, current.calibration, alpha !== null);
+  showScore(current, shownOf(current), alpha);
+  markStrip();
 }
 
 $("alpha").addEventListener("input", () => moveAlpha(Number(alphaAt(Number($("alpha").value)).toPrecision(4))));
-$("alpha-reset").addEventListener("click", () => { moveAlpha(null); $("alpha").focus(); });
+$("alpha-reset").addEventListener("click", () => { moveAlpha(null); placeSlider(); $("alpha").focus(); });
 
 // Sources of pictures --------------------------------------------------------------------------------------------
 
@@ -121,8 +148,7 @@ async function inside(item) {
   const reader = item.createReader();
   const found = [];
   for (let part; part?.length !== 0; found.push(...part)) part = await new Promise((done, failed) => reader.readEntries(done, failed));
-  const visible = found.filter((one) => !one.name.startsWith("."));
-  return (await Promise.all(visible.map(inside))).flat();
+  return (await Promise.all(found.map(inside))).flat();
 }
 
 async function inspectDemo([name, , className]) {
@@ -232,12 +258,13 @@ $("theme").addEventListener("click", () => {
   setTheme(names[(names.indexOf($("theme").textContent.slice(7)) + 1) % names.length]);
 });
 
-const TOGGLES = { m: ["toggle-map", "no-map"], b: ["toggle-blink", "blink"], r: ["toggle-boxes", "no-boxes"] };
+const TOGGLES = { m: ["toggle-map", "no-map"], b: ["toggle-blink", "blink"], r: ["toggle-boxes", "no-boxes"], z: ["toggle-zoom", "zoom"] };
 
 function toggle(id, className) {
   const isPressed = $(id).getAttribute("aria-pressed") !== "true";
   $(id).setAttribute("aria-pressed", isPressed);
-  $("frame").classList.toggle(className, className === "blink" ? isPressed : !isPressed);
+  $("frame").classList.toggle(className, className.startsWith("no-") !== isPressed);
+  $("stage").tabIndex = $("frame").classList.contains("zoom") ? 0 : -1; // what scrolls is reached by keyboard
 }
 
 Object.values(TOGGLES).forEach(([id, className]) => $(id).addEventListener("click", () => toggle(id, className)));

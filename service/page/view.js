@@ -38,6 +38,7 @@ async function showPicture(entry) {
   const map = answer.anomaly_map;
   const [width, height] = map ? [map.width, map.height] : [picture.naturalWidth, picture.naturalHeight];
   $("frame").style.setProperty("--ratio", width / height || 1);
+  $("frame").style.setProperty("--width", `${width}px`);
   $("caption").textContent = `${entry.name}, ${width} × ${height}${isShown ? "" : " (a format that this browser does not show)"}`;
   $("map").hidden = !map;
   if (map) await drawMap($("map"), map);
@@ -54,12 +55,13 @@ function showRegions(regions, width, height) {
     const row = make("button", { type: "button" }, make("b", {}, one.level), make("span", {}, text), make("output", {}, one.peak.toFixed(2)));
     const light = (isOn) => () => boxes[index].classList.toggle("lit", isOn);
     [["mouseenter", true], ["focus", true], ["mouseleave", false], ["blur", false]].forEach(([event, isOn]) => row.addEventListener(event, light(isOn)));
+    row.addEventListener("click", () => boxes[index].scrollIntoView({ block: "center", inline: "center" }));
     return make("li", {}, row);
   }));
 }
 
-// Score, histogram, slider and levels; what moves with alpha.
-function showScore(answer, calibration, isMoved) {
+// Score, histogram, slider and levels; what moves with alpha, which is null at the default.
+function showScore({ calibration, alpha: own }, answer, alpha) {
   const scores = calibration?.scores ?? [];
   const isKnown = answer.threshold !== null && answer.threshold !== undefined;
   showVerdict(verdictOf(answer), whyOf(answer));
@@ -67,8 +69,8 @@ function showScore(answer, calibration, isMoved) {
   $("odds").textContent = isKnown ? oddsOf(answer, scores.length) : "No product, so no score and no threshold.";
   $("alpha-field").hidden = !scores.length;
   $("histogram").toggleAttribute("hidden", !scores.length);
-  $("alpha-reset").hidden = !isMoved;
-  $("alpha-note").textContent = alphaNote(answer, scores, isMoved);
+  $("alpha-reset").hidden = alpha === null || !scores.length;
+  $("alpha-note").textContent = alphaNote(scores, alpha !== own);
   if (scores.length) {
     const unit = calibration.threshold;
     const at = displayScore(answer.threshold, unit);
@@ -82,7 +84,7 @@ function showScore(answer, calibration, isMoved) {
   showLevels(answer);
 }
 
-function alphaNote(answer, scores, isMoved) {
+function alphaNote(scores, isMoved) {
   if (!scores.length) return "";
   const least = `${scores.length} good pictures can promise ${percent(1 / (scores.length + 1))} at best.`;
   return isMoved ? `${least} Map and regions stay as they were drawn; the next pictures are asked with this value.` : least;
@@ -123,15 +125,15 @@ function showTimings(timings) {
     make("li", {}, make("i", { className: `stage-${index % 8}`, ariaHidden: "true" }), name, make("output", {}, `${ms.toFixed(1)} ms`))));
 }
 
-// Everything about an entry: {file, name, url, path, answer, calibration}.
-async function showEntry(entry, shown, isMoved) {
+// Everything about an entry: {file, name, url, path, answer, alpha, calibration}. shown: its answer at the slider's alpha.
+async function showEntry(entry, shown, alpha) {
   const isNames = Boolean(entry.answer.classes);
   $("welcome").hidden = true;
   $("result").hidden = false;
   $("score-card").hidden = $("levels-card").hidden = $("regions-card").hidden = isNames;
   $("classes-card").hidden = !isNames;
   if (isNames) showClasses(entry.answer);
-  else showScore(shown, entry.calibration, isMoved);
+  else showScore(entry, shown, alpha);
   showTimings(entry.answer.timings_ms);
   $("judgement").hidden = document.documentElement.dataset.feedback !== "on";
   $("judgement-state").textContent = entry.judgement ? `kept as ${entry.judgement}` : "";

@@ -130,13 +130,19 @@ def test_the_first_click_shows_a_defect(page: Page) -> None:
     assert_accessible(page)
 
 
-def test_the_map_can_be_faded_hidden_and_made_to_blink(page: Page) -> None:
+def test_the_map_can_be_faded_hidden_and_made_to_blink_and_the_picture_enlarged(page: Page) -> None:
     demo(page, "blister, crack")
     page.locator("#opacity").fill("20")
     assert page.locator("#map").evaluate("map => getComputedStyle(map).opacity") == "0.2"
     page.keyboard.press("b")
     expect(page.get_by_role("button", name="Blink")).to_have_attribute("aria-pressed", "true")
     assert page.locator("#map").evaluate("map => getComputedStyle(map).animationName") == "blink"
+    page.get_by_role("button", name="Zoom").click()
+    assert page.evaluate("document.getElementById('stage').scrollWidth > 2 * innerWidth * 0.6")
+    assert page.evaluate("document.getElementById('stage').scrollLeft") == 0
+    page.locator("#regions button").first.click()
+    assert page.evaluate("document.getElementById('stage').scrollTop") > 0
+    assert_accessible(page)
     page.get_by_role("button", name="Map", exact=True).click()
     expect(page.locator("#map")).to_be_hidden()
     page.get_by_role("button", name="Regions", exact=True).click()
@@ -169,6 +175,11 @@ def test_the_slider_judges_as_the_service_does(page: Page, url: str) -> None:
         assert shown == pytest.approx([one["score"] for one in answer["levels"].values()], abs=0.006)
         words.add(word(page))
     assert words == {"NORMAL", "ANOMALY"}
+    choose(page, ("own.png", data))  # is asked with the slider's alpha
+    expect(page.locator("#strip button")).to_have_count(2)
+    settled(page)
+    assert word(page) == "ANOMALY"
+    expect(page.get_by_role("button", name="own.png: ANOMALY")).to_have_count(2)
     page.get_by_role("button", name="Back to the default").click()
     expect(page.locator("#verdict-word")).to_have_text("NORMAL")
 
@@ -199,9 +210,13 @@ def test_class_names_are_judged_without_pictures_of_the_product(page: Page) -> N
 
 
 def test_an_error_is_told_with_what_was_wrong(page: Page) -> None:
+    demo(page, "board, good")
+    expect(page.locator("#verdict-word")).to_have_text("NORMAL")
     choose(page, ("broken.png", b"\x89PNG\r\n\x1a\nand then nothing"))
     expect(page.get_by_role("alert")).to_contain_text("The picture cannot be decoded")
     expect(page.get_by_role("alert")).to_contain_text("status 422, request ")
+    expect(page.locator("#verdict")).to_be_hidden()  # which is another picture's
+    expect(page.locator("#frame")).to_be_hidden()
     assert_accessible(page)
     page.get_by_label("Class names", exact=True).first.check(force=True)
     page.get_by_label("Class names", exact=True).last.fill(" ")
@@ -233,6 +248,37 @@ def test_many_pictures_make_a_table_and_a_file(page: Page, tmp_path: Path) -> No
     expect(page.locator("#verdict-word")).to_have_text("ANOMALY")
     settled(page)
     assert_accessible(page)
+
+
+def test_a_folder_is_judged_without_hidden_files(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "line" / "monday").mkdir(parents=True)
+    for name in ("line/b.png", "line/monday/a.png", "line/.hidden"):
+        (tmp_path / name).write_bytes(encoded(render("blister", 1)[0]))
+    page.set_input_files("#directory", tmp_path / "line")
+    expect(page.locator("#batch-save")).to_be_visible()
+    names = page.locator("#rows td:first-child").all_inner_texts()
+    assert sorted(names) == ["line/b.png", "line/monday/a.png"]
+    expect(page.locator("#batch-count")).to_contain_text("2 of 2")
+
+
+def test_a_full_service_is_asked_again(browser: Browser, bundle_folder: Path) -> None:
+    with listening(bundle_folder, queue_size=1) as url:
+        for page in opened(browser, url):
+            expect(page.locator("#state")).to_have_text(re.compile("^tiny"))
+            choose(page, *[(f"{number}.png", encoded(picture("brick"))) for number in range(12)])
+            expect(page.locator("#batch-save")).to_be_visible()
+            expect(page.locator("#batch-count")).to_have_text("12 of 12: 12 normal, 0 anomalous")
+        counted = httpx.get(f"{url}/metrics").text
+    assert re.search(r'rejected_total\{reason="busy"\} [1-9]', counted)
+
+
+def test_a_format_that_browsers_do_not_show_has_its_map(page: Page) -> None:
+    choose(page, ("board.tiff", encoded(render("board", 3, "logical_extra")[0], "TIFF")))
+    expect(page.locator("#verdict-word")).to_have_text("ANOMALY")
+    settled(page)
+    expect(page.locator("#caption")).to_contain_text("a format that this browser does not show")
+    expect(page.locator("#picture")).to_be_hidden()
+    expect(page.locator("#map")).to_be_visible()
 
 
 def test_pictures_are_dropped_and_pasted(page: Page) -> None:
