@@ -4,6 +4,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -30,20 +31,18 @@ def cpu_image() -> Iterator[str]:
 
 
 def until(fulfilled: Callable[[], bool], what: str) -> None:
-    """Wait for something; raises TimeoutError after two minutes."""
+    """Wait for something, of servers that may not listen yet; raises TimeoutError after some minutes."""
     for _ in range(2400):
-        if fulfilled():
-            return
-        time.sleep(0.05)
+        with suppress(httpx.TransportError):
+            if fulfilled():
+                return
+        time.sleep(0.1)
     raise TimeoutError(what)
 
 
 def is_ready(url: str) -> bool:
-    """Whether the service there answers pictures."""
-    try:
-        return httpx.get(f"{url}/readyz", timeout=5).status_code == 200
-    except httpx.TransportError:
-        return False
+    """Whether the service there answers pictures. Raises: httpx.TransportError."""
+    return httpx.get(f"{url}/readyz", timeout=5).status_code == 200
 
 
 def picture(name: str) -> bytes:

@@ -53,13 +53,13 @@ def test_it_is_small_and_has_what_serving_needs_only(cpu_image: str) -> None:
     assert image["Size"] <= MOST_BYTES
     assert image["Config"]["User"] == "10001:0"
     assert image["Config"]["Labels"]["org.opencontainers.image.version"] == "1.2.3"
-    assert image["Config"]["Healthcheck"]["Test"][0] == "CMD"  # no shell
+    assert image["Healthcheck"]["Test"][0] == "CMD"  # no shell
     tools = in_container(cpu_image, "sh", "-c", "command -v cc gcc c++ make pip pip3 uv; true")
     packages = in_container(
         cpu_image,
         "sh",
         "-c",
-        "find / -xdev -type d -name torch -o -xdev -type d -name pip -o -name ensurepip",
+        "find /usr /opt -type d -name torch -o -type d -name pip -o -type d -name ensurepip",
     )
     assert (tools, packages) == ("", "")
 
@@ -96,7 +96,6 @@ print(json.dumps([one for one in files if not pathlib.Path(one).exists()]))
 
 def test_it_works_hardened_and_keeps_its_state(cpu_image: str) -> None:
     user = f"{random.Random(5).randrange(20_000, 2**31)}:0"
-    podman("volume", "create", "--ignore", "hardened")
     try:
         with container(cpu_image, "hardened", "--user", user, "--volume", "hardened:/state") as url:
             until(lambda: is_ready(url), "the container is not ready")
@@ -120,7 +119,7 @@ def test_it_works_hardened_and_keeps_its_state(cpu_image: str) -> None:
 
 def test_it_stops_with_zero_under_load(cpu_image: str) -> None:
     outcomes: Counter[object] = Counter()
-    stopping = threading.Event()
+    leaving, stopping = threading.Event(), threading.Event()
     board = picture("board.png")
 
     def ask(url: str) -> None:
@@ -128,8 +127,9 @@ def test_it_stops_with_zero_under_load(cpu_image: str) -> None:
             while not stopping.is_set():
                 try:
                     outcomes[client.post(f"{url}/detect", content=board).status_code] += 1
-                except httpx.ConnectError:
-                    return  # it listens no longer
+                except httpx.TransportError:  # it listens no longer, or closed before it read the request
+                    outcomes["closed" if leaving.is_set() else "lost"] += 1
+                    return
 
     with container(cpu_image, "stopped") as url:
         until(lambda: is_ready(url), "the container is not ready")
@@ -137,12 +137,13 @@ def test_it_stops_with_zero_under_load(cpu_image: str) -> None:
         for thread in threads:
             thread.start()
         until(lambda: outcomes[200] >= 8, "no picture was answered")
+        leaving.set()
         podman("stop", "--time", 60, "stopped")
         stopping.set()
         for thread in threads:
             thread.join()
         assert podman("inspect", "--format", "{{.State.ExitCode}}", "stopped").strip() == "0"
-    assert set(outcomes) <= {200, 503}
+    assert set(outcomes) <= {200, 503, "closed"}
 
 
 def test_a_cold_start_takes_little_more_than_that_of_a_process(cpu_image: str, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_it_installs_and_serves_without_an_index(wheelhouse: Path, tmp_path: Pat
     )
     try:
         url = f"http://127.0.0.1:{port}"
-        until(lambda: is_ready(url) or process.poll() is not None, "the service is not ready")
+        until(lambda: process.poll() is not None or is_ready(url), "the service is not ready")
         answer = httpx.post(f"{url}/detect", content=picture("board.png"), timeout=60)
         assert (answer.status_code, answer.json()["category"]) == (200, "board")
     finally:
