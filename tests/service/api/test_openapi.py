@@ -35,6 +35,8 @@ OPERATIONS = (
     "GET /categories",
     "GET /models",
     "POST /models/reload",
+    "GET /drift",
+    "POST /drift/reset",
     "GET /healthz",
     "GET /readyz",
     "GET /metrics",
