@@ -8,15 +8,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from generate import RULES, faults, known_series, rendered
+from panels import DASHBOARDS
+
+from service.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 GRAFANA = ROOT / "docker" / "grafana"
-sys.path.append(str(GRAFANA))
-from generate import RULES, faults, known_series, rendered  # noqa: E402 (a script, of no package)
-from panels import DASHBOARDS  # noqa: E402
-
-from service.metrics import Metrics  # noqa: E402
-
 KNOWN = known_series(Metrics().labels)
 
 

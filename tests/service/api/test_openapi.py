@@ -36,6 +36,8 @@ OPERATIONS = (
     "GET /categories/{name}/calibration",
     "GET /models",
     "POST /models/reload",
+    "GET /drift",
+    "POST /drift/reset",
     "GET /healthz",
     "GET /readyz",
     "GET /metrics",
