@@ -32,7 +32,7 @@ TORCHSCRIPT = "service.inference.backends.torchscript"
 ORDER = {
     "service": (
         "errors settings api_keys process throttle",
-        "scheduling schemas images inference.backends metrics logging",
+        "scheduling schemas images inference.backends metrics logging watch",
         "inference tuning maps",
         "drift",
         "models",

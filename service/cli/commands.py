@@ -10,6 +10,7 @@ from export.contract.bundle import BundleError
 from service.api_keys import ROLES, KeyFileError, add_key, make_key
 from service.cli.judge import DETECT_HELP, ZERO_SHOT_HELP, detect, zero_shot
 from service.cli.usage import fail, read_settings
+from service.cli.watch import WATCH_HELP, watch
 from service.inference.backends.base import GraphError
 from service.settings import describe_settings
 
@@ -113,3 +114,4 @@ def key(
 
 app.command(help=DETECT_HELP)(detect)
 app.command("zero-shot", help=ZERO_SHOT_HELP)(zero_shot)
+app.command(help=WATCH_HELP)(watch)

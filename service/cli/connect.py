@@ -15,9 +15,10 @@ from service.cli.usage import fail, read_settings
 from service.inference.backends.base import GraphError
 
 LOCAL = "http://127.0.0.1:8000"
+URL_VARIABLE = "ANOMOE_URL"
 KEY_VARIABLE, KEY_FILE_VARIABLE = "ANOMOE_KEY", "ANOMOE_KEY_FILE"
 
-Url = Annotated[str | None, typer.Option(help="Address of the service.", show_default=LOCAL)]
+Url = Annotated[str | None, typer.Option(help=f"Address of the service; else {URL_VARIABLE}, else {LOCAL}.")]
 BundleFolder = Annotated[
     str | None, typer.Option("--bundle", help="Bundle folder to judge with, instead of a running service.")
 ]
@@ -37,7 +38,8 @@ def connect(
     """
     if bundle is None:
         try:
-            return AsyncClient(url or LOCAL, key=find_key(key, key_file), retry_s=retry_s)
+            address = os.environ.get(URL_VARIABLE) or LOCAL if url is None else url
+            return AsyncClient(address, key=find_key(key, key_file), retry_s=retry_s)
         except ClientError as error:
             fail(str(error))
     if not (url is None and key is None and key_file is None):

@@ -1,0 +1,1 @@
+"""A folder of pictures, judged and sorted as they come."""
