@@ -5,8 +5,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from export.contract.manifest import InputSpec
-from training.device import Precision
 from training.data.sets.samples import Split
+from training.device import Precision
 from training.moeclip.augment import AugmentConfig
 from training.moeclip.auxiliary import Sampling
 from training.moeclip.checkpoint import RunConfig

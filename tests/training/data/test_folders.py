@@ -11,9 +11,9 @@ from PIL import Image
 
 from tests.training.data.test_pictures import SPEC, save
 from training.data.dataset import find_samples, split_holdout
+from training.data.pictures import DataError, Sample, load_mask, load_picture
 from training.data.sets.listing import SUFFIXES
 from training.data.sets.mvtec import taken_for_good
-from training.data.pictures import DataError, Sample, load_mask, load_picture
 
 NFC, NFD = (normalize(form, "Gehäuse") for form in ("NFC", "NFD"))
 

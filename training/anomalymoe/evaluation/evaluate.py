@@ -49,9 +49,12 @@ def score_samples(
     tracked = progress.track(starts, description=f"score {samples[0].category}")
     with on_training_device(checkpoint.detector):
         parts = [_judged(checkpoint, samples[start : start + BATCH], protocol) for start in tracked]
-    levels_nLhw, evidence_n = (torch.cat(column) for column in zip(*parts, strict=True))
+    levels_nLhw, evidence_n, gates_nL = (torch.cat(column) for column in zip(*parts, strict=True))
+    spec = checkpoint.config.input
     if protocol.normalise == "test-minmax":
         levels_nLhw = min_max(levels_nLhw)
+    elif protocol.normalise == "released":
+        levels_nLhw = min_max(levels_nLhw, (spec.height, spec.width)) * gates_nL[..., None, None]
     outputs = [head(part) for part in levels_nLhw.split(BATCH)]
     maps, scores, level_scores = (torch.cat(parts).numpy() for parts in zip(*outputs, strict=True))
     return Scored(list(samples), np.maximum(scores, evidence_n.numpy()), level_scores, maps)
@@ -139,17 +142,24 @@ def defect_groups(kinds: Sequence[str]) -> dict[str, set[str]]:
     return {ALL: set(kinds), **several, **{kind: {kind} for kind in sorted(kinds)}}
 
 
-def _judged(checkpoint: Checkpoint, samples: Sequence[Sample], protocol: Protocol) -> tuple[Tensor, Tensor]:
-    """Level maps (B, L, h, w) of pictures of one category, and the score (B,) of their distances."""
+def _judged(
+    checkpoint: Checkpoint, samples: Sequence[Sample], protocol: Protocol
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Level maps (B, L, h, w) of pictures of one category, the score (B,) of their distances, gates (B, L).
+
+    The gates are the largest of each level where maps are not calibrated, else 1.
+    """
     detector, spec = checkpoint.detector, checkpoint.config.input
     pixels = torch.from_numpy(np.stack([load_picture(one.path, spec) for one in samples]))
     known = checkpoint.categories
     categories = [known[one.category] for one in samples] if protocol.needs_categories else []
     if protocol.normalise == "calibrated":
-        return judged(detector, pixels, categories)
+        levels, evidence = judged(detector, pixels, categories)
+        return levels, evidence, levels.new_ones(levels.shape[:2])
     grid = detector.encoder.grid
     masks = component_masks(protocol.masks, samples, spec, grid) if protocol.masks else None
-    return raw_levels(detector, pixels, categories, masks), torch.zeros(len(pixels))
+    raw = raw_levels(detector, pixels, categories, masks)
+    return raw.levels, torch.zeros(len(pixels)), raw.gates
 
 
 def _category_rows(name: str, scored: Scored, checkpoint: Checkpoint) -> list[Row]:
