@@ -14,8 +14,8 @@ from export.contract.manifest_file import store_verification
 from export.contract.names import composed
 from export.contract.provenance import Format, Precision
 from service.inference.backends.base import Device, GraphError
-from training.data.sets.mvtec import GOOD_NAMES, taken_for_good
 from training.data.logs import log_to_stderr
+from training.data.sets.mvtec import GOOD_NAMES, taken_for_good
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 console = Console()
@@ -131,6 +131,41 @@ def verify(
     store_verification(bundle, result.verification())
     limit = "by AUROC" if result.tolerance is None else f"within {result.tolerance:g}"
     console.print(f"{bundle}: equal to {checkpoint} {limit}")
+
+
+@app.command()
+def evaluate(
+    target: Annotated[str, typer.Argument(help="Folder of a bundle, or address of a running service.")],
+    data: Annotated[Path, typer.Option(exists=True, help="Data set whose test pictures are judged.")],
+    *,
+    output: Annotated[Path | None, typer.Option(help="Write the figures too: .json, .csv or .md.")] = None,
+    device: Annotated[Device, typer.Option(help="Where a bundle computes.")] = "cpu",
+    key: Annotated[str | None, typer.Option(envvar="ANOMOE_KEY", help="API key of the service.")] = None,
+    good: GoodOption = ALL_GOOD_NAMES,
+) -> None:
+    """Measure a bundle or a running service as `anomoe-train evaluate` measures a checkpoint.
+
+    \b
+    Examples:
+      anomoe-export evaluate bundles/tile --data data/tile --output tile.csv
+      anomoe-export evaluate http://localhost:8000 --data data/tile
+    """
+    from export.verify.evaluation import ServiceError, evaluate_bundle, evaluate_service  # noqa: PLC0415
+    from training.anomalymoe.evaluation.evaluate import rows_json, rows_table  # noqa: PLC0415
+    from training.data.pictures import DataError  # noqa: PLC0415
+    from training.reporting.rows_text import rows_text  # noqa: PLC0415
+
+    try:
+        with taken_for_good(good.split(",")), shown_progress() as progress:
+            if target.startswith(("http://", "https://")):
+                rows = evaluate_service(target, key, data, progress)
+            else:
+                rows = evaluate_bundle(Path(target), data, progress, device)
+        if output:
+            output.write_text(rows_text(output, rows, rows_json(rows)), encoding="utf-8")
+    except (DataError, BundleError, GraphError, ServiceError, OSError, ValueError) as error:
+        fail(str(error))
+    console.print(rows_table(rows))
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """The commands of `anomoe-train` that measure a run on pictures: evaluate and calibrate."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -33,8 +34,9 @@ from training.moeclip.calibration import add_classes
 from training.moeclip.checkpoint import load_run
 from training.moeclip.scoring import Domain, Ranking
 from training.reporting.reference import Method, find_dataset
-from training.reporting.rows import Row
-from training.reporting.tables import paper_table
+from training.reporting.rows import MEAN, Row
+from training.reporting.rows_text import rows_text
+from training.reporting.tables import datasets_table, paper_table
 from training.runs.files import CheckpointError, read_method, write_text
 
 RunPath = Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder of the run.")]
@@ -61,7 +63,7 @@ def evaluate(  # noqa: PLR0913 - one an option
     checkpoint: RunPath,
     data: DataPath,
     *,
-    output: Annotated[Path | None, typer.Option(help="Write the figures as JSON too.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write the figures too: .json, .csv or .md.")] = None,
     beside: Annotated[
         str | None, typer.Option(help="Name of a data set in the paper: show its figures beside ours.")
     ] = None,
@@ -117,7 +119,7 @@ def evaluate(  # noqa: PLR0913 - one an option
     for table in measured.tables:
         console.print(table)
     if output:
-        write_text(output, measured.json)
+        write_text(output, rows_text(output, measured.rows, measured.json))
     missed = [complaint for one in requirements if (complaint := one.complaint(measured.rows))]
     if missed:
         fail("; ".join(missed))
@@ -162,18 +164,26 @@ def _measure_products(
     run = load_checkpoint(checkpoint, calibrated=protocol.needs_categories)
     rows = evaluate_checkpoint(run, data, progress, protocol)
     theirs = [paper_table(rows, "anomalymoe", dataset)] if dataset else []
-    return Measured(rows, [rows_table(rows, protocol), *theirs], rows_json(rows, protocol))
+    tables = [rows_table(rows, protocol), *theirs, *_table_1(rows, "anomalymoe")]
+    return Measured(rows, tables, rows_json(rows, protocol))
 
 
 def _measure_classes(
     checkpoint: Path, data: Path, beside: str | None, domain: Domain, by: Ranking, progress: Progress
 ) -> Measured:
-    dataset = read_dataset(beside, "moeclip") if beside else find_dataset("moeclip", data.resolve().stem)
     run = load_run(checkpoint)
     rows = by_class.evaluate_run(run, data, domain, progress, by)
+    named = {find_dataset("moeclip", one.dataset) for one in rows if one.category != MEAN}
+    recognised = named.pop() if len(named) == 1 else None
+    dataset = read_dataset(beside, "moeclip") if beside else recognised
     table = paper_table(rows, "moeclip", dataset)
     table.caption = f"{table.caption}; {by_class.RANKED[by]}"
-    return Measured(rows, [table], by_class.rows_json(rows, run, domain, by))
+    return Measured(rows, [table, *_table_1(rows, "moeclip")], by_class.rows_json(rows, run, domain, by))
+
+
+def _table_1(rows: Sequence[Row], method: Method) -> list[Table]:
+    table = datasets_table(rows, method)
+    return [table] if table else []
 
 
 def _refuse(options: str, method: Method, is_given: bool) -> None:

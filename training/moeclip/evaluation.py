@@ -80,4 +80,5 @@ def _row(scorer: Scorer, name: str, samples: Sequence[Sample], by: Ranking, prog
         metrics=evaluate(scores, found.margins.numpy(), labels, [load_mask(one, spec) for one in samples]),
         interval=bootstrap_interval(labels, scores, auroc) if has_both else None,
         level_auroc={},
+        dataset=samples[0].dataset,
     )
