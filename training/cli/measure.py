@@ -81,6 +81,7 @@ def evaluate(  # noqa: PLR0913 - one an option
         ),
     ] = "calibrated",
     domain: DomainOption = "industrial",
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures at a time.")] = None,
     good: GoodOption = ALL_GOOD_NAMES,
     dataset: DatasetOption = None,
     class_names: ClassNamesOption = None,
@@ -103,17 +104,18 @@ def evaluate(  # noqa: PLR0913 - one an option
     ours where the folder has the name of its data set.
     With --require, exit code 1 when a figure of the mean (or only) category is below its least value.
     """
+    sized = {} if batch_size is None else {"batch": batch_size}
     requirements = [read_requirement(text) for text in require or []]
     try:
         with reading(good, dataset, class_names), progress_bar() as progress:
             if read_method(checkpoint) == "moeclip":
                 _refuse("--masks and --normalise", "anomalymoe", bool(masks) or normalise != "calibrated")
                 ranking = read_ranking(protocol)
-                measured = _measure_classes(checkpoint, data, beside, domain, ranking, progress)
+                measured = _measure_classes(checkpoint, data, beside, (domain, ranking), sized, progress)
             else:
                 _refuse("--domain", "moeclip", domain != "industrial")
                 chosen = read_protocol(protocol, masks, normalise)
-                measured = _measure_products(checkpoint, data, beside, chosen, progress)
+                measured = _measure_products(checkpoint, data, beside, chosen, sized, progress)
     except (DataError, CheckpointError, OSError) as error:
         fail(str(error))
     for table in measured.tables:
@@ -158,21 +160,32 @@ def calibrate(
 
 
 def _measure_products(
-    checkpoint: Path, data: Path, beside: str | None, protocol: Protocol, progress: Progress
+    checkpoint: Path,
+    data: Path,
+    beside: str | None,
+    protocol: Protocol,
+    sized: dict[str, int],
+    progress: Progress,
 ) -> Measured:
     dataset = read_dataset(beside, "anomalymoe") if beside else None
     run = load_checkpoint(checkpoint, calibrated=protocol.needs_categories)
-    rows = evaluate_checkpoint(run, data, progress, protocol)
+    rows = evaluate_checkpoint(run, data, progress, protocol, **sized)
     theirs = [paper_table(rows, "anomalymoe", dataset)] if dataset else []
     tables = [rows_table(rows, protocol), *theirs, *_table_1(rows, "anomalymoe")]
     return Measured(rows, tables, rows_json(rows, protocol))
 
 
 def _measure_classes(
-    checkpoint: Path, data: Path, beside: str | None, domain: Domain, by: Ranking, progress: Progress
+    checkpoint: Path,
+    data: Path,
+    beside: str | None,
+    chosen: tuple[Domain, Ranking],
+    sized: dict[str, int],
+    progress: Progress,
 ) -> Measured:
+    domain, by = chosen
     run = load_run(checkpoint)
-    rows = by_class.evaluate_run(run, data, domain, progress, by)
+    rows = by_class.evaluate_run(run, data, domain, progress, by, **sized)
     named = {find_dataset("moeclip", one.dataset) for one in rows if one.category != MEAN}
     recognised = named.pop() if len(named) == 1 else None
     dataset = read_dataset(beside, "moeclip") if beside else recognised

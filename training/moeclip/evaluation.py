@@ -18,7 +18,7 @@ from training.data.pictures import DataError, Sample, load_mask
 from training.metrics import auroc, bootstrap_interval, evaluate
 from training.moeclip.auxiliary import class_name
 from training.moeclip.checkpoint import Checkpoint, RunConfig
-from training.moeclip.scoring import Domain, Ranking, Scorer, joined
+from training.moeclip.scoring import BATCH, Domain, Ranking, Scorer, joined
 from training.reporting.rows import ALL, Row, mean_rows
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,12 @@ RANKED: dict[Ranking, str] = {
 
 
 def evaluate_run(
-    run: Checkpoint[RunConfig], data: Path, domain: Domain, progress: Progress, by: Ranking = "serving"
+    run: Checkpoint[RunConfig],
+    data: Path,
+    domain: Domain,
+    progress: Progress,
+    by: Ranking = "serving",
+    batch: int = BATCH,
 ) -> list[Row]:
     """Figures of every category with test pictures, then their mean; by: see `PictureScores.ranking`.
 
@@ -45,7 +50,7 @@ def evaluate_run(
         raise DataError(f"{data}: no test pictures (test/<kind>) found")
     if seen := seen_classes(run, test):
         logger.warning("%s: the run was trained on %s, which is not zero-shot", data, ", ".join(seen))
-    scorer = Scorer(run, sorted({class_name(one) for one in test}), domain)
+    scorer = Scorer(run, sorted({class_name(one) for one in test}), domain, batch)
     rows = [
         _row(scorer, name, [one for one in test if canonical_name(one.category) == name], by, progress)
         for name in sorted({canonical_name(one.category) for one in test})

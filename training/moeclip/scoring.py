@@ -67,8 +67,10 @@ class PictureScores(NamedTuple):
 class Scorer:
     """A run with the texts of the class names that it is asked for."""
 
-    def __init__(self, run: Checkpoint[RunConfig], names: Sequence[str], domain: Domain) -> None:
-        self.run, self.domain = run, domain
+    def __init__(
+        self, run: Checkpoint[RunConfig], names: Sequence[str], domain: Domain, batch: int = BATCH
+    ) -> None:
+        self.run, self.domain, self.batch = run, domain, batch
         self.texts = ClassTexts(run.model, run.tokenizer, names)
 
     @torch.inference_mode()
@@ -92,8 +94,8 @@ class Scorer:
     ) -> Iterator[PictureScores]:
         """All pictures, a batch at a time."""
         with on_training_device(self.run.model):
-            for start in progress.track(range(0, len(samples), BATCH), description=description):
-                batch = samples[start : start + BATCH]
+            for start in progress.track(range(0, len(samples), self.batch), description=description):
+                batch = samples[start : start + self.batch]
                 pixels = np.stack([load_picture(one.path, self.run.config.input) for one in batch])
                 yield self.score(torch.from_numpy(pixels), [class_name(one) for one in batch], size)
 

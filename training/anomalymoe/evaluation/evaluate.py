@@ -49,14 +49,18 @@ Scoring = Callable[[list[Sample]], Scored]
 
 
 def score_samples(
-    checkpoint: Checkpoint, samples: Sequence[Sample], progress: Progress, protocol: Protocol = SERVED
+    checkpoint: Checkpoint,
+    samples: Sequence[Sample],
+    progress: Progress,
+    protocol: Protocol = SERVED,
+    batch: int = BATCH,
 ) -> Scored:
     """Score the test pictures of one category, by default as the service would when told the category."""
     head = Head(checkpoint.config.map_size, checkpoint.detector.encoder.grid)
-    starts = range(0, len(samples), BATCH)
+    starts = range(0, len(samples), batch)
     tracked = progress.track(starts, description=f"score {samples[0].category}")
     with on_training_device(checkpoint.detector):
-        parts = [_judged(checkpoint, samples[start : start + BATCH], protocol) for start in tracked]
+        parts = [_judged(checkpoint, samples[start : start + batch], protocol) for start in tracked]
     levels_nLhw, evidence_n, gates_nL = (torch.cat(column) for column in zip(*parts, strict=True))
     spec = checkpoint.config.input
     if protocol.normalise == "test-minmax":
@@ -76,11 +80,15 @@ def score_samples(
 
 
 def evaluate_checkpoint(
-    checkpoint: Checkpoint, data: Path, progress: Progress, protocol: Protocol = SERVED
+    checkpoint: Checkpoint,
+    data: Path,
+    progress: Progress,
+    protocol: Protocol = SERVED,
+    batch: int = BATCH,
 ) -> list[Row]:
     """Figures of every category with test pictures, then their means; see `defect_groups`.
 
-    protocol: how pictures are prepared and maps scaled; the service's by default.
+    protocol: how pictures are prepared and maps scaled; the service's by default. batch: pictures at a time.
     Raises DataError when there are none, and for a category the checkpoint does not know but has to.
     """
     checkpoint = prepared(checkpoint, data, protocol, progress)
@@ -88,7 +96,7 @@ def evaluate_checkpoint(
     spec = checkpoint.config.input
 
     def score(members: list[Sample]) -> Scored:
-        return score_samples(checkpoint, members, progress, protocol)
+        return score_samples(checkpoint, members, progress, protocol, batch)
 
     return evaluate_scoring(score, data, spec, known)
 
