@@ -134,6 +134,41 @@ def verify(
 
 
 @app.command()
+def evaluate(
+    target: Annotated[str, typer.Argument(help="Folder of a bundle, or address of a running service.")],
+    data: Annotated[Path, typer.Option(exists=True, help="Data set whose test pictures are judged.")],
+    *,
+    output: Annotated[Path | None, typer.Option(help="Write the figures too: .json, .csv or .md.")] = None,
+    device: Annotated[Device, typer.Option(help="Where a bundle computes.")] = "cpu",
+    key: Annotated[str | None, typer.Option(envvar="ANOMOE_KEY", help="API key of the service.")] = None,
+    good: GoodOption = ALL_GOOD_NAMES,
+) -> None:
+    """Measure a bundle or a running service as `anomoe-train evaluate` measures a checkpoint.
+
+    \b
+    Examples:
+      anomoe-export evaluate bundles/tile --data data/tile --output tile.csv
+      anomoe-export evaluate http://localhost:8000 --data data/tile
+    """
+    from export.verify.evaluation import ServiceError, evaluate_bundle, evaluate_service  # noqa: PLC0415
+    from training.anomalymoe.evaluation.evaluate import rows_json, rows_table  # noqa: PLC0415
+    from training.data.pictures import DataError  # noqa: PLC0415
+    from training.reporting.rows_text import rows_text  # noqa: PLC0415
+
+    try:
+        with taken_for_good(good.split(",")), shown_progress() as progress:
+            if target.startswith(("http://", "https://")):
+                rows = evaluate_service(target, key, data, progress)
+            else:
+                rows = evaluate_bundle(Path(target), data, progress, device)
+        if output:
+            output.write_text(rows_text(output, rows, rows_json(rows)), encoding="utf-8")
+    except (DataError, BundleError, GraphError, ServiceError, OSError, ValueError) as error:
+        fail(str(error))
+    console.print(rows_table(rows))
+
+
+@app.command()
 def inspect(bundle: BundleFolder) -> None:
     """Check a bundle's files and graphs and list what is in it.
 

@@ -11,6 +11,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 
 from training.metrics import (
     Metrics,
+    aupimo,
     aupro,
     auroc,
     average_precision,
@@ -144,7 +145,7 @@ class TestEvaluate:
 
     def test_all_figures(self):
         found = evaluate([0.1, 0.9, 0.8], self.maps, [False, True, True], self.masks)
-        assert found == Metrics(1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+        assert found == Metrics(1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
 
     def test_a_missing_mask_leaves_only_the_pixel_figures(self):
         # With the third map's nines counted as normal the pixel figures would drop.
@@ -199,3 +200,46 @@ class TestBootstrapInterval:
 
     def test_of_a_perfect_order_is_a_point(self):
         assert bootstrap_interval([False, True] * 5, [0, 1] * 5, auroc, resamples=20) == (1.0, 1.0)
+
+
+class TestAUPIMO:
+    """Two pictures without a mark and two with; rates of a tenth to one half, so that few pixels suffice."""
+
+    RATES = (0.1, 0.5)
+
+    @staticmethod
+    def pictures() -> tuple[np.ndarray, np.ndarray]:
+        maps = np.random.default_rng(0).normal(size=(4, 10, 10))
+        masks = np.zeros(maps.shape, bool)
+        masks[2, :4, :4], masks[3, 5:, 5:] = True, True
+        maps[masks] += 1
+        return masks, maps
+
+    def test_it_is_the_integral_over_the_logarithm_of_the_rate(self) -> None:
+        masks, maps = self.pictures()
+        normal = np.sort(maps[:2].ravel())[::-1]
+        rates = np.exp(np.linspace(np.log(0.1), np.log(0.5), 20_001))
+        areas = []
+        for picture in (2, 3):
+            found = maps[picture][masks[picture]]
+            shares = [(found > normal[int(rate * normal.size)]).mean() for rate in rates]
+            areas.append(np.mean(shares))
+        assert aupimo(masks, maps, self.RATES) == pytest.approx(np.mean(areas), abs=2e-3)
+
+    def test_every_picture_counts_alike(self) -> None:
+        masks, maps = self.pictures()
+        maps[3][masks[3]] = 99
+        maps[2][masks[2]] = -99
+        assert aupimo(masks, maps, self.RATES) == 0.5
+
+    def test_false_alarms_on_anomalous_pictures_do_not_count(self) -> None:
+        masks, maps = self.pictures()
+        before = aupimo(masks, maps, self.RATES)
+        maps[2:][~masks[2:]] = 99
+        assert aupimo(masks, maps, self.RATES) == before
+
+    def test_both_kinds_of_pictures_are_needed(self) -> None:
+        masks, maps = self.pictures()
+        for chosen in (slice(2), slice(2, 4)):
+            with pytest.raises(ValueError, match="with and without a marked pixel"):
+                aupimo(masks[chosen], maps[chosen])

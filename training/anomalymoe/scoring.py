@@ -69,18 +69,27 @@ def judged(
     return Scored(detector.level_maps(detection, offset, scale).cpu(), torch.tensor(evidence))
 
 
+class RawLevels(NamedTuple):
+    """Level maps (B, L, h, w) of gated errors without calibration, and each level's largest gate (B, L)."""
+
+    levels: Tensor
+    gates: Tensor
+
+
 @torch.inference_mode()
 def raw_levels(
     detector: AnomalyMoE, pixels: Tensor, categories: Sequence[Category], masks: Tensor | None = None
-) -> Tensor:
-    """Level maps (B, L, h, w) of gated errors as the experts give them, without calibration.
+) -> RawLevels:
+    """What the experts give, before anything is calibrated.
 
     masks: components from files, bool (B, M, h, w), in place of the detector's own; no categories are then
     needed.
     """
     _, detection = _detect(detector, pixels, categories, masks)
     zeros = detector.mean.new_zeros(len(pixels), len(detector.experts), *detector.encoder.grid)
-    return detector.level_maps(detection, zeros, zeros + 1).cpu()
+    is_of_level_BLK = detector.level_of_expert[:, detection.router.experts].transpose(0, 1)
+    gates_BL = (is_of_level_BLK * detection.router.gates[:, None]).amax(-1)
+    return RawLevels(detector.level_maps(detection, zeros, zeros + 1).cpu(), gates_BL.cpu())
 
 
 def _detect(

@@ -1,5 +1,6 @@
 """The commands of `anomoe-train` that measure a run on pictures: evaluate and calibrate."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -9,7 +10,7 @@ from rich.table import Table
 
 from training.anomalymoe.checkpoint import load_checkpoint
 from training.anomalymoe.evaluation.evaluate import evaluate_checkpoint, rows_json, rows_table
-from training.anomalymoe.evaluation.protocol import Normalisation, Protocol, View
+from training.anomalymoe.evaluation.protocol import Normalisation, Protocol
 from training.anomalymoe.products import add_products
 from training.cli.options import (
     ALL_GOOD_NAMES,
@@ -17,11 +18,13 @@ from training.cli.options import (
     DataPath,
     DatasetOption,
     GoodOption,
+    ProtocolOption,
     console,
     fail,
     progress_bar,
     read_dataset,
     read_protocol,
+    read_ranking,
     read_requirement,
     reading,
 )
@@ -29,10 +32,11 @@ from training.data.pictures import DataError
 from training.moeclip import evaluation as by_class
 from training.moeclip.calibration import add_classes
 from training.moeclip.checkpoint import load_run
-from training.moeclip.scoring import Domain
+from training.moeclip.scoring import Domain, Ranking
 from training.reporting.reference import Method, find_dataset
-from training.reporting.rows import Row
-from training.reporting.tables import paper_table
+from training.reporting.rows import MEAN, Row
+from training.reporting.rows_text import rows_text
+from training.reporting.tables import datasets_table, paper_table
 from training.runs.files import CheckpointError, read_method, write_text
 
 RunPath = Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder of the run.")]
@@ -59,14 +63,12 @@ def evaluate(  # noqa: PLR0913 - one an option
     checkpoint: RunPath,
     data: DataPath,
     *,
-    output: Annotated[Path | None, typer.Option(help="Write the figures as JSON too.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write the figures too: .json, .csv or .md.")] = None,
     beside: Annotated[
         str | None, typer.Option(help="Name of a data set in the paper: show its figures beside ours.")
     ] = None,
     require: Annotated[list[str] | None, typer.Option(help="GROUP:METRIC=LEAST, may be repeated.")] = None,
-    protocol: Annotated[
-        View, typer.Option(help="full: pictures as served; paper: 448 pixels cropped to 392 (7/8).")
-    ] = "full",
+    protocol: ProtocolOption = "serving",
     masks: Annotated[
         Path | None,
         typer.Option(exists=True, file_okay=False, help="Component masks; needs --normalise test-minmax."),
@@ -79,6 +81,7 @@ def evaluate(  # noqa: PLR0913 - one an option
         ),
     ] = "calibrated",
     domain: DomainOption = "industrial",
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures at a time.")] = None,
     good: GoodOption = ALL_GOOD_NAMES,
     dataset: DatasetOption = None,
     class_names: ClassNamesOption = None,
@@ -90,32 +93,35 @@ def evaluate(  # noqa: PLR0913 - one an option
       anomoe-train evaluate runs/tile --data pictures/tile
       anomoe-train evaluate runs/tile --data pictures/tile --require all:image_auroc=0.9
       anomoe-train evaluate runs/mvtec --data mvtec --protocol paper --beside MVTec-AD
-      anomoe-train evaluate runs/released --data mvtec --protocol paper --normalise test-minmax
+      anomoe-train evaluate runs/released --data data/mvtec_ad --protocol released --masks data/masks
+      anomoe-train evaluate runs/zero-shot --data data --protocol paper
       anomoe-train evaluate runs/zero-shot --data headct --domain medical
 
     --protocol paper with calibrated maps calibrates anew on the train/good of the data, prepared likewise.
     --masks holds <category>/<split>/<kind>/<name>.png, of the size of its picture: 0 for no component, any
     other number for the component of that number. The run needs no calibrated products then.
-    A moeclip run is measured by class name (the category with spaces for underscores), on whole pictures at
-    its own size; figures of the paper stand beside ours where the folder has the name of its data set.
+    A moeclip run is measured by category on whole pictures at its own size; figures of the paper stand beside
+    ours where the folder has the name of its data set.
     With --require, exit code 1 when a figure of the mean (or only) category is below its least value.
     """
+    sized = {} if batch_size is None else {"batch": batch_size}
     requirements = [read_requirement(text) for text in require or []]
-    chosen = read_protocol(protocol, masks, normalise)
     try:
         with reading(good, dataset, class_names), progress_bar() as progress:
             if read_method(checkpoint) == "moeclip":
-                _refuse("--protocol, --masks and --normalise", "anomalymoe", chosen != Protocol())
-                measured = _measure_classes(checkpoint, data, beside, domain, progress)
+                _refuse("--masks and --normalise", "anomalymoe", bool(masks) or normalise != "calibrated")
+                ranking = read_ranking(protocol)
+                measured = _measure_classes(checkpoint, data, beside, (domain, ranking), sized, progress)
             else:
                 _refuse("--domain", "moeclip", domain != "industrial")
-                measured = _measure_products(checkpoint, data, beside, chosen, progress)
+                chosen = read_protocol(protocol, masks, normalise)
+                measured = _measure_products(checkpoint, data, beside, chosen, sized, progress)
     except (DataError, CheckpointError, OSError) as error:
         fail(str(error))
     for table in measured.tables:
         console.print(table)
     if output:
-        write_text(output, measured.json)
+        write_text(output, rows_text(output, measured.rows, measured.json))
     missed = [complaint for one in requirements if (complaint := one.complaint(measured.rows))]
     if missed:
         fail("; ".join(missed))
@@ -154,22 +160,43 @@ def calibrate(
 
 
 def _measure_products(
-    checkpoint: Path, data: Path, beside: str | None, protocol: Protocol, progress: Progress
+    checkpoint: Path,
+    data: Path,
+    beside: str | None,
+    protocol: Protocol,
+    sized: dict[str, int],
+    progress: Progress,
 ) -> Measured:
     dataset = read_dataset(beside, "anomalymoe") if beside else None
     run = load_checkpoint(checkpoint, calibrated=protocol.needs_categories)
-    rows = evaluate_checkpoint(run, data, progress, protocol)
+    rows = evaluate_checkpoint(run, data, progress, protocol, **sized)
     theirs = [paper_table(rows, "anomalymoe", dataset)] if dataset else []
-    return Measured(rows, [rows_table(rows, protocol), *theirs], rows_json(rows, protocol))
+    tables = [rows_table(rows, protocol), *theirs, *_table_1(rows, "anomalymoe")]
+    return Measured(rows, tables, rows_json(rows, protocol))
 
 
 def _measure_classes(
-    checkpoint: Path, data: Path, beside: str | None, domain: Domain, progress: Progress
+    checkpoint: Path,
+    data: Path,
+    beside: str | None,
+    chosen: tuple[Domain, Ranking],
+    sized: dict[str, int],
+    progress: Progress,
 ) -> Measured:
-    dataset = read_dataset(beside, "moeclip") if beside else find_dataset("moeclip", data.resolve().stem)
+    domain, by = chosen
     run = load_run(checkpoint)
-    rows = by_class.evaluate_run(run, data, domain, progress)
-    return Measured(rows, [paper_table(rows, "moeclip", dataset)], by_class.rows_json(rows, run, domain))
+    rows = by_class.evaluate_run(run, data, domain, progress, by, **sized)
+    named = {find_dataset("moeclip", one.dataset) for one in rows if one.category != MEAN}
+    recognised = named.pop() if len(named) == 1 else None
+    dataset = read_dataset(beside, "moeclip") if beside else recognised
+    table = paper_table(rows, "moeclip", dataset)
+    table.caption = f"{table.caption}; {by_class.RANKED[by]}"
+    return Measured(rows, [table, *_table_1(rows, "moeclip")], by_class.rows_json(rows, run, domain, by))
+
+
+def _table_1(rows: Sequence[Row], method: Method) -> list[Table]:
+    table = datasets_table(rows, method)
+    return [table] if table else []
 
 
 def _refuse(options: str, method: Method, is_given: bool) -> None:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn, get_args
+from typing import Annotated, Literal, NoReturn, get_args
 
 import typer
 from pydantic import TypeAdapter, ValidationError
@@ -21,6 +21,7 @@ from training.data.sets.mvtec import GOOD_NAMES, taken_for_good
 from training.data.sets.reading import read_as
 from training.data.sets.samples import DataError
 from training.distributed import is_main
+from training.moeclip.scoring import Ranking
 from training.reporting.reference import Method, published_figure, reference_figures
 from training.reporting.rows import Requirement
 from training.runs.progress import progress_on
@@ -34,6 +35,15 @@ DEFAULT_BACKBONE: BackboneName = "efficientnet-lite0"
 BackboneOption = Annotated[str, typer.Option(help=f"One of {', '.join(get_args(BackboneName))}.")]
 GoodOption = Annotated[
     str, typer.Option("--good", help="Names of the folders of normal pictures, in any case.")
+]
+ProtocolName = Literal["serving", "full", "paper", "released", "moeclip"]
+ProtocolOption = Annotated[
+    ProtocolName,
+    typer.Option(
+        help="serving (or full): pictures and scores as served. paper: 448 pixels cropped to 392 (7/8), of a "
+        "moeclip run the score of Eq. 14. released (moeclip for such a run): as the released script of the "
+        "method, which scales by the test set."
+    ),
 ]
 DatasetOption = Annotated[
     str | None,
@@ -69,12 +79,21 @@ def read_requirement(text: str) -> Requirement:
         raise typer.BadParameter(f"--require: {error}") from error
 
 
-def read_protocol(view: View, masks: Path | None, normalise: Normalisation) -> Protocol:
+def read_protocol(name: ProtocolName, masks: Path | None, normalise: Normalisation) -> Protocol:
     """How test pictures are prepared and scaled. Raises BadParameter for what does not go together."""
+    view: View = "full" if name in ("full", "serving") else "paper"
+    if name == "moeclip":
+        raise typer.BadParameter("--protocol: moeclip is of runs of that method, for others released is")
     try:
-        return Protocol(view, masks, normalise)
+        return Protocol(view, masks, "released" if name == "released" else normalise)
     except ValueError as error:
         raise typer.BadParameter(f"--masks: {error}") from error
+
+
+def read_ranking(name: ProtocolName) -> Ranking:
+    """By what a moeclip run ranks pictures."""
+    rankings: dict[ProtocolName, Ranking] = {"paper": "paper", "moeclip": "moeclip", "released": "moeclip"}
+    return rankings.get(name, "serving")
 
 
 def read_dataset(name: str, method: Method) -> str:

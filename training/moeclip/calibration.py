@@ -3,6 +3,7 @@
 Nothing is learnt from the pictures, so that none has to be held out: all normal ones calibrate.
 """
 
+import logging
 from pathlib import Path
 
 from rich.progress import Progress
@@ -14,6 +15,8 @@ from training.moeclip.auxiliary import class_name
 from training.moeclip.checkpoint import load_run
 from training.moeclip.scoring import Domain, Scorer, joined
 from training.runs.files import replace_categories
+
+logger = logging.getLogger(__name__)
 
 
 def add_classes(folder: Path, data: Path, domain: Domain, progress: Progress) -> dict[str, ClassScores]:
@@ -33,6 +36,8 @@ def add_classes(folder: Path, data: Path, domain: Domain, progress: Progress) ->
         members = [one for one in normal if class_name(one) == name]
         found = joined(scorer.score_samples(members, run.config.map_size, progress, f"calibrate {name}"))
         scores, peaks = (part.sort().values.numpy() for part in (found.score, found.peak))
+        if saturated := int((scores == 1).sum()):
+            logger.warning("%s: %d normal pictures score 1, which no damage exceeds", name, saturated)
         added[name] = ClassScores(name, scores, peaks, medical=domain == "medical")
     replace_categories(folder, (run.class_scores | added).values())
     return added

@@ -53,12 +53,13 @@ AnyConfig = TypeVar("AnyConfig", bound=RunConfig)
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint(Generic[AnyConfig]):
-    """A run's model in evaluation mode; class_scores may be empty."""
+    """A run's model in evaluation mode; class_scores may be empty. trained_on: class names, where known."""
 
     config: AnyConfig
     model: MoECLIP
     tokenizer: Tokenizer
     class_scores: dict[str, ClassScores]
+    trained_on: tuple[str, ...] = ()
 
 
 def save_run(
@@ -86,7 +87,8 @@ def load_run(folder: Path, kind: type[AnyConfig] = RunConfig) -> Checkpoint[AnyC
     config = read_settings(folder / CONFIG, kind)
     model = MoECLIP(config.model)
     load_weights(folder / WEIGHTS, model)
-    return Checkpoint(config, model.eval(), read_tokenizer(folder / TOKENIZER), _read_scores(folder))
+    tokenizer, scores = read_tokenizer(folder / TOKENIZER), _read_scores(folder)
+    return Checkpoint(config, model.eval(), tokenizer, scores, _read_classes(folder))
 
 
 def read_tokenizer(path: Path) -> Tokenizer:
@@ -97,6 +99,14 @@ def read_tokenizer(path: Path) -> Tokenizer:
         raise CheckpointError(f"{path}: {error.strerror}") from error
     except Exception as error:  # tokenizers raises nothing narrower
         raise CheckpointError(f"{path}: {error}") from error
+
+
+def _read_classes(folder: Path) -> tuple[str, ...]:
+    """The class names that a training run saw; none of an imported one, which does not tell."""
+    try:
+        return tuple(json.loads((folder / REPORT).read_bytes()).get("classes", ()))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder / REPORT}: {error}") from error
 
 
 def _read_scores(folder: Path) -> dict[str, ClassScores]:

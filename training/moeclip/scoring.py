@@ -16,16 +16,20 @@ from training.device import on_training_device
 from training.moeclip.auxiliary import class_name
 from training.moeclip.checkpoint import Checkpoint, RunConfig
 from training.moeclip.model.maps import (
+    TEMPERATURE,
     image_logits,
     image_score,
     margins,
     patch_logits,
     released_map,
+    released_score,
+    score_margin,
     served_map,
 )
 from training.moeclip.model.texts import ClassTexts
 
 Domain = Literal["industrial", "medical"]
+Ranking = Literal["serving", "paper", "moeclip"]
 DOMAINS: tuple[Domain, ...] = get_args(Domain)
 BATCH = 8
 
@@ -33,20 +37,40 @@ BATCH = 8
 class PictureScores(NamedTuple):
     """score (B,) and peak (B,), the highest value of the map, 0..1 as served; margins: maps (B, H, W).
 
-    A map is served as the sigmoid of its margins, which ends all distinctions among values near 1: what is
-    sorted pixel by pixel is the margins.
+    logits (B, 2): 100 x cosine of the image token with both texts. released (B,): `released_score`.
+    A map is served as the sigmoid of its margins, which ends all distinctions among values near 1: pixels are
+    sorted by margins, and pictures by `ranking`.
     """
 
     score: Tensor
     peak: Tensor
     margins: Tensor
+    logits: Tensor
+    released: Tensor
+
+    def ranking(self, by: Ranking, domain: Domain) -> Tensor:
+        """What pictures are sorted by, float64 (B,).
+
+        serving: the logit of the served score. paper: Eq. 14, the cosine with the anomalous text. moeclip:
+        the released evaluation's, of industrial pictures the mean of highest pixel and image score, each
+        brought to 0..1 over these pictures (the map, some hundred times as large, would decide alone); of
+        medical ones the highest pixel.
+        """
+        highest_B, medical = self.margins.flatten(1).amax(1).double(), torch.tensor(domain == "medical")
+        if by == "serving":
+            return score_margin(highest_B, self.logits, medical)
+        if by == "paper":
+            return self.logits[:, 1].double() / TEMPERATURE
+        return highest_B if medical else (_min_max(highest_B) + _min_max(self.released.double())) / 2
 
 
 class Scorer:
     """A run with the texts of the class names that it is asked for."""
 
-    def __init__(self, run: Checkpoint[RunConfig], names: Sequence[str], domain: Domain) -> None:
-        self.run, self.domain = run, domain
+    def __init__(
+        self, run: Checkpoint[RunConfig], names: Sequence[str], domain: Domain, batch: int = BATCH
+    ) -> None:
+        self.run, self.domain, self.batch = run, domain, batch
         self.texts = ClassTexts(run.model, run.tokenizer, names)
 
     @torch.inference_mode()
@@ -57,19 +81,21 @@ class Scorer:
         margins_BN = margins(patch_logits(seen.tokens, text_B2E))
         medical_B = torch.full((len(pixels),), self.domain == "medical", device=margins_BN.device)
         map_BHW = served_map(margins_BN, medical_B, model.grid, size)
-        score_B = image_score(map_BHW, image_logits(seen.summary, text_B2E), medical_B)
+        logits_B2 = image_logits(seen.summary, text_B2E)
+        score_B = image_score(map_BHW, logits_B2, medical_B)
         # The released map of two maps is one more than their mean margin.
         margins_BHW = released_map(margins_BN, medical_B, model.grid, size, maps=2) - 1
         peak_B = map_BHW.flatten(1).amax(1)
-        return PictureScores(score_B.cpu(), peak_B.cpu(), margins_BHW.cpu())
+        released_B = released_score(seen.summary, text_B2E)
+        return PictureScores(*(part.cpu() for part in (score_B, peak_B, margins_BHW, logits_B2, released_B)))
 
     def score_samples(
         self, samples: Sequence[Sample], size: tuple[int, int], progress: Progress, description: str
     ) -> Iterator[PictureScores]:
         """All pictures, a batch at a time."""
         with on_training_device(self.run.model):
-            for start in progress.track(range(0, len(samples), BATCH), description=description):
-                batch = samples[start : start + BATCH]
+            for start in progress.track(range(0, len(samples), self.batch), description=description):
+                batch = samples[start : start + self.batch]
                 pixels = np.stack([load_picture(one.path, self.run.config.input) for one in batch])
                 yield self.score(torch.from_numpy(pixels), [class_name(one) for one in batch], size)
 
@@ -77,3 +103,8 @@ class Scorer:
 def joined(parts: Iterator[PictureScores]) -> PictureScores:
     """The scores of all batches."""
     return PictureScores(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def _min_max(values_B: Tensor) -> Tensor:
+    span = values_B.max() - values_B.min()
+    return (values_B - values_B.min()) / span.clamp(min=torch.finfo(span.dtype).tiny)

@@ -8,6 +8,7 @@ from export.contract.manifest import Level
 from training.metrics import Metrics, known_mean, mean_metrics
 
 ALL = "all"
+AT_THRESHOLD = ("false_positive_rate", "recall", "pixel_f1", "pixel_iou")
 MEAN = "mean"
 
 
@@ -17,7 +18,9 @@ class Row:
 
     pictures: how many show such a defect; none in the row of a category without defects. interval: 95 % of
     the image AUROC, None for a mean. level_auroc: of each level's map alone, where the method has levels.
-    false_positive_rate: of the good pictures at the calibrated threshold, where there is one.
+    false_positive_rate, recall: shares of the good and of these pictures with an alarm at the calibrated
+    threshold, pixel_f1, pixel_iou: at that of pixels; None where there are none. dataset: the
+    published set that the category belongs to, if any.
     """
 
     category: str
@@ -27,6 +30,10 @@ class Row:
     interval: tuple[float, float] | None
     level_auroc: dict[Level, float | None]
     false_positive_rate: float | None = None
+    dataset: str = ""
+    recall: float | None = None
+    pixel_f1: float | None = None
+    pixel_iou: float | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,7 @@ def mean_rows(rows: Sequence[Row]) -> list[Row]:
                 level: known_mean(one.level_auroc[level] for one in members)
                 for level in members[0].level_auroc
             },
-            false_positive_rate=known_mean(one.false_positive_rate for one in members),
+            **{name: known_mean(getattr(one, name) for one in members) for name in AT_THRESHOLD},
         )
         for defects, members in shared.items()
     ]

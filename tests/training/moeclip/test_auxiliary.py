@@ -1,6 +1,7 @@
 """Auxiliary pictures: names, masks at model size, and batches that favour no class and no state."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from export.contract.manifest import InputSpec
 from training.data.dataset import find_samples
 from training.data.pictures import DataError, Sample
 from training.moeclip.auxiliary import AuxiliarySet, auxiliary_samples, batches, class_name
+from training.moeclip.fit_config import MoECLIPTrainConfig
 
 SPEC = InputSpec(height=28, width=28)
 
@@ -90,6 +92,39 @@ def test_every_picture_comes_before_any_comes_again() -> None:
         assert max(counts.values()) - min(counts.values()) <= 1
     plain = np.concatenate(list(islice(batches(data, 23, "plain", seed=1), 2)))
     assert Counter(plain.tolist()) == dict.fromkeys(range(23), 2)
+
+
+def visa_test_split() -> list[Sample]:
+    """962 good and 1200 anomalous test pictures of 12 classes, and as many to train on again."""
+    test = [sample(f"class {number % 12}", number, number >= 962) for number in range(2162)]
+    return test + [
+        replace(one, split="train", path=Path("train") / one.path) for one in test if one.kind == "good"
+    ]
+
+
+def test_the_paper_trains_twenty_times_on_the_test_split_of_visa() -> None:
+    """21 620 steps of two pictures, at half the learning rate in the end."""
+    config = MoECLIPTrainConfig()
+    data = AuxiliarySet(auxiliary_samples(visa_test_split(), "visa", config.splits), SPEC)
+    steps = config.total_steps(len(data))
+    assert (len(data), steps) == (2162, 21_620)
+    assert (config.rate(1), config.rate(steps)) == (5e-4, 2.5e-4)
+    rows = np.concatenate(list(islice(batches(data, config.batch_size, config.sampling, seed=0), steps)))
+    assert set(Counter(rows.tolist()).values()) == {20}
+    assert {one.split for one in data.samples} == {"test"}
+
+
+def test_other_splits_are_a_setting() -> None:
+    config = MoECLIPTrainConfig(splits=("train", "test"))
+    assert len(auxiliary_samples(visa_test_split(), "visa", config.splits)) == 2162 + 962
+    with pytest.raises(DataError, match="no anomalous pictures with masks found in train,"):
+        auxiliary_samples(visa_test_split(), "visa", ["train"])
+
+
+def test_a_description_stands_for_the_name_of_a_category() -> None:
+    assert class_name(replace(sample("pcb1", 0, False), description="printed circuit_board")) == (
+        "printed circuit board"
+    )
 
 
 @pytest.mark.parametrize("sampling", ["balanced", "plain"])

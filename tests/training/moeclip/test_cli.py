@@ -119,7 +119,7 @@ def test_evaluate_requires(run: Path, pictures: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [("--protocol", "paper"), ("--normalise", "test-minmax"), ("--beside", "MVTec LOCO")]
+    "options", [("--masks", "."), ("--normalise", "test-minmax"), ("--beside", "MVTec LOCO")]
 )
 def test_evaluate_refuses_what_belongs_to_the_other_method(
     run: Path, pictures: Path, options: tuple[str, str]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,13 @@ from tests.training.moeclip.tiny import tiny_config, tiny_detector, tiny_tokeniz
 from tests.training.tiny_run import quiet_progress
 from training.data.dataset import find_samples
 from training.data.pictures import DataError, load_mask, load_picture
+from training.data.sets.reading import read_as
 from training.metrics import auroc
 from training.moeclip.calibration import add_classes
 from training.moeclip.checkpoint import Checkpoint, RunConfig, load_run, save_run
 from training.moeclip.evaluation import evaluate_run, rows_json
 from training.moeclip.model.maps import image_logits, image_score, margins, patch_logits, served_map
-from training.moeclip.scoring import Scorer, joined
+from training.moeclip.scoring import Domain, PictureScores, Ranking, Scorer, joined
 
 
 @pytest.fixture
@@ -71,7 +73,8 @@ def test_rows_by_class_name_and_their_mean(run: Checkpoint[RunConfig], pictures:
     )
     labels = [one.is_anomalous for one in test]
     masks = np.stack([load_mask(one, run.config.input) for one in test])  # type: ignore[arg-type]
-    assert rows[0].metrics.image_auroc == pytest.approx(auroc(labels, found.score.numpy()))
+    ranking = found.ranking("serving", "industrial").numpy()
+    assert rows[0].metrics.image_auroc == pytest.approx(auroc(labels, ranking))
     assert rows[0].metrics.pixel_auroc == pytest.approx(auroc(masks, found.margins.numpy()))
     assert rows[2].metrics.aupro is not None
 
@@ -86,8 +89,67 @@ def test_a_run_without_experts_is_measured_too(pictures: Path) -> None:
 def test_json_says_how_it_was_measured(run: Checkpoint[RunConfig], pictures: Path) -> None:
     rows = evaluate_run(run, pictures / "disc", "medical", quiet_progress())
     written = json.loads(rows_json(rows, run, "medical"))
-    assert written["protocol"] == {"name": "moeclip", "size": [40, 40], "crop": 1.0, "domain": "medical"}
+    assert written["protocol"] == {"name": "serving", "size": [40, 40], "crop": 1.0, "domain": "medical"}
     assert [row["category"] for row in written["rows"]] == ["disc"]
+
+
+def picture_scores(peaks: list[float], image: list[float]) -> PictureScores:
+    """Pictures of two pixels, with the largest margin and the margin of the image token of each."""
+    margins = torch.tensor(peaks)[:, None, None] * torch.tensor([[0.5, 1.0]])
+    logits = torch.tensor([[0.0, margin] for margin in image])
+    score = (margins.amax((1, 2)).sigmoid() + logits[:, 1].sigmoid()) / 2
+    return PictureScores(score, margins.amax((1, 2)).sigmoid(), margins, logits, logits[:, 1])
+
+
+@pytest.mark.parametrize("domain", ["industrial", "medical"])
+@pytest.mark.parametrize("by", ["serving", "paper", "moeclip"])
+def test_a_perfect_ranking_is_perfect_beyond_what_a_sigmoid_tells_apart(by: Ranking, domain: Domain) -> None:
+    margins = [18.0, 20.0, 22.0, 30.0, 35.0, 40.0]
+    found = picture_scores(margins, margins)
+    labels = [False] * 3 + [True] * 3
+    assert auroc(labels, found.score.numpy()) == 0.5  # all of them are 1 as float32
+    assert auroc(labels, found.ranking(by, domain).numpy()) == 1.0
+
+
+def test_the_ranking_is_that_of_the_served_score() -> None:
+    rng = np.random.default_rng(0)
+    peaks, image = rng.uniform(-9, 9, (2, 50)).tolist()
+    found = picture_scores(peaks, image)
+    ranked = found.ranking("serving", "industrial")
+    torch.testing.assert_close(ranked.sigmoid().float(), found.score)
+    medical = found.ranking("serving", "medical")
+    torch.testing.assert_close(medical.sigmoid().float(), found.peak)
+
+
+def test_the_paper_ranks_by_the_anomalous_text_alone(run: Checkpoint[RunConfig], pictures: Path) -> None:
+    samples = find_samples(pictures / "disc")[:4]
+    scorer = Scorer(run, ["disc"], "industrial")
+    found = joined(scorer.score_samples(samples, (20, 20), quiet_progress(), "score"))
+    pixels = torch.from_numpy(np.stack([load_picture(one.path, run.config.input) for one in samples]))
+    with torch.inference_mode():
+        summary = run.model(run.model.normalise(pixels)).summary
+    cosine = torch.cosine_similarity(summary, scorer.texts.of(["disc"])[:, 1])
+    torch.testing.assert_close(found.ranking("paper", "industrial").float(), cosine)
+
+
+def test_classes_that_were_trained_on_are_told(
+    run: Checkpoint[RunConfig], pictures: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    evaluate_run(run, pictures / "disc", "industrial", quiet_progress())
+    assert "not zero-shot" not in caplog.text
+    evaluate_run(replace(run, trained_on=("disc", "nut")), pictures, "industrial", quiet_progress())
+    assert "the run was trained on disc, which is not zero-shot" in caplog.text
+
+
+def test_categories_that_share_a_description_have_rows_of_their_own(
+    run: Checkpoint[RunConfig], pictures: Path
+) -> None:
+    plain = evaluate_run(run, pictures, "industrial", quiet_progress())
+    with read_as(None, {"disc": "square"}):
+        rows = evaluate_run(run, pictures, "industrial", quiet_progress())
+    assert [row.category for row in rows] == ["disc", "square", "mean"]
+    assert rows[0].metrics != plain[0].metrics
+    assert rows[1].metrics == plain[1].metrics
 
 
 def test_anomalous_pictures_alone_have_pixel_figures(

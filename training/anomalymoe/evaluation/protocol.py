@@ -10,12 +10,13 @@ from typing import Literal
 import torch
 from rich.progress import Progress
 from torch import Tensor
+from torch.nn import functional as F
 
 from training.anomalymoe.checkpoint import Checkpoint
 from training.anomalymoe.products import measure_products
 
 View = Literal["full", "paper"]
-Normalisation = Literal["calibrated", "test-minmax"]
+Normalisation = Literal["calibrated", "test-minmax", "released"]
 
 PAPER_CROP = 392 / 448
 
@@ -26,7 +27,8 @@ class Protocol:
 
     view: `full` as the service sees a picture, `paper` its centre only (448 pixels cropped to 392).
     masks: folder of component masks in place of the detector's own components.
-    normalise: `test-minmax` scales each level by its least and largest error in the test set.
+    normalise: `test-minmax` scales each level by its least and largest error in the test set; `released` then
+    also weights it by the largest gate of its experts in each picture, as the release of the paper does.
     Raises ValueError for masks with calibrated errors: calibration is of the detector's own components.
     """
 
@@ -37,8 +39,8 @@ class Protocol:
     def __post_init__(self) -> None:
         if self.masks is not None and self.normalise == "calibrated":
             raise ValueError(
-                f"masks {self.masks} need normalise test-minmax, as calibration is of the detector's own "
-                "components, got calibrated"
+                f"masks {self.masks} need normalise test-minmax or released, as calibration is of the "
+                "detector's own components, got calibrated"
             )
 
     @property
@@ -58,7 +60,8 @@ class Protocol:
             "centre crop of 7/8 as in the paper": self.view == "paper",
             f"components from {self.masks}": self.masks is not None,
             "each level scaled by its minimum and maximum over the TEST SET, for reproducing papers only: "
-            "no service can do that": self.normalise == "test-minmax",
+            "no service can do that": self.normalise != "calibrated",
+            "times the largest gate of the level": self.normalise == "released",
         }
         return [text for text, applies in words.items() if applies]
 
@@ -73,14 +76,19 @@ def prepared(checkpoint: Checkpoint, data: Path, protocol: Protocol, progress: P
     if protocol.view == "full" or config.input.crop == PAPER_CROP:
         return checkpoint
     cropped = config.model_copy(update={"input": config.input.model_copy(update={"crop": PAPER_CROP})})
-    if protocol.normalise == "test-minmax":
+    if protocol.normalise != "calibrated":
         return replace(checkpoint, config=cropped)
     categories = measure_products(checkpoint.detector, data, cropped, progress)
     return replace(checkpoint, config=cropped, categories=categories)
 
 
-def min_max(levels_nLhw: Tensor) -> Tensor:
-    """Each level between its least and largest value over all pictures; 0 for a level that is even."""
-    least = levels_nLhw.amin((0, 2, 3), keepdim=True)
-    span = levels_nLhw.amax((0, 2, 3), keepdim=True) - least
+def min_max(levels_nLhw: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+    """Each level between its least and largest value over all pictures; 0 for a level that is even.
+
+    size: (H, W) of the maps whose values are meant, as the release takes them; the patch grid by default.
+    """
+    size = size or (levels_nLhw.shape[2], levels_nLhw.shape[3])
+    fine = [F.interpolate(one, size, mode="bilinear", align_corners=False) for one in levels_nLhw.split(16)]
+    least = torch.stack([one.amin((0, 2, 3)) for one in fine]).amin(0)[:, None, None]
+    span = torch.stack([one.amax((0, 2, 3)) for one in fine]).amax(0)[:, None, None] - least
     return (levels_nLhw - least) / span.clamp(min=torch.finfo(span.dtype).tiny)

@@ -62,6 +62,19 @@ def image_score(map_BHW: Tensor, logits_B2: Tensor, medical_B: Tensor) -> Tensor
     return torch.where(medical_B, highest_B, (highest_B + anomalous_B) / 2)
 
 
+def score_margin(highest_B: Tensor, logits_B2: Tensor, medical_B: Tensor) -> Tensor:
+    """The logit of `image_score`, float64 (B,): it ranks pictures, whose scores near 1 are all equal.
+
+    highest_B: the largest margin of each map. With p and q as sigmoids of the two margins that are averaged,
+    log((p + q) / (2 - p - q)), without forming either.
+    """
+    highest_B, logits_B2 = highest_B.double(), logits_B2.double()
+    image_B = logits_B2[:, 1] - logits_B2[:, 0]
+    anomalous_B = torch.logaddexp(F.logsigmoid(highest_B), F.logsigmoid(image_B))
+    normal_B = torch.logaddexp(F.logsigmoid(-highest_B), F.logsigmoid(-image_B))
+    return torch.where(medical_B, highest_B, anomalous_B - normal_B)
+
+
 def released_score(summary_BE: Tensor, text: Tensor) -> Tensor:
     """The image score of the released evaluation, (t . v + 1) / 2 with the anomalous text t, (B,).
 

@@ -9,15 +9,19 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
+from torch.nn import functional as F
 
+from export.contract.manifest import LEVELS
 from tests.training.conftest import Fitted
 from tests.training.tiny_run import GRID, PRODUCTS, SIZE, quiet_progress
 from training.anomalymoe.checkpoint import Checkpoint, load_checkpoint
 from training.anomalymoe.evaluation.evaluate import evaluate_checkpoint, rows_json, rows_table, score_samples
 from training.anomalymoe.evaluation.protocol import PAPER_CROP, Protocol, min_max, prepared
+from training.anomalymoe.model.head import Head
+from training.anomalymoe.scoring import stack_centres
 from training.data.component_masks import component_masks
 from training.data.dataset import find_samples
-from training.data.pictures import DataError, Sample
+from training.data.pictures import DataError, Sample, load_pixels
 
 CELL = SIZE // GRID[0]
 
@@ -113,6 +117,30 @@ def test_test_minmax_looks_at_the_other_test_pictures(checkpoint: Checkpoint, sa
     among = score_samples(checkpoint, samples, quiet_progress(), raw)
     assert abs(alone.scores[0] - among.scores[0]) > 1e-3
     assert among.maps.max() <= 3
+
+
+def test_the_released_protocol_weighs_by_the_largest_gate_of_a_level(
+    checkpoint: Checkpoint, samples: list[Sample]
+) -> None:
+    """The map as `docs/datasets.md` tells it, step by step, from the errors of the chosen experts."""
+    pixels = torch.from_numpy(load_pixels(samples, checkpoint.config.input))
+    detector, size = checkpoint.detector, (SIZE, SIZE)
+    centres = stack_centres([checkpoint.categories["disc"].centres] * len(samples))
+    with torch.inference_mode():
+        found = detector(detector.normalise(pixels), *centres)
+    total = torch.zeros(len(samples), *GRID)
+    for level in LEVELS:
+        chosen = found.router.experts.tolist()
+        is_own = torch.tensor([[detector.levels[expert] == level for expert in row] for row in chosen])
+        gates = found.router.gates * is_own
+        summed = (gates[..., None, None] * found.errors).sum(1)
+        fine = F.interpolate(summed[:, None], size, mode="bilinear", align_corners=False)
+        scaled = (summed - fine.min()) / (fine.max() - fine.min())
+        total += scaled * gates.amax(1)[:, None, None]
+    expected = Head(checkpoint.config.map_size, GRID)(total[:, None])
+    scored = score_samples(checkpoint, samples, quiet_progress(), Protocol(normalise="released"))
+    np.testing.assert_allclose(scored.maps, expected.map.numpy(), atol=1e-5)
+    np.testing.assert_allclose(scored.scores, expected.score.numpy(), atol=1e-5)
 
 
 def test_the_full_view_is_what_was_calibrated(checkpoint: Checkpoint, fitted: Fitted) -> None:
