@@ -18,12 +18,13 @@ from training.cli.options import (
     BackboneOption,
     ClassNamesOption,
     ConfigOption,
-    DataPath,
+    DataPaths,
     DatasetOption,
     GoodOption,
     WeightsOption,
     console,
     fail,
+    one_or_all,
     progress_bar,
     read_settings,
     reading,
@@ -44,7 +45,7 @@ def add_insight(app: typer.Typer) -> None:
 
 def analyse(
     checkpoint: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder written by fit.")],
-    data: DataPath,
+    data: DataPaths,
     output: Annotated[Path, typer.Option(file_okay=False, help="Folder to write.")],
     good: GoodOption = ALL_GOOD_NAMES,
     dataset: DatasetOption = None,
@@ -63,9 +64,11 @@ def analyse(
     try:
         with reading(good, dataset, class_names), progress_bar() as progress:
             if read_method(checkpoint) == "moeclip":
-                tables = [experts_table(analyse_experts(load_run(checkpoint), data, output, progress))]
+                tables = [
+                    experts_table(analyse_experts(load_run(checkpoint), one_or_all(data), output, progress))
+                ]
             else:
-                found = analyse_checkpoint(load_checkpoint(checkpoint), data, output, progress)
+                found = analyse_checkpoint(load_checkpoint(checkpoint), one_or_all(data), output, progress)
                 tables = [macs_table(found.macs), summary_table(found)]
     except (DataError, CheckpointError, OSError) as error:
         fail(str(error))
@@ -96,7 +99,7 @@ def macs(
 
 
 def ablate(
-    data: DataPath,
+    data: DataPaths,
     output: Annotated[Path, typer.Option(file_okay=False, help="Folder of the runs.")],
     backbone: BackboneOption = DEFAULT_BACKBONE,
     config: ConfigOption = None,
@@ -115,7 +118,9 @@ def ablate(
     """
     try:
         with reading(good, dataset), progress_bar() as progress:
-            results = ablate_config(data, output, read_settings(backbone, config), weights, progress)
+            results = ablate_config(
+                one_or_all(data), output, read_settings(backbone, config), weights, progress
+            )
     except KeyboardInterrupt:
         fail(f"stopped; the same command goes on from what {output} holds")
     except (DataError, WeightsError, CheckpointError, OSError) as error:

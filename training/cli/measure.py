@@ -15,12 +15,13 @@ from training.anomalymoe.products import add_products
 from training.cli.options import (
     ALL_GOOD_NAMES,
     ClassNamesOption,
-    DataPath,
+    DataPaths,
     DatasetOption,
     GoodOption,
     ProtocolOption,
     console,
     fail,
+    one_or_all,
     progress_bar,
     read_dataset,
     read_protocol,
@@ -28,6 +29,7 @@ from training.cli.options import (
     read_requirement,
     reading,
 )
+from training.data.dataset import Place
 from training.data.pictures import DataError
 from training.moeclip import evaluation as by_class
 from training.moeclip.calibration import add_classes
@@ -61,7 +63,7 @@ def add_measuring(app: typer.Typer) -> None:
 
 def evaluate(  # noqa: PLR0913 - one an option
     checkpoint: RunPath,
-    data: DataPath,
+    data: DataPaths,
     *,
     output: Annotated[Path | None, typer.Option(help="Write the figures too: .json, .csv or .md.")] = None,
     beside: Annotated[
@@ -110,12 +112,12 @@ def evaluate(  # noqa: PLR0913 - one an option
         with reading(good, dataset, class_names), progress_bar() as progress:
             if read_method(checkpoint) == "moeclip":
                 _refuse("--masks and --normalise", "anomalymoe", bool(masks) or normalise != "calibrated")
-                ranking = read_ranking(protocol)
-                measured = _measure_classes(checkpoint, data, beside, (domain, ranking), sized, progress)
+                how = domain, read_ranking(protocol)
+                measured = _measure_classes(checkpoint, one_or_all(data), beside, how, sized, progress)
             else:
                 _refuse("--domain", "moeclip", domain != "industrial")
                 chosen = read_protocol(protocol, masks, normalise)
-                measured = _measure_products(checkpoint, data, beside, chosen, sized, progress)
+                measured = _measure_products(checkpoint, one_or_all(data), beside, chosen, sized, progress)
     except (DataError, CheckpointError, OSError) as error:
         fail(str(error))
     for table in measured.tables:
@@ -129,7 +131,7 @@ def evaluate(  # noqa: PLR0913 - one an option
 
 def calibrate(
     checkpoint: RunPath,
-    data: DataPath,
+    data: DataPaths,
     domain: DomainOption = "industrial",
     good: GoodOption = ALL_GOOD_NAMES,
     dataset: DatasetOption = None,
@@ -150,10 +152,10 @@ def calibrate(
     try:
         with reading(good, dataset, class_names), progress_bar() as progress:
             if read_method(checkpoint) == "moeclip":
-                added = [*add_classes(checkpoint, data, domain, progress)]
+                added = [*add_classes(checkpoint, one_or_all(data), domain, progress)]
             else:
                 _refuse("--domain", "moeclip", domain != "industrial")
-                added = add_products(checkpoint, data, progress)
+                added = add_products(checkpoint, one_or_all(data), progress)
     except (ValueError, OSError) as error:  # a ValueError for pictures that calibrate nothing, too
         fail(str(error))
     console.print(f"{checkpoint}: calibrated for {', '.join(added)}")
@@ -161,7 +163,7 @@ def calibrate(
 
 def _measure_products(
     checkpoint: Path,
-    data: Path,
+    data: Place,
     beside: str | None,
     protocol: Protocol,
     sized: dict[str, int],
@@ -177,7 +179,7 @@ def _measure_products(
 
 def _measure_classes(
     checkpoint: Path,
-    data: Path,
+    data: Place,
     beside: str | None,
     chosen: tuple[Domain, Ranking],
     sized: dict[str, int],

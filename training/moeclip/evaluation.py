@@ -7,13 +7,12 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 from rich.progress import Progress
 
 from export.contract.names import canonical_name
-from training.data.dataset import find_samples
+from training.data.dataset import Place, find_samples
 from training.data.pictures import DataError, Sample, load_mask
 from training.metrics import auroc, bootstrap_interval, evaluate
 from training.moeclip.auxiliary import class_name
@@ -33,7 +32,7 @@ RANKED: dict[Ranking, str] = {
 
 def evaluate_run(
     run: Checkpoint[RunConfig],
-    data: Path,
+    data: Place,
     domain: Domain,
     progress: Progress,
     by: Ranking = "serving",

@@ -19,7 +19,7 @@ from training.anomalymoe.evaluation.protocol import Protocol, min_max, prepared
 from training.anomalymoe.model.head import Head
 from training.anomalymoe.scoring import judged, raw_levels
 from training.data.component_masks import component_masks
-from training.data.dataset import find_samples
+from training.data.dataset import Place, find_samples
 from training.data.pictures import DataError, Sample, load_mask, load_picture
 from training.device import on_training_device
 from training.metrics import auroc, bootstrap_interval, evaluate
@@ -81,7 +81,7 @@ def score_samples(
 
 def evaluate_checkpoint(
     checkpoint: Checkpoint,
-    data: Path,
+    data: Place,
     progress: Progress,
     protocol: Protocol = SERVED,
     batch: int = BATCH,
