@@ -14,7 +14,7 @@ from training.anomalymoe.fit_config import TrainConfig
 from training.anomalymoe.losses.objective import Losses, Objective, Outcome, Usage
 from training.anomalymoe.model.detector import AnomalyMoE
 from training.anomalymoe.scoring import Centres, stack_centres
-from training.anomalymoe.warm_start import encode_pictures, fit_subspaces, start_router
+from training.anomalymoe.warm_start import encode_pictures, fit_closed_forms, start_router
 from training.backbones.base import EncoderOutput
 from training.device import training_device
 from training.distributed import (
@@ -167,7 +167,7 @@ def _warm_start(
 ) -> None:
     products = torch.from_numpy(data.products)
     start_router(detector, encoded.cls, products, config.seed)
-    fit_subspaces(detector, data.pixels, products, encoded, config.seed)
+    fit_closed_forms(detector, data.pixels, products, encoded, data.centres_of, config.seed)
 
 
 def _choices(count: int, config: TrainConfig) -> Iterator[Rows]:
