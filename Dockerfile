@@ -8,7 +8,7 @@ RUN python3 -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1
 COPY . /src
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip install --constraint /src/constraints.txt "/src[cpu,train,export]" && rm -r /src
+    pip install --constraint /src/constraints.txt "/src[cpu,train,pretrained,export]" && rm -r /src
 RUN useradd --uid 10001 anomoe && install --directory --owner anomoe /state
 WORKDIR /state
 USER anomoe

@@ -162,7 +162,7 @@ def _in_order(categories: dict[str, AnyCategory], names: Iterable[str]) -> dict[
 
 
 def _check_fit(category: Category, manifest: Manifest, where: Path) -> None:
-    """Raise BundleError unless the category has the width of the backbone and calibrates every expert.
+    """Raise BundleError unless the category has the widths of the graphs and calibrates every expert.
 
     Every expert and every place of the patch grid, that is.
     """
@@ -178,11 +178,16 @@ def _check_fit(category: Category, manifest: Manifest, where: Path) -> None:
         raise BundleError(
             f"{where}: category {category.name!r} calibrates a grid of {tuple(grid)}, not {manifest.grid}"
         )
-    width = manifest.graphs["backbone"].outputs["cls"].shape[-1]
-    if len(category.prototype) != width:
-        raise BundleError(
-            f"{where}: category {category.name!r} has width {len(category.prototype)}, not {width}"
-        )
+    graphs = [manifest.graphs[one.graph] for one in manifest.experts if one.level == "component"]
+    widths = [
+        ("a prototype", len(category.prototype), manifest.graphs["backbone"].outputs["cls"]),
+        *(("centres", category.centres.shape[1], graph.inputs["centres"]) for graph in graphs),
+    ]
+    for field, width, tensor in widths:
+        if width != tensor.shape[-1]:
+            raise BundleError(
+                f"{where}: category {category.name!r} has {field} of width {width}, not {tensor.shape[-1]}"
+            )
 
 
 def _spec(data: bytes) -> FileSpec:

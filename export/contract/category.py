@@ -61,10 +61,11 @@ class ClassScores(NormalScores):
 
 @dataclass(frozen=True, eq=False)
 class Category(NormalScores):
-    """What the service knows about one product. M components, D width, E router columns, h w patch grid.
+    """What the service knows about one product. M components, D width, V width of cls, E router columns,
+    h w patch grid.
 
     scores (n,): of each calibration picture the larger of image score and `evidence` of its distance.
-    centres (M, D): component centres. prototype (D,): mean direction of the cls tokens, unit length.
+    centres (M, D): component centres. prototype (V,): mean direction of the cls tokens, unit length.
     radius: the cosine distance of a cls token to the prototype that counts as distance 1.
     appearance_mean (F,), appearance_whitening (F, F): see `Whitening`; its distance 1 counts as 1.
     distance_score: the image score that distance 1 is worth.
@@ -87,10 +88,8 @@ class Category(NormalScores):
         super().__post_init__()
         ranks = {"centres": 2, "prototype": 1, "error_offset": 3, "error_scale": 3}
         self._check_ranks({**ranks, "appearance_mean": 1, "appearance_whitening": 2})
-        width = len(self.prototype)
         self._check_rules(
             {
-                f"centres must have width {width}": self.centres.shape[1] == width,
                 "prototype must have length 1": abs(float(np.linalg.norm(self.prototype)) - 1) < 1e-3,
                 f"radius {self.radius} must be a cosine distance above 0": 0 < self.radius <= 2,
                 f"appearance_mean must have length {STATISTICS}": self.appearance_mean.shape == (STATISTICS,),
@@ -105,7 +104,7 @@ class Category(NormalScores):
         )
 
     def distance(self, cls: FloatArray, appearance: FloatArray) -> float:
-        """How far a picture is from the product, by cls token (D,) or appearance (F,), whichever is further.
+        """How far a picture is from the product, by cls token (V,) or appearance (F,), whichever is further.
 
         No calibration picture is as far as 1.
         """

@@ -6,10 +6,10 @@ from export.contract.manifest import LEVELS, GraphSpec, Manifest, TensorSpec
 
 # By graph, or by level for an expert: inputs, then outputs. A small letter is a dynamic axis of any name, a
 # number itself; capital letters are sizes, equal in all graphs: H W picture, T tokens, F features, D width,
-# K chosen experts, L levels, P Q patch grid, N patches, E embedding, C context, Y X map.
+# V width of cls, K chosen experts, L levels, P Q patch grid, N patches, E embedding, C context, Y X map.
 _FEATURES, _ROWS, _ERROR = "features float32 bTF", "rows int64 b", "error float32 bPQ"
 _TOKENS, _SUMMARY = "tokens float32 bNE", "summary float32 bE"
-_IMAGE, _CLS = "image uint8 bHW3", "cls float32 bD"
+_IMAGE, _CLS = "image uint8 bHW3", "cls float32 bV"
 _SIGNATURES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "backbone": ((_IMAGE,), (_FEATURES, _CLS)),
     "router": ((_CLS,), ("experts int64 bK", "gates float32 bK")),

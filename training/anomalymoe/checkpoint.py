@@ -9,9 +9,10 @@ from typing import Any
 from safetensors import SafetensorError
 
 from export.contract.category import Category, load_categories
-from training.anomalymoe.fit_config import FitConfig
+from training.anomalymoe.fit_config import EncoderConfig, FitConfig
 from training.anomalymoe.model.detector import AnomalyMoE
-from training.backbones.offline.encoder import OfflineConfig, OfflineEncoder
+from training.backbones.conv import ConvEncoder, ConvEncoderConfig
+from training.backbones.offline.encoder import OfflineEncoder
 from training.backbones.vit import VisionTransformer, ViTConfig
 from training.runs.files import (
     CATEGORIES,
@@ -83,6 +84,8 @@ def read_config(path: Path) -> FitConfig:
     return read_settings(path, FitConfig)
 
 
-def build_encoder(config: OfflineConfig | ViTConfig) -> OfflineEncoder | VisionTransformer:
+def build_encoder(config: EncoderConfig) -> ConvEncoder | OfflineEncoder | VisionTransformer:
     """An encoder of the given size with fresh weights."""
-    return VisionTransformer(config) if isinstance(config, ViTConfig) else OfflineEncoder(config)
+    if isinstance(config, ViTConfig):
+        return VisionTransformer(config)
+    return ConvEncoder(config) if isinstance(config, ConvEncoderConfig) else OfflineEncoder(config)

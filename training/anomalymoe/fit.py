@@ -16,11 +16,13 @@ from training.anomalymoe.losses.objective import Outcome, expert_names
 from training.anomalymoe.model.detector import AnomalyMoE
 from training.anomalymoe.products import NormalSplit, calibrate_products, learn_products, read_normal
 from training.anomalymoe.weights.pretrained import load_pretrained
+from training.anomalymoe.weights.stages import load_stages
+from training.backbones.conv import ConvEncoder
 from training.backbones.offline.encoder import OfflineEncoder
 from training.backbones.offline.pretext import Check, train_backbone
 from training.backbones.vit import VisionTransformer
 from training.data.pictures import DataError
-from training.device import denormals_as_zero
+from training.device import denormals_as_zero, on_training_device
 from training.distributed import is_main, share_weights
 from training.runs.files import load_weights, save_weights, write_text
 from training.runs.record import Record
@@ -116,6 +118,10 @@ def _fill_encoder(
     if isinstance(encoder, VisionTransformer):
         load_pretrained(encoder, config.backbone, weights)
         return []
+    if isinstance(encoder, ConvEncoder):
+        load_stages(encoder, weights)
+        _standardise(detector, encoder, split)
+        return []
     assert isinstance(encoder, OfflineEncoder)
     if weights is not None:
         load_weights(weights, encoder)
@@ -146,6 +152,13 @@ def _fill_encoder(
     write_text(output / BACKBONE_KEY, key)
     resume.remove()
     return checks
+
+
+def _standardise(detector: AnomalyMoE, encoder: ConvEncoder, split: NormalSplit) -> None:
+    with on_training_device(detector):
+        encoder.standardise(
+            detector.normalise(torch.from_numpy(split.pixels[one])[None]) for one in split.kept
+        )
 
 
 def _settings(config: FitConfig, sections: set[str]) -> str:

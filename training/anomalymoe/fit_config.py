@@ -16,12 +16,21 @@ from training.anomalymoe.model.config import (
     SubspaceConfig,
 )
 from training.anomalymoe.presets import OFFICIAL_AUTOENCODER
+from training.backbones.conv import ConvEncoderConfig
 from training.backbones.offline.encoder import OfflineConfig
 from training.backbones.offline.pretext import PretextConfig
 from training.backbones.vit import ViTConfig
 from training.device import Precision
 
-BackboneName = Literal["offline", "dinov2-base", "dinov2-reg-base"]
+BackboneName = Literal["efficientnet-lite0", "offline", "dinov2-base", "dinov2-reg-base"]
+EncoderConfig = ConvEncoderConfig | OfflineConfig | ViTConfig
+
+_ENCODERS: dict[BackboneName, type[EncoderConfig]] = {
+    "efficientnet-lite0": ConvEncoderConfig,
+    "offline": OfflineConfig,
+    "dinov2-base": ViTConfig,
+    "dinov2-reg-base": ViTConfig,
+}
 
 
 class TrainConfig(BaseModel):
@@ -72,7 +81,7 @@ class FitConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     backbone: BackboneName
-    encoder: OfflineConfig | ViTConfig
+    encoder: EncoderConfig
     input: InputSpec
     map_size: tuple[int, int] = (256, 256)
     pretext: PretextConfig | None = None
@@ -83,7 +92,7 @@ class FitConfig(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> "FitConfig":
         is_offline = self.backbone == "offline"
-        if isinstance(self.encoder, OfflineConfig) != is_offline:
+        if not isinstance(self.encoder, _ENCODERS[self.backbone]):
             raise ValueError(f"encoder must be that of backbone {self.backbone!r}, got {self.encoder}")
         if (self.pretext is not None) != is_offline:
             raise ValueError(
@@ -102,9 +111,9 @@ class FitConfig(BaseModel):
 
 
 def preset(backbone: BackboneName) -> FitConfig:
-    """The settings of a backbone: the paper's model for DINOv2, one that trains on a CPU for `offline`."""
-    if backbone == "offline":
-        return _offline()
+    """The settings of a backbone: the paper's model for DINOv2, one that trains on a CPU for the others."""
+    if backbone in ("efficientnet-lite0", "offline"):
+        return _small(backbone)
     return FitConfig(
         backbone=backbone,
         encoder=ViTConfig(registers=4 if backbone == "dinov2-reg-base" else 0),
@@ -136,14 +145,14 @@ def with_levels(config: FitConfig, levels: Collection[Level]) -> FitConfig:
     return config.model_copy(update={"detector": AnomalyMoEConfig.model_validate(detector)})
 
 
-def _offline() -> FitConfig:
-    encoder = OfflineConfig()
+def _small(backbone: Literal["efficientnet-lite0", "offline"]) -> FitConfig:
+    encoder = OfflineConfig() if backbone == "offline" else ConvEncoderConfig()
     height, width = encoder.image_size
     return FitConfig(
-        backbone="offline",
+        backbone=backbone,
         encoder=encoder,
         input=InputSpec(height=height, width=width),
-        pretext=PretextConfig(),
+        pretext=PretextConfig() if backbone == "offline" else None,
         detector=AnomalyMoEConfig(
             router=RouterConfig(hidden=None, top_k=3, selection="per_level"),
             patch=PatchConfig(count=3, depth=1, heads=4, mlp_ratio=1, bottleneck_ratio=0.125, noise_std=1.5),

@@ -7,6 +7,9 @@ from torch import Tensor
 
 RGB = tuple[float, float, float]
 
+LEAST_STD = 0.02  # a channel that hardly varies, as colour in grey pictures, must not be blown up
+FEATURE_OFFSET = 3.0  # standard deviations
+
 
 class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -16,7 +19,7 @@ Size = tuple[int, int]
 
 
 class EncoderOutput(NamedTuple):
-    """features (B, T, F): F_target of all tokens, prefix first, fuse groups side by side; cls (B, D)."""
+    """features (B, T, F): F_target of all tokens, prefix first, fuse groups side by side; cls (B, V)."""
 
     features: Tensor
     cls: Tensor
@@ -25,11 +28,13 @@ class EncoderOutput(NamedTuple):
 class Encoder(Protocol):
     """What the detector reads of an encoder; any nn.Module with these attributes will do.
 
-    width: D. grid: patches (h, w). prefix_tokens: tokens before the patches. image_size: (H, W) pixels.
+    width: D. cls_width: V. grid: patches (h, w). prefix_tokens: tokens before the patches.
+    image_size: (H, W) pixels.
     mean, std: of the RGB picture in 0..1. views: the kinds of channels that D is made of.
     """
 
     width: int
+    cls_width: int
     grid: Size
     prefix_tokens: int
     image_size: Size

@@ -56,7 +56,7 @@ class VisionTransformer(nn.Module):
         super().__init__()
         height, width = config.image_size
         self.config = config
-        self.width = config.width
+        self.width = self.cls_width = config.width
         self.views = (slice(0, config.width),)
         self.grid = (height // config.patch_size, width // config.patch_size)
         self.prefix_tokens = 1 + config.registers

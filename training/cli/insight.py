@@ -14,6 +14,7 @@ from training.anomalymoe.checkpoint import load_checkpoint
 from training.anomalymoe.evaluation.macs import count_macs, macs_json, macs_table
 from training.cli.options import (
     ALL_GOOD_NAMES,
+    DEFAULT_BACKBONE,
     BackboneOption,
     ConfigOption,
     DataPath,
@@ -70,7 +71,7 @@ def analyse(
 
 
 def macs(
-    backbone: BackboneOption = "offline",
+    backbone: BackboneOption = DEFAULT_BACKBONE,
     config: ConfigOption = None,
     output: Annotated[Path | None, typer.Option(help="Write the counts as JSON too.")] = None,
 ) -> None:
@@ -93,7 +94,7 @@ def macs(
 def ablate(
     data: DataPath,
     output: Annotated[Path, typer.Option(file_okay=False, help="Folder of the runs.")],
-    backbone: BackboneOption = "offline",
+    backbone: BackboneOption = DEFAULT_BACKBONE,
     config: ConfigOption = None,
     weights: WeightsOption = None,
     good: GoodOption = ALL_GOOD_NAMES,

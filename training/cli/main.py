@@ -15,6 +15,7 @@ from training.cli.measure import add_measuring
 from training.cli.moeclip import ClipOption, fit_moeclip
 from training.cli.options import (
     ALL_GOOD_NAMES,
+    DEFAULT_BACKBONE,
     BackboneOption,
     ConfigOption,
     DataPath,
@@ -54,7 +55,7 @@ def fit(  # noqa: PLR0913 - an option each
     output: Annotated[Path, typer.Option(help="Folder of the run; `runs/<data>` by default.")] = Path(),
     *,
     method: Annotated[Method, typer.Option(help="Which detector to train.")] = "anomalymoe",
-    backbone: BackboneOption = "offline",
+    backbone: BackboneOption = DEFAULT_BACKBONE,
     config: ConfigOption = None,
     weights: WeightsOption = None,
     levels: Annotated[str, typer.Option(help="Levels in use, for ablations.")] = ",".join(LEVELS),

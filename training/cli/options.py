@@ -24,6 +24,7 @@ console = Console(width=None if sys.stdout.isatty() else 160)  # a table in a fi
 DataPath = Annotated[
     Path, typer.Option(exists=True, help="Category folder, folder of categories, or JSONL list.")
 ]
+DEFAULT_BACKBONE: BackboneName = "efficientnet-lite0"
 BackboneOption = Annotated[str, typer.Option(help=f"One of {', '.join(get_args(BackboneName))}.")]
 GoodOption = Annotated[
     str, typer.Option("--good", help="Names of the folders of normal pictures, in any case.")

@@ -1,7 +1,7 @@
 """AnomalyMoE: a frozen encoder, a router, and the experts it chooses for each picture.
 
-Legend: B batch, b chosen pictures, T tokens, F features, D width, E experts, K top-k, M components,
-L levels, h w patch grid, H W pixels.
+Legend: B batch, b chosen pictures, T tokens, F features, D width, V width of cls, E experts, K top-k,
+M components, L levels, h w patch grid, H W pixels.
 """
 
 from typing import NamedTuple
@@ -67,7 +67,7 @@ class AnomalyMoE(nn.Module):
         width, grid, prefix = encoder.width, encoder.grid, encoder.prefix_tokens
         self.config = config
         self.encoder = encoder
-        self.router = Router(width, config.counts, config.router).apply(init_linear)
+        self.router = Router(encoder.cls_width, config.counts, config.router).apply(init_linear)
         self.experts = nn.ModuleList(
             [
                 *(_patch_expert(encoder, config.patch) for _ in range(config.patch.count)),
@@ -107,7 +107,7 @@ class AnomalyMoE(nn.Module):
 
     @torch.no_grad()
     def encode(self, image: Tensor) -> EncoderOutput:
-        """Features (B, T, F) and cls (B, D) of the frozen encoder, without gradient."""
+        """Features (B, T, F) and cls (B, V) of the frozen encoder, without gradient."""
         return self.encoder(image)
 
     def component_masks(self, features_BTF: Tensor, centres_BMD: Tensor, valid_BM: Tensor) -> Tensor:

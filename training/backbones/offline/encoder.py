@@ -11,12 +11,10 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.backbones.base import EncoderOutput
+from training.backbones.base import FEATURE_OFFSET, LEAST_STD, EncoderOutput
 
 STRIDE = 8
 APPEARANCE_CHANNELS = 20
-LEAST_STD = 0.02  # a channel that hardly varies, as colour in grey pictures, must not be blown up
-FEATURE_OFFSET = 3.0  # standard deviations
 
 
 class OfflineConfig(BaseModel):
@@ -50,7 +48,7 @@ class OfflineEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.image_size = config.image_size
-        self.width = config.width + APPEARANCE_CHANNELS
+        self.width = self.cls_width = config.width + APPEARANCE_CHANNELS
         self.views = (slice(0, config.width), slice(config.width, self.width))  # learned, plain
         self.grid = (config.image_size[0] // STRIDE, config.image_size[1] // STRIDE)
         self.stem = _stem(config)
