@@ -66,9 +66,10 @@ def fit_closed_forms(
     for column, expert in enumerate(detector.experts):
         rows = _rows_of_products(chosen_nE[:, column], products_n)
         if isinstance(expert, MemoryExpert):
-            expert.fit(features[rows])
+            expert.fit(features[rows], detector.encoder.views)
         elif isinstance(expert, PartExpert):
-            expert.fit(features[rows], detector.component_masks(features[rows], *centres(rows.numpy())))
+            masks = detector.component_masks(features[rows], *centres(rows.numpy()))
+            expert.fit(features[rows], masks, detector.encoder.views)
         elif isinstance(expert, SubspaceExpert):
             unseen = rows[::UNSEEN]
             normal = rows[~torch.isin(rows, unseen)] if len(rows) > 1 else rows

@@ -3,6 +3,8 @@
 Legend: b pictures, n rows, N patches, D width, C mixed channels, M remembered rows, h w patch grid.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -57,17 +59,15 @@ class MemoryExpert(nn.Module):
         """Nothing here is moved by gradients."""
         mixed_bNC = self._mix(features_bTF)
         error_bN = self.memory(mixed_bNC)
-        pooled_bD = mixed_bNC.mean(1) @ self.mixing + self.mean
+        pooled_bD = mixed_bNC.mean(1) @ self.mixing
         return ExpertOutput(error_bN.unflatten(1, self.grid), error_bN.mean(1), pooled_bD)
 
     @torch.no_grad()
-    def fit(self, normal_nTF: Tensor) -> None:
-        """Learn the axes and the memory from the features of normal pictures."""
+    def fit(self, normal_nTF: Tensor, views: Sequence[slice]) -> None:
+        """Learn the axes and the memory from the features of normal pictures, all of whose views count alike."""
         patches_ND = target_patches(normal_nTF, self.width, self.prefix_tokens).flatten(0, 1)
         self.mean.copy_(patches_ND.mean(0))
-        axes_CD = principal_axes(patches_ND, len(self.mixing))
-        self.mixing.zero_()
-        self.mixing[: len(axes_CD)] = axes_CD
+        self.mixing.copy_(even_axes(patches_ND, views, len(self.mixing)))
         batches = [self._mix(part).flatten(0, 1) for part in normal_nTF.split(16)]
         self.memory.fit(torch.cat(batches))
 
@@ -80,18 +80,28 @@ class MemoryExpert(nn.Module):
         return averaged_bChw.flatten(2).transpose(1, 2)
 
 
-def principal_axes(rows_nD: Tensor, count: int) -> Tensor:
-    """The axes (C, D) of largest variance, at most `count`."""
-    _, vectors = torch.linalg.eigh(torch.cov(rows_nD.T))
-    return vectors.flip(1).T[:count]
+def even_axes(rows_nD: Tensor, views: Sequence[slice], count: int) -> Tensor:
+    """The axes (count, D) of largest variance where every view, however wide, has a variance of 1 in all.
+
+    Axes beyond the channels are zero.
+    """
+    covariance_DD = torch.cov(rows_nD.T)
+    weight_D = torch.zeros(len(covariance_DD))
+    for view in views:
+        weight_D[view] = covariance_DD.diagonal()[view].sum().clamp(min=1e-6).rsqrt()
+    _, vectors = torch.linalg.eigh(weight_D[:, None] * covariance_DD * weight_D)
+    axes_CD = vectors.flip(1).T[:count] * weight_D
+    return F.pad(axes_CD, (0, 0, 0, count - len(axes_CD)))
 
 
 def cover(rows_nC: Tensor, count: int) -> Tensor:
     """`count` rows of which each was the farthest from those before it (k-centre, greedily), (count, C).
 
-    At most CANDIDATES rows, evenly spaced, are considered.
+    At most CANDIDATES rows, chosen at random, are considered. The rarest normal patches are kept in this way,
+    which a random choice would miss.
     """
-    rows_nC = rows_nC[:: -(-len(rows_nC) // max(CANDIDATES, count))]
+    order = torch.randperm(len(rows_nC), generator=torch.Generator().manual_seed(0))
+    rows_nC = rows_nC[order[: max(CANDIDATES, count)]]
     chosen = torch.zeros(count, dtype=torch.int64)
     distance_n = (rows_nC - rows_nC[0]).square().sum(1)
     for place in range(1, count):

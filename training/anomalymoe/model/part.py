@@ -3,6 +3,8 @@
 Legend: b pictures, N patches, M components, D width, C mixed channels, V = 2 C + 1 numbers, h w patch grid.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -10,7 +12,7 @@ from torch.nn import functional as F
 
 from training.anomalymoe.model.config import PartConfig
 from training.anomalymoe.model.expert import ExpertOutput, target_patches
-from training.anomalymoe.model.memory import Memory, principal_axes
+from training.anomalymoe.model.memory import Memory, even_axes
 
 REACH = 12  # steps from patch to patch; what is further apart counts as another part
 LEAST_SPREAD = 1e-3
@@ -40,7 +42,7 @@ class PartExpert(nn.Module):
         described_bNV = self.describe(features_bTF, masks_bMhw)
         is_covered_bN = masks_bMhw.any(1).flatten(1)
         error_bN = self.memory(described_bNV / self.unit) * is_covered_bN
-        pooled_bD = described_bNV[..., : len(self.mixing)].mean(1) @ self.mixing + self.mean
+        pooled_bD = described_bNV[..., : len(self.mixing)].mean(1) @ self.mixing
         return ExpertOutput(error_bN.unflatten(1, masks_bMhw.shape[2:]), error_bN.mean(1), pooled_bD)
 
     def describe(self, features_bTF: Tensor, masks_bMhw: Tensor) -> Tensor:
@@ -56,13 +58,11 @@ class PartExpert(nn.Module):
         return torch.cat([mean_bNC, variance_bNC.clamp(min=LEAST_SPREAD**2).sqrt(), size_bN1.log()], 2)
 
     @torch.no_grad()
-    def fit(self, normal_nTF: Tensor, masks_nMhw: Tensor) -> None:
+    def fit(self, normal_nTF: Tensor, masks_nMhw: Tensor, views: Sequence[slice]) -> None:
         """Learn axes, units and memory from the features and component masks of normal pictures."""
         patches_ND = target_patches(normal_nTF, self.width, self.prefix_tokens).flatten(0, 1)
         self.mean.copy_(patches_ND.mean(0))
-        axes_CD = principal_axes(patches_ND, len(self.mixing))
-        self.mixing.zero_()
-        self.mixing[: len(axes_CD)] = axes_CD
+        self.mixing.copy_(even_axes(patches_ND, views, len(self.mixing)))
         batches = zip(normal_nTF.split(8), masks_nMhw.split(8), strict=True)
         parts = [self._parts(*batch) for batch in batches]
         described_nV, component_n = (torch.cat(column) for column in zip(*parts, strict=True))

@@ -7,6 +7,7 @@ from training.anomalymoe.model.config import MemoryConfig
 from training.anomalymoe.model.memory import MemoryExpert, cover
 
 WIDTH, GRID, PREFIX = 6, (4, 5), 1
+VIEWS = (slice(0, 2), slice(2, 6))
 
 
 def pictures(count: int, seed: int) -> torch.Tensor:
@@ -20,7 +21,7 @@ def pictures(count: int, seed: int) -> torch.Tensor:
 
 def fitted(size: int = 50, channels: int = WIDTH) -> MemoryExpert:
     expert = MemoryExpert(WIDTH, GRID, PREFIX, MemoryConfig(size=size, channels=channels))
-    expert.fit(pictures(20, seed=1))
+    expert.fit(pictures(20, seed=1), VIEWS)
     return expert
 
 
@@ -52,7 +53,7 @@ def test_what_is_remembered_has_no_error() -> None:
 
 def test_fewer_patches_than_places_fill_the_memory() -> None:
     expert = MemoryExpert(WIDTH, GRID, PREFIX, MemoryConfig(size=100, channels=10))
-    expert.fit(pictures(1, seed=1))
+    expert.fit(pictures(1, seed=1), VIEWS)
     assert len(expert.memory.rows.unique(dim=0)) <= 20
     assert float(expert(pictures(1, seed=1)).error.max()) < 1e-4
     assert expert(pictures(2, seed=5)).error.isfinite().all()

@@ -7,6 +7,7 @@ from training.anomalymoe.model.config import PartConfig
 from training.anomalymoe.model.part import PartExpert, part_labels
 
 WIDTH, PREFIX, SIDE = 4, 1, 8
+VIEWS = (slice(0, WIDTH),)
 SQUARES = [(1, 1), (1, 5), (5, 1), (5, 5)]  # upper left corners, 2 x 2 patches each
 
 
@@ -30,7 +31,7 @@ def pictures(masks_nMhw: torch.Tensor, seed: int) -> torch.Tensor:
 
 def fitted(size: int = 60) -> PartExpert:
     expert = PartExpert(WIDTH, PREFIX, PartConfig(size=size, channels=WIDTH))
-    expert.fit(pictures(masks(30), seed=1), masks(30))
+    expert.fit(pictures(masks(30), seed=1), masks(30), VIEWS)
     return expert
 
 
