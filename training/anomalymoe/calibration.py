@@ -17,15 +17,13 @@ from torch import Tensor
 from export.contract.appearance import Whitening, appearance, fit_whitening
 from export.contract.category import DISTANCE_POWER, Category, FloatArray
 from training.anomalymoe.model.component import fit_centres
+from training.anomalymoe.model.config import Scoring
 from training.anomalymoe.model.detector import AnomalyMoE, Detection, Scene
 from training.anomalymoe.model.expert import target_patches
 from training.anomalymoe.model.head import Head, HeadOutput
 from training.anomalymoe.model.router import RouterOutput
 from training.anomalymoe.scoring import stack_centres
-from training.backbones.base import top_mean
-from training.backbones.offline.defects import damage
 from training.device import on_training_device
-from training.metrics import auroc
 
 Pictures = npt.NDArray[np.uint8]
 
@@ -34,8 +32,8 @@ FOLDS = 5
 PRIOR = 10  # pictures: with so many, a place counts for itself as much as for the whole picture
 OFFSET_QUANTILE = 0.9
 SCALE_QUANTILE = 0.999
-LEAST_TRUST = 0.01
-TRUST_POWER = 16  # synthetic defects are easier than real ones, so that small differences count
+DEVIATIONS = 3  # an image score of 1: so far above the mean of normal pictures
+LEAST_SCALE = 1e-3
 RADIUS_MARGIN = 1.1  # a picture this much further away than any calibration picture is another product
 RADIUS_MARGIN_OF_FEW = 2.0  # more, over the root of their number: few hardly show how far others may be
 SCORE_MARGIN_OF_FEW = 4.0  # as a share of the scores, divided by the number of pictures
@@ -121,12 +119,9 @@ def _calibrate(
     """parts: pictures with what others than these have taught."""
     held_out = np.concatenate([pictures for _, pictures in parts])
     seen = _look(detector, parts)
-    damaged = _look(detector, [(one, damage(np.random.default_rng(0), pictures)) for one, pictures in parts])
-    trust_E = _trust(seen.errors, damaged.errors)
-    # What this product's pictures do not choose is asked about other pictures only: it must not be hushed.
-    trust_E = torch.where(seen.router.chosen.any(0), trust_E, 1.0)
-    offset, scale = _fit_scales(seen.errors, trust_E)
-    scored = _cross_scored(detector, head, seen, trust_E)
+    unit_E = _units(head, seen)
+    offset, scale = _fit_scales(seen.errors, head.scoring, unit_E)
+    scored = _cross_scored(detector, head, seen, unit_E)
     cautious = 1 + SCORE_MARGIN_OF_FEW / len(held_out)
     units_nD = torch.nn.functional.normalize(seen.cls, dim=1).numpy()
     reach = _reach(known, units_nD, _appearances(held_out), is_cross_fitted=len(parts) > 1)
@@ -211,11 +206,15 @@ def _look_at_batch(detector: AnomalyMoE, pixels: Tensor, known: Knowledge) -> _S
     return _Seen(cls.cpu(), router, errors.cpu())
 
 
-def _fit_scales(errors_nEhw: Tensor, trust_E: Tensor) -> _Scales:
-    """Bring the errors of every place and expert to one scale: 0 for common, trust for rare ones.
+def _fit_scales(errors_nEhw: Tensor, scoring: Scoring, unit_E: Tensor) -> _Scales:
+    """Bring the errors of all experts to one scale, and for `calibrated` scoring of all places.
 
-    A place is compared with itself in other pictures, the less so the fewer there are.
+    paper: the mean error of an expert counts 1. calibrated: common errors count 0, rare ones 1 over the unit;
+    a place is compared with itself in other pictures, the less so the fewer there are.
     """
+    if scoring == "paper":
+        mean_E = errors_nEhw.mean((0, 2, 3)).clamp(min=1e-6)
+        return _Scales(torch.zeros_like(errors_nEhw[0]), mean_E[:, None, None].expand_as(errors_nEhw[0]))
     own = len(errors_nEhw) / (len(errors_nEhw) + PRIOR)
     mean_Ehw = errors_nEhw.mean(0)
     mean_Ehw = own * mean_Ehw + (1 - own) * mean_Ehw.mean((1, 2), keepdim=True)
@@ -223,39 +222,48 @@ def _fit_scales(errors_nEhw: Tensor, trust_E: Tensor) -> _Scales:
     spread_Ehw = (variance_Ehw * own + variance_Ehw.mean((1, 2), keepdim=True)).sqrt().clamp(min=1e-6)
     deviations_EN = ((errors_nEhw - mean_Ehw) / spread_Ehw).transpose(0, 1).flatten(1)
     common, rare = np.quantile(deviations_EN.numpy(), [OFFSET_QUANTILE, SCALE_QUANTILE], axis=1)
-    span = np.maximum(rare - common, 1e-3) / trust_E.numpy()
+    span = np.maximum(rare - common, LEAST_SCALE) * unit_E.numpy()
     offset, scale = (
         torch.from_numpy(one.astype(np.float32))[:, None, None] * spread_Ehw for one in (common, span)
     )
     return _Scales(mean_Ehw + offset, scale)
 
 
-def _trust(errors_nEhw: Tensor, damaged_nEhw: Tensor) -> Tensor:
-    """How far each expert is trusted, (E,): 1 for the one that tells synthetic defects best, less for others.
+def _units(head: Head, seen: _Seen) -> Tensor:
+    """What each expert's image scores of normal pictures hardly reach, (E,); 1 for `paper` scoring.
 
-    An expert that cannot, for this product, would only add noise to those that can.
+    Nor are the scores divided of an expert that this product's pictures do not choose: it is asked about
+    other pictures only, and must not be hushed.
     """
-    experts = errors_nEhw.shape[1]
-    offset, scale = _fit_scales(errors_nEhw, torch.ones(experts))
-    calibrated = ((torch.cat([errors_nEhw, damaged_nEhw]) - offset) / scale).clamp(min=0)
-    scores = top_mean(calibrated.flatten(2)).numpy()
-    labels = np.repeat([False, True], len(errors_nEhw))
-    figures = torch.tensor([auroc(labels, column) for column in scores.T])
-    ability_E = (2 * figures - 1).clamp(min=1e-3)
-    return (ability_E / ability_E.max()).pow(TRUST_POWER).clamp(min=LEAST_TRUST).float()
+    unit_E = torch.ones(seen.errors.shape[1])
+    if head.scoring == "paper":
+        return unit_E
+    scores_nE = torch.cat(
+        [
+            head(((part.errors - scales.offset) / scales.scale).clamp(min=0)).level_scores
+            for part, scales in _folds(seen, head.scoring, unit_E)
+        ]
+    )
+    reached_E = scores_nE.mean(0) + DEVIATIONS * scores_nE.std(0, correction=0)
+    return torch.where(seen.router.chosen.any(0), reached_E.clamp(min=LEAST_SCALE), unit_E)
 
 
-def _cross_scored(detector: AnomalyMoE, head: Head, seen: _Seen, trust_E: Tensor) -> HeadOutput:
-    """Scores of the held-out pictures, each fold by the scales of the others, as for a picture never seen."""
-    numbers = torch.arange(len(seen.cls))
+def _cross_scored(detector: AnomalyMoE, head: Head, seen: _Seen, unit_E: Tensor) -> HeadOutput:
+    """Scores of the held-out pictures, each by the scales of others."""
     outputs = []
+    for part, scales in _folds(seen, head.scoring, unit_E):
+        spread = (one.expand(len(part.cls), *one.shape) for one in scales)
+        outputs.append(head(detector.level_maps(Detection.chosen(part.router, part.errors), *spread)))
+    return HeadOutput(*(torch.cat(column) for column in zip(*outputs, strict=True)))
+
+
+def _folds(seen: _Seen, scoring: Scoring, unit_E: Tensor) -> Iterator[tuple[_Seen, _Scales]]:
+    """The held-out pictures in parts, each with the scales of the others, as for pictures never seen."""
+    numbers = torch.arange(len(seen.cls))
     for fold in range(min(FOLDS, len(numbers))):
         inside = numbers % FOLDS == fold
         others = seen.errors[~inside] if len(numbers) > 1 else seen.errors
-        part = seen.take(numbers[inside])
-        scales = (one.expand(len(part.cls), *one.shape) for one in _fit_scales(others, trust_E))
-        outputs.append(head(detector.level_maps(Detection.chosen(part.router, part.errors), *scales)))
-    return HeadOutput(*(torch.cat(column) for column in zip(*outputs, strict=True)))
+        yield seen.take(numbers[inside]), _fit_scales(others, scoring, unit_E)
 
 
 def _batches(pictures: Pictures) -> Iterator[Tensor]:

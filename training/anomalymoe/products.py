@@ -67,7 +67,7 @@ def calibrate_products(
     progress: Progress,
 ) -> dict[str, Category]:
     """The category of each product, from the pictures that are held out."""
-    head = Head(config.map_size, detector.encoder.grid)
+    head = Head(config.map_size, detector.encoder.grid, config.scoring)
     held_out = split.by_category(split.held_out)
     return {
         name: calibrate(detector, head, name, known[name], held_out[name])
@@ -92,7 +92,7 @@ def _cross_calibrate_few(
     detector: AnomalyMoE, split: NormalSplit, config: FitConfig, progress: Progress
 ) -> dict[str, Category]:
     """Products with few pictures anew, from all of them, as none trained the detector."""
-    head = Head(config.map_size, detector.encoder.grid)
+    head = Head(config.map_size, detector.encoder.grid, config.scoring)
     products = split.by_category(split.kept + split.held_out)
     few = {name: pictures for name, pictures in products.items() if 1 < len(pictures) <= FEW}
     return {

@@ -24,11 +24,14 @@ class RouterConfig(Frozen):
         return self.selection == "per_level" and self.hidden is None
 
 
+Scoring = Literal["paper", "calibrated"]
+
+
 class MemoryConfig(Frozen):
     """A patch expert in closed form: `size` normal patches on their `channels` principal axes."""
 
     size: int = Field(default=2000, gt=0)
-    channels: int = Field(default=40, gt=0)
+    channels: int = Field(default=64, gt=0)
 
 
 class PartConfig(Frozen):

@@ -159,7 +159,7 @@ def _patch_expert(encoder: Encoder, config: PatchConfig) -> PatchExpert | Memory
 
 def _component_expert(encoder: Encoder, config: ComponentConfig) -> ComponentExpert | PartExpert:
     if config.parts is not None:
-        return PartExpert(encoder.width, encoder.prefix_tokens, config.parts)
+        return PartExpert(encoder.width, encoder.grid, encoder.prefix_tokens, config.parts)
     return ComponentExpert(encoder.width, encoder.prefix_tokens, config)
 
 

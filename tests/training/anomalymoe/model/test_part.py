@@ -4,7 +4,7 @@ import torch
 from scipy import ndimage
 
 from training.anomalymoe.model.config import PartConfig
-from training.anomalymoe.model.part import PartExpert, part_labels
+from training.anomalymoe.model.part import PartExpert, part_labels, smooth
 
 WIDTH, PREFIX, SIDE = 4, 1, 8
 VIEWS = (slice(0, WIDTH),)
@@ -30,7 +30,7 @@ def pictures(masks_nMhw: torch.Tensor, seed: int) -> torch.Tensor:
 
 
 def fitted(size: int = 60) -> PartExpert:
-    expert = PartExpert(WIDTH, PREFIX, PartConfig(size=size, channels=WIDTH))
+    expert = PartExpert(WIDTH, (SIDE, SIDE), PREFIX, PartConfig(size=size, channels=WIDTH))
     expert.fit(pictures(masks(30), seed=1), masks(30), VIEWS)
     return expert
 
@@ -52,12 +52,27 @@ def test_what_no_mask_covers_has_the_label_0_and_no_error() -> None:
     assert (error[outside[:, 0]] > 0).any()
 
 
-def test_a_patch_is_described_by_mean_deviation_and_size_of_its_part() -> None:
+def described_by(expert: PartExpert, features: torch.Tensor) -> torch.Tensor:
+    """What is said of the part of each patch, (n, h, w, V)."""
+    labels = part_labels(masks(len(features))).flatten(1)
+    return expert.describe(features, labels).unflatten(1, (SIDE, SIDE))
+
+
+def test_ragged_edges_and_single_patches_are_smoothed_and_corners_stay() -> None:
+    ragged = masks(1).clone()
+    ragged[:, :, 3, 3] = ~ragged[:, :, 3, 3]  # alone in the background
+    assert torch.equal(smooth(ragged), masks(1))
+    assert not smooth(masks(1)[:, 1:] & False).any()
+
+
+def test_a_patch_is_described_by_mean_deviation_size_and_place_of_its_part() -> None:
     expert, features = fitted(), pictures(masks(3), seed=2)
-    described = expert.describe(features, masks(3)).unflatten(1, (SIDE, SIDE))
+    described = described_by(expert, features)
     mixed = ((features[:, PREFIX:] - expert.mean) @ expert.mixing.T).unflatten(1, (SIDE, SIDE))
     part = mixed[:, 1:3, 5:7].flatten(1, 2)
-    expected = torch.cat([part.mean(1), part.std(1, correction=0), torch.full((3, 1), 4.0).log()], 1)
+    size_and_place = torch.tensor([4.0, 1.5, 5.5]).expand(3, -1).clone()
+    size_and_place[:, 0] = size_and_place[:, 0].log()
+    expected = torch.cat([part.mean(1), part.std(1, correction=0), size_and_place], 1)
     for y, x in ((1, 5), (2, 6)):
         torch.testing.assert_close(described[:, y, x], expected, atol=1e-4, rtol=1e-3)
 
@@ -73,6 +88,13 @@ def test_one_wrong_part_among_right_ones_stands_out_and_is_painted_whole() -> No
     assert (error[:, 5:7, 5:7] <= 2 * limit).all()
 
 
+def test_a_part_in_another_place_is_wrong() -> None:
+    moved = masks(5, [(1, 1), (1, 5), (5, 1), (3, 3)])
+    expert = fitted()
+    limit = expert(pictures(masks(5), seed=3), masks(5)).error.amax()
+    assert (expert(pictures(moved, seed=4), moved).error[:, 3:5, 3:5] > 1.5 * limit).all()
+
+
 def test_two_parts_grown_into_one_are_wrong() -> None:
     grown = masks(5, [*SQUARES, (1, 3)])
     expert = fitted()
@@ -82,7 +104,7 @@ def test_two_parts_grown_into_one_are_wrong() -> None:
 
 def test_the_error_is_the_distance_to_the_nearest_remembered_part() -> None:
     expert, features = fitted(), pictures(masks(2), seed=5)
-    described = expert.describe(features, masks(2)) / expert.unit
+    described = described_by(expert, features).flatten(1, 2) / expert.unit
     nearest = torch.cdist(described, expert.memory.rows.expand(2, -1, -1)).amin(2).square()
     torch.testing.assert_close(
         expert(features, masks(2)).error.flatten(1), nearest, atol=1e-2, rtol=1e-3
@@ -91,7 +113,7 @@ def test_the_error_is_the_distance_to_the_nearest_remembered_part() -> None:
 
 
 def test_the_state_survives_saving() -> None:
-    other = PartExpert(WIDTH, PREFIX, PartConfig(size=60, channels=WIDTH))
+    other = PartExpert(WIDTH, (SIDE, SIDE), PREFIX, PartConfig(size=60, channels=WIDTH))
     other.load_state_dict(fitted().state_dict())
     features = pictures(masks(2), seed=6)
     assert torch.equal(other(features, masks(2)).error, fitted()(features, masks(2)).error)
