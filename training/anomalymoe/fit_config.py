@@ -160,8 +160,16 @@ def _small(backbone: Literal["efficientnet-lite0", "offline"]) -> FitConfig:
         pretext=PretextConfig() if backbone == "offline" else None,
         detector=AnomalyMoEConfig(
             router=RouterConfig(hidden=None, top_k=3, selection="per_level"),
-            patch=PatchConfig(count=3, memory=MemoryConfig()),
-            component=ComponentConfig(count=3, parts=PartConfig()),
+            patch=PatchConfig(
+                count=3,
+                depth=1,
+                heads=4,
+                mlp_ratio=1,
+                bottleneck_ratio=0.125,
+                noise_std=1.5,
+                memory=MemoryConfig(),
+            ),
+            component=ComponentConfig(count=3, hidden=64, code=16, parts=PartConfig()),
             global_=GlobalConfig(count=3, subspace=SubspaceConfig()),
             eir=EirConfig(pairs="sampled"),
         ),
