@@ -17,6 +17,7 @@ from export.formats.graph_file import GraphFile
 from export.graphs.anomalymoe import detector_parts, example_tensors, part_inputs
 from training.anomalymoe.checkpoint import Checkpoint
 from training.anomalymoe.model.detector import AnomalyMoE
+from training.anomalymoe.model.head import Head
 
 BATCH = 8
 
@@ -70,7 +71,7 @@ def _export_graphs(
     export = make_exporter(choice.form, calibration)
     examples = example_tensors(detector, batch=3, rows=(2, 0))
     graphs = {}
-    head = checkpoint.head()
+    head = Head(checkpoint.config.map_size, detector.encoder.grid)
     for part in detector_parts(detector, head, selection.experts):
         graphs[part.key] = export(part, examples)
         on_graph(part.key)

@@ -32,6 +32,7 @@ from service.inference.anomalymoe import Engine, Picture
 from service.inference.backends.base import Device
 from service.inference.backends.loading import open_graph
 from training.anomalymoe.checkpoint import Checkpoint
+from training.anomalymoe.model.head import Head
 from training.anomalymoe.scoring import score_pictures
 from training.data.pictures import Sample
 
@@ -129,7 +130,7 @@ def _compare_graphs(
         for pictures, group in batches.items()
         for batch in group
     ]
-    head = checkpoint.head()
+    head = Head(checkpoint.config.map_size, detector.encoder.grid)
     parts = list(detector_parts(detector, head, manifest.experts))
     for part in progress.track(parts, description="compare graphs"):
         graph = open_graph(bundle, part.key, device)
@@ -141,7 +142,7 @@ def _compare_graphs(
 
 def _compare_whole(engine: Engine, checkpoint: Checkpoint, batches: Batches) -> Iterator[Difference]:
     """Map and score as the service computes them."""
-    head = checkpoint.head()
+    head = Head(checkpoint.config.map_size, checkpoint.detector.encoder.grid)
     for pictures, group in batches.items():
         for batch in group:
             categories = [checkpoint.categories[str(picture.category)] for picture in batch]

@@ -90,14 +90,26 @@ def learn_product(detector: AnomalyMoE, pictures: Pictures, components: int, see
 
 
 @torch.no_grad()
-def calibrate(detector: AnomalyMoE, head: Head, name: str, known: Knowledge, held_out: Pictures) -> Category:
+def calibrate(
+    detector: AnomalyMoE,
+    head: Head,
+    name: str,
+    known: Knowledge,
+    held_out: Pictures,
+    scoring: Scoring = "calibrated",
+) -> Category:
     """Error scales, distances and score distribution of a category from held-out pictures (n, H, W, 3)."""
-    return _calibrate(detector, head, name, known, [(known, held_out)])
+    return _calibrate(detector, head, name, known, [(known, held_out)], scoring)
 
 
 @torch.no_grad()
 def cross_calibrate(
-    detector: AnomalyMoE, head: Head, name: str, pictures: Pictures, components: int
+    detector: AnomalyMoE,
+    head: Head,
+    name: str,
+    pictures: Pictures,
+    components: int,
+    scoring: Scoring = "calibrated",
 ) -> Category:
     """The same from pictures (n, H, W, 3) of which none trained the detector: each by what the others taught.
 
@@ -106,7 +118,7 @@ def cross_calibrate(
     numbers = np.arange(len(pictures))
     folds = [numbers % FOLDS == fold for fold in range(min(FOLDS, len(pictures)))]
     parts = [(learn_product(detector, pictures[~fold], components), pictures[fold]) for fold in folds]
-    return _calibrate(detector, head, name, learn_product(detector, pictures, components), parts)
+    return _calibrate(detector, head, name, learn_product(detector, pictures, components), parts, scoring)
 
 
 def _calibrate(
@@ -115,13 +127,14 @@ def _calibrate(
     name: str,
     known: Knowledge,
     parts: Sequence[tuple[Knowledge, Pictures]],
+    scoring: Scoring,
 ) -> Category:
     """parts: pictures with what others than these have taught."""
     held_out = np.concatenate([pictures for _, pictures in parts])
     seen = _look(detector, parts)
-    unit_E = _units(head, seen)
-    offset, scale = _fit_scales(seen.errors, head.scoring, unit_E)
-    scored = _cross_scored(detector, head, seen, unit_E)
+    unit_E = _units(head, seen) if scoring == "calibrated" else torch.ones(len(detector.experts))
+    offset, scale = _fit_scales(seen.errors, scoring, unit_E)
+    scored = _cross_scored(detector, head, seen, scoring, unit_E)
     cautious = 1 + SCORE_MARGIN_OF_FEW / len(held_out)
     units_nD = torch.nn.functional.normalize(seen.cls, dim=1).numpy()
     reach = _reach(known, units_nD, _appearances(held_out), is_cross_fitted=len(parts) > 1)
@@ -230,28 +243,28 @@ def _fit_scales(errors_nEhw: Tensor, scoring: Scoring, unit_E: Tensor) -> _Scale
 
 
 def _units(head: Head, seen: _Seen) -> Tensor:
-    """What each expert's image scores of normal pictures hardly reach, (E,); 1 for `paper` scoring.
+    """What each expert's image scores of normal pictures hardly reach, (E,).
 
-    Nor are the scores divided of an expert that this product's pictures do not choose: it is asked about
-    other pictures only, and must not be hushed.
+    1 for an expert that this product's pictures do not choose: it is asked about other pictures only, and
+    must not be hushed.
     """
     unit_E = torch.ones(seen.errors.shape[1])
-    if head.scoring == "paper":
-        return unit_E
     scores_nE = torch.cat(
         [
             head(((part.errors - scales.offset) / scales.scale).clamp(min=0)).level_scores
-            for part, scales in _folds(seen, head.scoring, unit_E)
+            for part, scales in _folds(seen, "calibrated", unit_E)
         ]
     )
     reached_E = scores_nE.mean(0) + DEVIATIONS * scores_nE.std(0, correction=0)
     return torch.where(seen.router.chosen.any(0), reached_E.clamp(min=LEAST_SCALE), unit_E)
 
 
-def _cross_scored(detector: AnomalyMoE, head: Head, seen: _Seen, unit_E: Tensor) -> HeadOutput:
+def _cross_scored(
+    detector: AnomalyMoE, head: Head, seen: _Seen, scoring: Scoring, unit_E: Tensor
+) -> HeadOutput:
     """Scores of the held-out pictures, each by the scales of others."""
     outputs = []
-    for part, scales in _folds(seen, head.scoring, unit_E):
+    for part, scales in _folds(seen, scoring, unit_E):
         spread = (one.expand(len(part.cls), *one.shape) for one in scales)
         outputs.append(head(detector.level_maps(Detection.chosen(part.router, part.errors), *spread)))
     return HeadOutput(*(torch.cat(column) for column in zip(*outputs, strict=True)))

@@ -10,9 +10,7 @@ from safetensors import SafetensorError
 
 from export.contract.category import Category, load_categories
 from training.anomalymoe.fit_config import EncoderConfig, FitConfig
-from training.anomalymoe.model.config import Scoring
 from training.anomalymoe.model.detector import AnomalyMoE
-from training.anomalymoe.model.head import Head
 from training.backbones.conv import ConvEncoder, ConvEncoderConfig
 from training.backbones.offline.encoder import OfflineEncoder
 from training.backbones.vit import VisionTransformer, ViTConfig
@@ -37,10 +35,6 @@ class Checkpoint:
     config: FitConfig
     detector: AnomalyMoE
     categories: dict[str, Category]
-
-    def head(self, scoring: Scoring | None = None) -> Head:
-        """The head of the run; scoring: in place of its own."""
-        return Head(self.config.map_size, self.detector.encoder.grid, scoring or self.config.scoring)
 
 
 def build_detector(config: FitConfig) -> AnomalyMoE:

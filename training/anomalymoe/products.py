@@ -67,10 +67,10 @@ def calibrate_products(
     progress: Progress,
 ) -> dict[str, Category]:
     """The category of each product, from the pictures that are held out."""
-    head = Head(config.map_size, detector.encoder.grid, config.scoring)
+    head = Head(config.map_size, detector.encoder.grid)
     held_out = split.by_category(split.held_out)
     return {
-        name: calibrate(detector, head, name, known[name], held_out[name])
+        name: calibrate(detector, head, name, known[name], held_out[name], config.scoring)
         for name in progress.track(known, description="calibrate")
     }
 
@@ -92,11 +92,13 @@ def _cross_calibrate_few(
     detector: AnomalyMoE, split: NormalSplit, config: FitConfig, progress: Progress
 ) -> dict[str, Category]:
     """Products with few pictures anew, from all of them, as none trained the detector."""
-    head = Head(config.map_size, detector.encoder.grid, config.scoring)
+    head = Head(config.map_size, detector.encoder.grid)
     products = split.by_category(split.kept + split.held_out)
     few = {name: pictures for name, pictures in products.items() if 1 < len(pictures) <= FEW}
     return {
-        name: cross_calibrate(detector, head, name, pictures, config.calibration.components)
+        name: cross_calibrate(
+            detector, head, name, pictures, config.calibration.components, config.scoring
+        )
         for name, pictures in progress.track(few.items(), description="cross-fit")
     }
 

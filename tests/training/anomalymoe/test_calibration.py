@@ -117,7 +117,7 @@ def test_image_scores_of_every_expert_that_is_chosen_are_on_one_scale(
 def test_in_the_papers_scoring_the_mean_error_of_every_expert_counts_1(
     detector: AnomalyMoE, known: Knowledge
 ) -> None:
-    category = calibrate(detector, Head((SIZE, SIZE), GRID, "paper"), "disc", known, HELD_OUT)
+    category = calibrate(detector, Head((SIZE, SIZE), GRID), "disc", known, HELD_OUT, "paper")
     assert not category.error_offset.any()
     mean = errors_of(detector, category).mean((0, 2, 3))
     np.testing.assert_allclose(category.error_scale, np.broadcast_to(mean[:, None, None], (5, *GRID)), rtol=1e-3)

@@ -16,6 +16,7 @@ from export.contract.decision import conformal_threshold, display_score
 from export.contract.manifest import LEVELS
 from training.anomalymoe.analysis.looks import look
 from training.anomalymoe.checkpoint import Checkpoint
+from training.anomalymoe.model.head import Head
 from training.data.pictures import Sample, load_mask, load_picture
 from training.figures.sheet import Column, Tile, blend, mark_truth, one_of_each
 
@@ -53,7 +54,7 @@ def raw_level_maps(
     checkpoint: Checkpoint, samples: Sequence[Sample], progress: Progress
 ) -> list[npt.NDArray[np.float32]]:
     """The raw maps (L, Hm, Wm) of every picture, smoothed as their sum is."""
-    head = checkpoint.head()
+    head = Head(checkpoint.config.map_size, checkpoint.detector.encoder.grid)
     maps: list[npt.NDArray[np.float32]] = []
     for seen in look(checkpoint, samples, progress, "draw maps"):
         categories = [checkpoint.categories[one.category] for one in seen.samples]

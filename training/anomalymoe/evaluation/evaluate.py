@@ -17,6 +17,7 @@ from export.contract.decision import conformal_threshold
 from export.contract.manifest import LEVELS
 from training.anomalymoe.checkpoint import Checkpoint
 from training.anomalymoe.evaluation.protocol import Protocol, min_max, prepared
+from training.anomalymoe.model.head import Head
 from training.anomalymoe.scoring import judged, raw_levels
 from training.data.component_masks import component_masks
 from training.data.dataset import find_samples
@@ -43,7 +44,7 @@ def score_samples(
     checkpoint: Checkpoint, samples: Sequence[Sample], progress: Progress, protocol: Protocol = SERVED
 ) -> Scored:
     """Score the test pictures of one category, by default as the service would when told the category."""
-    head = checkpoint.head(None if protocol.normalise == "calibrated" else "paper")
+    head = Head(checkpoint.config.map_size, checkpoint.detector.encoder.grid)
     starts = range(0, len(samples), BATCH)
     tracked = progress.track(starts, description=f"score {samples[0].category}")
     with on_training_device(checkpoint.detector):

@@ -44,7 +44,7 @@ def count_macs(config: FitConfig) -> Macs:
     """Count a configuration of any size; nothing is computed, no weights are held."""
     with torch.device("meta"), torch.no_grad():
         detector = build_detector(config).eval()
-        head = Head(config.map_size, detector.encoder.grid, config.scoring)
+        head = Head(config.map_size, detector.encoder.grid)
         image = torch.empty(1, 3, config.input.height, config.input.width)
         centres = torch.empty(1, config.calibration.components, detector.encoder.width)
         valid = torch.ones(1, config.calibration.components, dtype=torch.bool)

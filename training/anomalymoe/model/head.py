@@ -9,8 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.anomalymoe.model.config import Scoring
-
 _KERNEL = 5
 _SIGMA = 4.0
 _TOP_FRACTION = 0.01
@@ -27,20 +25,14 @@ class HeadOutput(NamedTuple):
 class Head(nn.Module):
     """Bilinear upsampling, 5 x 5 Gaussian of sigma 4 padded with zeros, mean of the top 1 % of the pixels.
 
-    Both are linear and treat rows like columns, so that each side of a map takes one product. The map is the
-    sum of the levels.
-    scoring: `paper` takes the score of that map; `calibrated` the largest score of a level, since the levels
-    that have nothing to say add noise to the one that sees the defect.
+    Both are linear and treat rows like columns, so that each side of a map takes one product.
     """
 
     rows: Tensor
     columns: Tensor
 
-    def __init__(
-        self, map_size: tuple[int, int], grid: tuple[int, int], scoring: Scoring = "calibrated"
-    ) -> None:
+    def __init__(self, map_size: tuple[int, int], grid: tuple[int, int]) -> None:
         super().__init__()
-        self.scoring: Scoring = scoring
         self.top = max(1, int(_TOP_FRACTION * map_size[0] * map_size[1]))
         self.register_buffer("rows", _spread(grid[0], map_size[0]).T.contiguous(), persistent=False)
         self.register_buffer("columns", _spread(grid[1], map_size[1]), persistent=False)
@@ -48,9 +40,7 @@ class Head(nn.Module):
     def forward(self, levels_BLhw: Tensor) -> HeadOutput:
         maps_BLHW = self.rows @ levels_BLhw @ self.columns
         map_BHW = maps_BLHW.sum(1)
-        level_scores_BL = self._score(maps_BLHW)
-        score_B = self._score(map_BHW) if self.scoring == "paper" else level_scores_BL.amax(1)
-        return HeadOutput(map_BHW, score_B, level_scores_BL)
+        return HeadOutput(map_BHW, self._score(map_BHW), self._score(maps_BLHW))
 
     def _score(self, maps: Tensor) -> Tensor:
         highest = maps.flatten(-2).topk(self.top, dim=-1, sorted=False).values

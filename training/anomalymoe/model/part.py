@@ -57,7 +57,7 @@ class PartExpert(nn.Module):
         mixed_bNC = (patches_bND - self.mean) @ self.mixing.T
         is_same_bNN = (labels_bN.unsqueeze(2) == labels_bN.unsqueeze(1)).to(mixed_bNC.dtype)
         size_bN1 = is_same_bNN.sum(2, keepdim=True)
-        places_bN2 = self.places.expand(len(mixed_bNC), -1, -1)
+        places_bN2 = self.places.expand(mixed_bNC.shape[0], -1, -1)
         means_bNX = is_same_bNN @ torch.cat([mixed_bNC, mixed_bNC.square(), places_bN2], 2) / size_bN1
         channels = len(self.mixing)
         mean_bNC, square_bNC, centre_bN2 = means_bNX.split([channels, channels, 2], dim=2)
