@@ -96,9 +96,7 @@ def _cross_calibrate_few(
     products = split.by_category(split.kept + split.held_out)
     few = {name: pictures for name, pictures in products.items() if 1 < len(pictures) <= FEW}
     return {
-        name: cross_calibrate(
-            detector, head, name, pictures, config.calibration.components, config.scoring
-        )
+        name: cross_calibrate(detector, head, name, pictures, config.calibration.components, config.scoring)
         for name, pictures in progress.track(few.items(), description="cross-fit")
     }
 

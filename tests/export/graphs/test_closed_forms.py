@@ -84,7 +84,9 @@ def graphs(detector: AnomalyMoE, request: pytest.FixtureRequest) -> dict[str, Gr
 def test_a_graph_computes_what_the_detector_does(
     detector: AnomalyMoE, graphs: dict[str, Graph], key: str
 ) -> None:
-    parts = {one.key: one for one in detector_parts(detector, Head((SIZE, SIZE), GRID), expert_specs(detector))}
+    parts = {
+        one.key: one for one in detector_parts(detector, Head((SIZE, SIZE), GRID), expert_specs(detector))
+    }
     for batch, rows in ((1, (0,)), (3, (1, 2, 0)), (8, (7, 3))):
         tensors = feeds(detector, batch, rows)
         inputs = {name: tensors[name] for name in parts[key].inputs}

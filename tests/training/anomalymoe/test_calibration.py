@@ -120,7 +120,9 @@ def test_in_the_papers_scoring_the_mean_error_of_every_expert_counts_1(
     category = calibrate(detector, Head((SIZE, SIZE), GRID), "disc", known, HELD_OUT, "paper")
     assert not category.error_offset.any()
     mean = errors_of(detector, category).mean((0, 2, 3))
-    np.testing.assert_allclose(category.error_scale, np.broadcast_to(mean[:, None, None], (5, *GRID)), rtol=1e-3)
+    np.testing.assert_allclose(
+        category.error_scale, np.broadcast_to(mean[:, None, None], (5, *GRID)), rtol=1e-3
+    )
 
 
 def test_other_held_out_pictures_change_the_thresholds_and_nothing_that_was_learnt(

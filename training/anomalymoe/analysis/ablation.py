@@ -2,7 +2,7 @@
 
 Table 2 takes levels away from the given configuration. Table 3 takes the losses away; a router that
 clustering decided before training is frozen and leaves ESB nothing to move, so there the router is a learned
-one: Top-K over all experts, with the paper's trained experts, since closed forms are fitted to settled choices.
+one: Top-K over all experts, with the paper's experts, since closed forms are fitted to settled choices.
 """
 
 import hashlib

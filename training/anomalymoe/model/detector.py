@@ -64,7 +64,6 @@ class AnomalyMoE(nn.Module):
 
     def __init__(self, config: AnomalyMoEConfig, encoder: Encoder) -> None:
         super().__init__()
-        width, grid, prefix = encoder.width, encoder.grid, encoder.prefix_tokens
         self.config = config
         self.encoder = encoder
         self.router = Router(encoder.cls_width, config.counts, config.router).apply(init_linear)
