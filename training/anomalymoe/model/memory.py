@@ -64,7 +64,7 @@ class MemoryExpert(nn.Module):
 
     @torch.no_grad()
     def fit(self, normal_nTF: Tensor, views: Sequence[slice]) -> None:
-        """Learn the axes and the memory from the features of normal pictures, all of whose views count alike."""
+        """Learn axes and memory from the features of normal pictures, all of whose views count alike."""
         patches_ND = target_patches(normal_nTF, self.width, self.prefix_tokens).flatten(0, 1)
         self.mean.copy_(patches_ND.mean(0))
         self.mixing.copy_(even_axes(patches_ND, views, len(self.mixing)))

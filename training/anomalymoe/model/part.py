@@ -1,6 +1,6 @@
 """A component expert in closed form: each connected part of a component against those of normal pictures.
 
-Legend: b pictures, n parts, N patches, M components, D width, C mixed channels, V = 2 C + 3 numbers, h w grid.
+Legend: b pictures, n parts, N patches, M components, D width, C mixed channels, V = 2 C + 3, h w grid.
 """
 
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ class PartExpert(nn.Module):
         return ExpertOutput(error_bN.unflatten(1, self.grid), error_bN.mean(1), pooled_bD)
 
     def describe(self, features_bTF: Tensor, labels_bN: Tensor) -> Tensor:
-        """Of the part of each patch, (b, N, V): mean and deviation of the channels, log of the size, centre."""
+        """Of the part of each patch, (b, N, V): mean and deviation of channels, log of its size, centre."""
         patches_bND = target_patches(features_bTF, self.width, self.prefix_tokens)
         mixed_bNC = (patches_bND - self.mean) @ self.mixing.T
         is_same_bNN = (labels_bN.unsqueeze(2) == labels_bN.unsqueeze(1)).to(mixed_bNC.dtype)
