@@ -12,6 +12,7 @@ from export.contract.manifest import LEVELS, ExpertSpec
 from export.graphs.part import Part, random_pictures
 from training.anomalymoe.model.detector import AnomalyMoE, Scene
 from training.anomalymoe.model.head import Head
+from training.anomalymoe.model.memory import MemoryExpert
 from training.anomalymoe.model.subspace import SubspaceExpert
 
 NOT_LOOKED_AT = torch.empty(0)  # in place of what experts of the level at hand do not read
@@ -90,7 +91,7 @@ def detector_parts(detector: AnomalyMoE, head: Head, experts: tuple[ExpertSpec, 
 
     Exact are those that cost little and lose much: the router, where near ties between logits decide who
     runs, the head, component experts, whose nearest centres are differences of large numbers, and
-    closed-form global experts, whose error is what is left of a picture when nearly all is taken away.
+    closed-form experts, whose error is what is left when nearly all is taken away.
     """
     detector.eval()
     yield Part("backbone", Backbone(detector), ("image",), ("features", "cls"))
@@ -102,7 +103,8 @@ def detector_parts(detector: AnomalyMoE, head: Head, experts: tuple[ExpertSpec, 
 
 
 def _is_exact(detector: AnomalyMoE, expert: ExpertSpec) -> bool:
-    return expert.level == "component" or isinstance(detector.experts[expert.column], SubspaceExpert)
+    is_closed_form = isinstance(detector.experts[expert.column], MemoryExpert | SubspaceExpert)
+    return expert.level == "component" or is_closed_form
 
 
 def example_tensors(

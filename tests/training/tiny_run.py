@@ -56,6 +56,7 @@ def tiny_config(**changes: Any) -> FitConfig:
         "encoder": ENCODER,
         "input": InputSpec(height=SIZE, width=SIZE),
         "map_size": (SIZE, SIZE),
+        "scoring": "calibrated",
         "pretext": PretextConfig(steps=8, batch_size=4, checks=4),
         "detector": AnomalyMoEConfig(
             router=RouterConfig(hidden=None, top_k=3, selection="per_level"),

@@ -17,31 +17,29 @@ from export.contract.appearance import Whitening, appearance, fit_whitening
 from export.contract.category import DISTANCE_POWER, Category, FloatArray
 from export.contract.preprocess import Pixels
 from training.anomalymoe.model.component import fit_centres
+from training.anomalymoe.model.config import Scoring
 from training.anomalymoe.model.detector import AnomalyMoE, Detection, Scene
 from training.anomalymoe.model.expert import target_patches
 from training.anomalymoe.model.head import Head
 from training.anomalymoe.model.router import RouterOutput
 from training.anomalymoe.scoring import stack_centres
-from training.backbones.base import top_mean
-from training.backbones.offline.defects import damage
 from training.data.store import Pictures, batches, take
 from training.device import on_training_device
-from training.metrics import auroc
 
 BATCH = 16
 FOLDS = 5
 PRIOR = 10  # pictures: with so many, a place counts for itself as much as for the whole picture
 OFFSET_QUANTILE = 0.9
 SCALE_QUANTILE = 0.999
-LEAST_TRUST = 0.01
-TRUST_POWER = 16  # synthetic defects are easier than real ones, so that small differences count
+DEVIATIONS = 3  # an image score of 1: so far above the mean of normal pictures
+LEAST_SCALE = 1e-3
 RADIUS_MARGIN = 1.1  # a picture this much further away than any calibration picture is another product
 RADIUS_MARGIN_OF_FEW = 2.0  # more, over the root of their number: few hardly show how far others may be
 SCORE_MARGIN_OF_FEW = 4.0  # as a share of the scores, divided by the number of pictures
 SMALLEST_RADIUS = 1e-4  # of cosine distances, which float32 rounds
 LEAST_DISTANCE_SCORE = 1e-3
 MOST_PATCHES = 200_000  # of a product, that its components are clusters of
-MOST_SCALED = 1000  # held-out pictures that scales and trust are taken from; the others only add their scores
+MOST_SCALED = 1000  # held-out pictures that scales and units are taken from; the others only add their scores
 FEW = 50  # pictures, all of which calibrate, each by what the others say
 
 
@@ -123,14 +121,26 @@ def learn_product(detector: AnomalyMoE, pictures: Pictures, components: int, see
 
 
 @torch.no_grad()
-def calibrate(detector: AnomalyMoE, head: Head, name: str, known: Knowledge, held_out: Pictures) -> Category:
+def calibrate(
+    detector: AnomalyMoE,
+    head: Head,
+    name: str,
+    known: Knowledge,
+    held_out: Pictures,
+    scoring: Scoring = "calibrated",
+) -> Category:
     """Error scales, distances and score distribution of a category from held-out pictures (n, H, W, 3)."""
-    return _calibrate(detector, head, name, known, [Part(detector, known, held_out)])
+    return _calibrate(head, name, known, [Part(detector, known, held_out)], scoring)
 
 
 @torch.no_grad()
 def calibrate_by_folds(
-    detectors: Sequence[AnomalyMoE], head: Head, name: str, known: Knowledge, pictures: Pictures
+    detectors: Sequence[AnomalyMoE],
+    head: Head,
+    name: str,
+    known: Knowledge,
+    pictures: Pictures,
+    scoring: Scoring = "calibrated",
 ) -> Category:
     """The same from pictures (n, H, W, 3) that trained the detector, none of them held out.
 
@@ -143,12 +153,17 @@ def calibrate_by_folds(
         Part(detector, known, take(pictures, folds == fold))
         for fold, detector in enumerate(detectors[: len(pictures)])
     ]
-    return _calibrate(detectors[0], head, name, known, parts)
+    return _calibrate(head, name, known, parts, scoring)
 
 
 @torch.no_grad()
 def cross_calibrate(
-    detector: AnomalyMoE, head: Head, name: str, pictures: Pictures, components: int
+    detector: AnomalyMoE,
+    head: Head,
+    name: str,
+    pictures: Pictures,
+    components: int,
+    scoring: Scoring = "calibrated",
 ) -> Category:
     """The same from pictures (n, H, W, 3) of which none trained the detector: each by what the others taught.
 
@@ -160,21 +175,17 @@ def cross_calibrate(
         Part(detector, learn_product(detector, take(pictures, ~fold), components), take(pictures, fold))
         for fold in folds
     ]
-    return _calibrate(detector, head, name, learn_product(detector, pictures, components), parts)
+    return _calibrate(head, name, learn_product(detector, pictures, components), parts, scoring)
 
 
-def _calibrate(
-    detector: AnomalyMoE, head: Head, name: str, known: Knowledge, parts: Sequence[Part]
-) -> Category:
+def _calibrate(head: Head, name: str, known: Knowledge, parts: Sequence[Part], scoring: Scoring) -> Category:
+    detector = parts[0].detector
     sample, rest = _divided(parts)
     seen = _join(_look(sample))
-    damaged = _join(_look(sample, damaged_by=np.random.default_rng(0)))
-    trust_E = _trust(seen.errors, damaged.errors)
-    # What this product's pictures do not choose is asked about other pictures only: it must not be hushed.
-    trust_E = torch.where(seen.router.chosen.any(0), trust_E, 1.0)
-    scales = _fit_scales(seen.errors, trust_E)
-    scored = _cross_scored(detector, head, seen, trust_E)
-    scored = _Judged.joined([scored, *(_judge(detector, head, one, scales) for one in _look(rest))])
+    unit_E = _units(head, seen) if scoring == "calibrated" else torch.ones(len(detector.experts))
+    scales = _fit_scales(seen.errors, scoring, unit_E)
+    by_others = [_judge(detector, head, *one) for one in _folds(seen, scoring, unit_E)]
+    scored = _Judged.joined([*by_others, *(_judge(detector, head, one, scales) for one in _look(rest))])
     cautious = 1 + SCORE_MARGIN_OF_FEW / len(scored.cls)
     units_nD = torch.nn.functional.normalize(scored.cls, dim=1).numpy()
     reach = _reach(known, units_nD, scored.looks.numpy(), is_cross_fitted=len(parts) > 1)
@@ -250,13 +261,12 @@ def _divided(parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
     return sample, rest
 
 
-def _look(parts: Iterable[Part], damaged_by: np.random.Generator | None = None) -> Iterator[_Seen]:
-    """What the model says, a batch at a time; damaged_by: about the pictures with synthetic defects."""
+def _look(parts: Iterable[Part]) -> Iterator[_Seen]:
+    """What the model says, a batch at a time."""
     for detector, known, pictures in parts:
         with on_training_device(detector):
             for pixels in batches(pictures, BATCH):
-                shown = pixels if damaged_by is None else damage(damaged_by, pixels)
-                yield _look_at_batch(detector, shown, known)
+                yield _look_at_batch(detector, pixels, known)
 
 
 def _join(parts: Iterable[_Seen]) -> _Seen:
@@ -275,11 +285,15 @@ def _look_at_batch(detector: AnomalyMoE, pixels: Pixels, known: Knowledge) -> _S
     return _Seen(cls.cpu(), torch.from_numpy(_appearances(pixels)), router, errors.cpu())
 
 
-def _fit_scales(errors_nEhw: Tensor, trust_E: Tensor) -> _Scales:
-    """Bring the errors of every place and expert to one scale: 0 for common, trust for rare ones.
+def _fit_scales(errors_nEhw: Tensor, scoring: Scoring, unit_E: Tensor) -> _Scales:
+    """Bring the errors of all experts to one scale, and for `calibrated` scoring of all places.
 
-    A place is compared with itself in other pictures, the less so the fewer there are.
+    paper: the mean error of an expert counts 1. calibrated: common errors count 0, rare ones 1 over the unit;
+    a place is compared with itself in other pictures, the less so the fewer there are.
     """
+    if scoring == "paper":
+        mean_E = errors_nEhw.mean((0, 2, 3)).clamp(min=1e-6)
+        return _Scales(torch.zeros_like(errors_nEhw[0]), mean_E[:, None, None].expand_as(errors_nEhw[0]))
     own = len(errors_nEhw) / (len(errors_nEhw) + PRIOR)
     mean_Ehw = errors_nEhw.mean(0)
     mean_Ehw = own * mean_Ehw + (1 - own) * mean_Ehw.mean((1, 2), keepdim=True)
@@ -287,38 +301,38 @@ def _fit_scales(errors_nEhw: Tensor, trust_E: Tensor) -> _Scales:
     spread_Ehw = (variance_Ehw * own + variance_Ehw.mean((1, 2), keepdim=True)).sqrt().clamp(min=1e-6)
     deviations_EN = ((errors_nEhw - mean_Ehw) / spread_Ehw).transpose(0, 1).flatten(1)
     common, rare = np.quantile(deviations_EN.numpy(), [OFFSET_QUANTILE, SCALE_QUANTILE], axis=1)
-    span = np.maximum(rare - common, 1e-3) / trust_E.numpy()
+    span = np.maximum(rare - common, LEAST_SCALE) * unit_E.numpy()
     offset, scale = (
         torch.from_numpy(one.astype(np.float32))[:, None, None] * spread_Ehw for one in (common, span)
     )
     return _Scales(mean_Ehw + offset, scale)
 
 
-def _trust(errors_nEhw: Tensor, damaged_nEhw: Tensor) -> Tensor:
-    """How far each expert is trusted, (E,): 1 for the one that tells synthetic defects best, less for others.
+def _units(head: Head, seen: _Seen) -> Tensor:
+    """What each expert's image scores of normal pictures hardly reach, (E,).
 
-    An expert that cannot, for this product, would only add noise to those that can.
+    1 for an expert that this product's pictures do not choose: it is asked about other pictures only, and
+    must not be hushed.
     """
-    experts = errors_nEhw.shape[1]
-    offset, scale = _fit_scales(errors_nEhw, torch.ones(experts))
-    calibrated = ((torch.cat([errors_nEhw, damaged_nEhw]) - offset) / scale).clamp(min=0)
-    scores = top_mean(calibrated.flatten(2)).numpy()
-    labels = np.repeat([False, True], len(errors_nEhw))
-    figures = torch.tensor([auroc(labels, column) for column in scores.T])
-    ability_E = (2 * figures - 1).clamp(min=1e-3)
-    return (ability_E / ability_E.max()).pow(TRUST_POWER).clamp(min=LEAST_TRUST).float()
+    unit_E = torch.ones(seen.errors.shape[1])
+    scores_nE = torch.cat(
+        [
+            head(((part.errors - scales.offset) / scales.scale).clamp(min=0)).level_scores
+            for part, scales in _folds(seen, "calibrated", unit_E)
+        ]
+    )
+    reached_E = scores_nE.mean(0) + DEVIATIONS * scores_nE.std(0, correction=0)
+    return torch.where(seen.router.chosen.any(0), reached_E.clamp(min=LEAST_SCALE), unit_E)
 
 
-def _cross_scored(detector: AnomalyMoE, head: Head, seen: _Seen, trust_E: Tensor) -> _Judged:
-    """Scores of the held-out pictures, each fold by the scales of the others, as for a picture never seen."""
+def _folds(seen: _Seen, scoring: Scoring, unit_E: Tensor) -> Iterator[tuple[_Seen, _Scales]]:
+    """The pictures a batch at a time, each with the scales of others, as for pictures never seen."""
     numbers = torch.arange(len(seen.cls))
-    outputs = []
     for fold in range(min(FOLDS, len(numbers))):
         inside = numbers % FOLDS == fold
         others = seen.errors[~inside] if len(numbers) > 1 else seen.errors
-        scales = _fit_scales(others, trust_E)
-        outputs += [_judge(detector, head, seen.take(rows), scales) for rows in numbers[inside].split(BATCH)]
-    return _Judged.joined(outputs)
+        scales = _fit_scales(others, scoring, unit_E)
+        yield from ((seen.take(rows), scales) for rows in numbers[inside].split(BATCH))
 
 
 def _judge(detector: AnomalyMoE, head: Head, seen: _Seen, scales: _Scales) -> _Judged:

@@ -11,8 +11,11 @@ from training.anomalymoe.model.config import (
     ComponentConfig,
     EirConfig,
     GlobalConfig,
+    MemoryConfig,
+    PartConfig,
     PatchConfig,
     RouterConfig,
+    Scoring,
     SubspaceConfig,
 )
 from training.anomalymoe.presets import OFFICIAL_AUTOENCODER
@@ -104,6 +107,7 @@ class FitConfig(BaseModel):
     encoder: EncoderConfig
     input: InputSpec
     map_size: tuple[int, int] = (256, 256)
+    scoring: Scoring = "paper"
     pretext: PretextConfig | None = None
     detector: AnomalyMoEConfig
     train: TrainConfig = TrainConfig()
@@ -167,19 +171,29 @@ def with_levels(config: FitConfig, levels: Collection[Level]) -> FitConfig:
 
 
 def _small(backbone: Literal["efficientnet-lite0", "offline"]) -> FitConfig:
-    encoder = OfflineConfig() if backbone == "offline" else ConvEncoderConfig()
+    encoder = OfflineConfig() if backbone == "offline" else ConvEncoderConfig(stages=(1, 2, 3))
     height, width = encoder.image_size
     return FitConfig(
         backbone=backbone,
         encoder=encoder,
         input=InputSpec(height=height, width=width),
+        scoring="calibrated",
         pretext=PretextConfig() if backbone == "offline" else None,
         detector=AnomalyMoEConfig(
             router=RouterConfig(hidden=None, top_k=3, selection="per_level"),
-            patch=PatchConfig(count=3, depth=1, heads=4, mlp_ratio=1, bottleneck_ratio=0.125, noise_std=1.5),
-            component=ComponentConfig(count=3, hidden=64, code=16),
+            patch=PatchConfig(
+                count=3,
+                depth=1,
+                heads=4,
+                mlp_ratio=1,
+                bottleneck_ratio=0.125,
+                noise_std=1.5,
+                memory=MemoryConfig(),
+            ),
+            component=ComponentConfig(count=3, hidden=64, code=16, parts=PartConfig()),
             global_=GlobalConfig(count=3, subspace=SubspaceConfig()),
             eir=EirConfig(pairs="sampled"),
         ),
         train=TrainConfig(steps=300, learning_rate=2e-3, gradient_clip=1.0, save_every=50),
+        calibration=CalibrationConfig(components=16),
     )

@@ -15,7 +15,7 @@ from training.anomalymoe.fit_config import TrainConfig
 from training.anomalymoe.losses.objective import Losses, Objective, Outcome, Usage
 from training.anomalymoe.model.detector import AnomalyMoE
 from training.anomalymoe.scoring import Centres, stack_centres
-from training.anomalymoe.warm_start import encode_pictures, fit_subspaces, start_router
+from training.anomalymoe.warm_start import encode_pictures, fit_closed_forms, start_router
 from training.backbones.base import EncoderOutput
 from training.data.store import Pictures, take
 from training.device import on_training_device, training_device
@@ -215,7 +215,8 @@ def _sample(
 def _fit_closed_forms(
     detector: AnomalyMoE, sample: NormalPictures, encoded: EncoderOutput, config: TrainConfig
 ) -> None:
-    fit_subspaces(detector, sample.pixels, torch.from_numpy(sample.products), encoded, config.seed)
+    products = torch.from_numpy(sample.products)
+    fit_closed_forms(detector, sample.pixels, products, encoded, sample.centres_of, config.seed)
 
 
 def _choices(count: int, config: TrainConfig) -> Iterator[Rows]:

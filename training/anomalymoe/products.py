@@ -77,7 +77,7 @@ def calibrate_products(
     head = Head(config.map_size, detector.encoder.grid)
     held_out = split.by_category(split.held_out)
     return {
-        name: calibrate(detector, head, name, known[name], held_out[name])
+        name: calibrate(detector, head, name, known[name], held_out[name], config.scoring)
         for name in progress.track(known, description="calibrate")
     }
 
@@ -97,7 +97,7 @@ def cross_calibrate_products(
     detectors = [refitted(detector, normal.take(fold_n != fold), config.train) for fold in folds]
     head = Head(config.map_size, detector.encoder.grid)
     return {
-        name: calibrate_by_folds(detectors, head, name, known[name], pictures)
+        name: calibrate_by_folds(detectors, head, name, known[name], pictures, config.scoring)
         for name, pictures in progress.track(products.items(), description="calibrate")
     }
 
@@ -123,7 +123,7 @@ def _cross_calibrate_few(
     products = split.by_category(split.kept + split.held_out)
     few = {name: rows for name, rows in products.items() if len(rows) <= FEW or not split.held_out}
     return {
-        name: cross_calibrate(detector, head, name, pictures, config.calibration.components)
+        name: cross_calibrate(detector, head, name, pictures, config.calibration.components, config.scoring)
         for name, pictures in progress.track(few.items(), description="cross-fit")
     }
 

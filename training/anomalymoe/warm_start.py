@@ -1,15 +1,21 @@
-"""What is decided before training when pictures are few: who sees what, by clusters, and the subspaces.
+"""What is decided before training when pictures are few: who sees what, and the experts in closed form.
 
 Legend: n pictures, D width, E experts.
 """
 
+from collections.abc import Callable
+
 import numpy as np
+import numpy.typing as npt
 import torch
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
 from training.anomalymoe.model.detector import AnomalyMoE
+from training.anomalymoe.model.memory import MemoryExpert
+from training.anomalymoe.model.part import PartExpert
 from training.anomalymoe.model.subspace import SubspaceExpert
+from training.anomalymoe.scoring import Centres
 from training.backbones.base import EncoderOutput
 from training.backbones.offline.defects import damage
 from training.data.store import Pictures, batches
@@ -41,22 +47,32 @@ def start_router(detector: AnomalyMoE, cls_nD: Tensor, products_n: Tensor, seed:
 
 
 @torch.no_grad()
-def fit_subspaces(
-    detector: AnomalyMoE, pixels: Pictures, products_n: Tensor, encoded: EncoderOutput, seed: int = 0
+def fit_closed_forms(
+    detector: AnomalyMoE,
+    pixels: Pictures,
+    products_n: Tensor,
+    encoded: EncoderOutput,
+    centres: Callable[[npt.NDArray[np.int64]], Centres],
+    seed: int = 0,
 ) -> None:
     """Fit the experts that are decided in closed form, each on the products that the router sends it.
 
-    pixels: uint8 (n, H, W, 3), of which `encoded` is what the encoder says.
+    pixels: uint8 (n, H, W, 3), of which `encoded` is what the encoder says. centres: of some of the pictures.
     """
     rng = np.random.default_rng(seed)
     chosen_nE = detector.router(encoded.cls).chosen.bool()
+    features = encoded.features
     for column, expert in enumerate(detector.experts):
-        if isinstance(expert, SubspaceExpert):
-            rows = _rows_of_products(chosen_nE[:, column], products_n)
+        rows = _rows_of_products(chosen_nE[:, column], products_n)
+        if isinstance(expert, MemoryExpert):
+            expert.fit(features[rows], detector.encoder.views)
+        elif isinstance(expert, PartExpert):
+            masks = detector.component_masks(features[rows], *centres(rows.numpy()))
+            expert.fit(features[rows], masks, detector.encoder.views)
+        elif isinstance(expert, SubspaceExpert):
             unseen = rows[::UNSEEN]
             normal = rows[~torch.isin(rows, unseen)] if len(rows) > 1 else rows
             damaged = encode_pictures(detector, damage(rng, pixels[unseen.numpy()])).features
-            features = encoded.features
             expert.fit(features[normal], features[unseen], damaged, detector.encoder.views)
 
 

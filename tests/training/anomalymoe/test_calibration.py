@@ -89,20 +89,43 @@ def test_held_out_pictures_are_scored_by_scales_that_they_had_no_part_in(
     assert category.peaks.mean() > result.map.amax((1, 2)).numpy().mean()
 
 
-def test_at_most_a_tenth_of_the_errors_is_above_the_offset_and_a_thousandth_above_the_scale(
-    detector: AnomalyMoE, category: Category
-) -> None:
+def errors_of(detector: AnomalyMoE, category: Category) -> np.ndarray:
+    """Errors (n, E, h, w) of all experts on the held-out pictures."""
     image = detector.normalise(torch.from_numpy(HELD_OUT))
     features = detector.encode(image).features
     centres = stack_centres([category.centres] * len(HELD_OUT))
     masks = detector.component_masks(features, centres.values, centres.valid)
     with torch.no_grad():
-        errors = detector.expert_errors(Scene(image, features, masks)).numpy()
-    calibrated = (errors - category.error_offset) / category.error_scale
+        return detector.expert_errors(Scene(image, features, masks)).numpy()
+
+
+def test_at_most_a_tenth_of_the_errors_is_above_the_offset(detector: AnomalyMoE, category: Category) -> None:
+    calibrated = (errors_of(detector, category) - category.error_offset) / category.error_scale
     assert category.error_scale.shape == (5, *detector.encoder.grid)
     np.testing.assert_allclose((calibrated > 0).mean((0, 2, 3)), 0.1, atol=0.015)
-    # 1 for a fully trusted expert, less for the others.
-    assert (np.quantile(calibrated, 0.999, axis=(0, 2, 3)) < 1.01).all()
+
+
+def test_image_scores_of_every_expert_that_is_chosen_are_on_one_scale(
+    detector: AnomalyMoE, category: Category
+) -> None:
+    """However large its errors are: 1 is what hardly a normal picture reaches."""
+    calibrated = ((errors_of(detector, category) - category.error_offset) / category.error_scale).clip(min=0)
+    scores = Head((SIZE, SIZE), GRID)(torch.from_numpy(calibrated)).level_scores.numpy()
+    assert category.chosen is not None
+    reached = (scores.mean(0) + 3 * scores.std(0))[category.chosen > 0]
+    # Below 1 on the whole, since here each picture had a part in the scales.
+    assert ((reached > 0.3) & (reached < 1.2)).all()
+
+
+def test_in_the_papers_scoring_the_mean_error_of_every_expert_counts_1(
+    detector: AnomalyMoE, known: Knowledge
+) -> None:
+    category = calibrate(detector, Head((SIZE, SIZE), GRID), "disc", known, HELD_OUT, "paper")
+    assert not category.error_offset.any()
+    mean = errors_of(detector, category).mean((0, 2, 3))
+    np.testing.assert_allclose(
+        category.error_scale, np.broadcast_to(mean[:, None, None], (5, *GRID)), rtol=1e-3
+    )
 
 
 def test_other_held_out_pictures_change_the_thresholds_and_nothing_that_was_learnt(

@@ -3,10 +3,11 @@
 import numpy as np
 import torch
 
-from tests.training.anomalymoe.tiny import tiny_model
+from tests.training.anomalymoe.tiny import centres, tiny_model
 from training.anomalymoe.model.config import GlobalConfig, PatchConfig, RouterConfig, SubspaceConfig
 from training.anomalymoe.model.subspace import SubspaceExpert
-from training.anomalymoe.warm_start import encode_pictures, fit_subspaces, start_router
+from training.anomalymoe.scoring import Centres
+from training.anomalymoe.warm_start import encode_pictures, fit_closed_forms, start_router
 
 
 def clusters(width: int) -> torch.Tensor:
@@ -47,7 +48,7 @@ def test_a_single_picture_decides_a_router_and_its_subspaces() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
     encoded, products = encode_pictures(model, pixels), torch.zeros(1, dtype=torch.int64)
     start_router(model, encoded.cls, products)
-    fit_subspaces(model, pixels, products, encoded)
+    fit_closed_forms(model, pixels, products, encoded, lambda rows: Centres(*centres(len(rows))))
     choice = model.router(encoded.cls)
     assert choice.gates.isfinite().all()
     subspace = model.experts[int(choice.experts[0, 2])]

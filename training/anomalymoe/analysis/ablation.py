@@ -2,8 +2,7 @@
 
 Table 2 takes levels away from the given configuration. Table 3 takes the losses away; a router that
 clustering decided before training is frozen and leaves ESB nothing to move, so there the router is a learned
-one: Top-K over all experts, with an autoencoder as the global expert, since a subspace is fitted to settled
-choices.
+one: Top-K over all experts, with the paper's experts, since closed forms are fitted to settled choices.
 """
 
 import hashlib
@@ -120,9 +119,10 @@ def variants(config: FitConfig) -> list[Variant]:
 
 
 def with_learned_router(config: FitConfig) -> FitConfig:
-    """The same run with a router that training moves, and an autoencoder where a subspace would be."""
+    """The same run with a router that training moves, and the paper's experts where closed forms would be."""
     detector = config.detector.model_dump()
     detector["router"]["selection"] = "top_k"
+    detector["patch"]["memory"] = detector["component"]["parts"] = None
     if config.detector.global_.subspace is not None:
         side = min(config.input.height, config.input.width)
         count = config.detector.global_.count

@@ -24,8 +24,28 @@ class RouterConfig(Frozen):
         return self.selection == "per_level" and self.hidden is None
 
 
+Scoring = Literal["paper", "calibrated"]
+
+
+class MemoryConfig(Frozen):
+    """A patch expert in closed form: `size` normal patches on their `channels` principal axes."""
+
+    size: int = Field(default=2000, gt=0)
+    channels: int = Field(default=64, gt=0)
+
+
+class PartConfig(Frozen):
+    """A component expert in closed form: `size` normal parts, each by `channels` principal axes."""
+
+    size: int = Field(default=2000, gt=0)
+    channels: int = Field(default=24, gt=0)
+
+
 class PatchConfig(Frozen):
-    """`count` patch experts; noise_std is in units of the features."""
+    """`count` patch experts; noise_std is in units of the features.
+
+    memory: in place of the decoder, for data sets too small to train one.
+    """
 
     count: int = Field(default=6, ge=0)
     depth: int = Field(default=8, gt=0)
@@ -34,15 +54,20 @@ class PatchConfig(Frozen):
     bottleneck_ratio: float = Field(default=4.0, gt=0)
     dropout: float = Field(default=0.2, ge=0, lt=1)
     noise_std: float = Field(default=0.1, ge=0)
+    memory: MemoryConfig | None = None
 
 
 class ComponentConfig(Frozen):
-    """`count` component experts with two hidden widths around the code."""
+    """`count` component experts with two hidden widths around the code.
+
+    parts: in place of the autoencoder, for data sets too small to train one.
+    """
 
     count: int = Field(default=6, ge=0)
     hidden: int = Field(default=256, gt=0)
     code: int = Field(default=64, gt=0)
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    parts: PartConfig | None = None
 
 
 class ConvConfig(Frozen):
@@ -127,9 +152,15 @@ class AnomalyMoEConfig(Frozen):
         levels = sum(count > 0 for count in self.counts)
         if self.router.selection == "per_level" and top_k != levels:
             raise ValueError(f"top_k must be the number of levels in use {levels} per level, got {top_k}")
-        if self.global_.count and self.global_.subspace and not self.router.is_clustered:
+        closed_forms = {
+            "patch.memory": self.patch.count and self.patch.memory,
+            "component.parts": self.component.count and self.component.parts,
+            "global_.subspace": self.global_.count and self.global_.subspace,
+        }
+        fitted = [name for name, is_used in closed_forms.items() if is_used]
+        if fitted and not self.router.is_clustered:
             raise ValueError(
-                "global_.subspace is fitted to the pictures of its expert before training: router needs "
+                f"{', '.join(fitted)} is fitted to the pictures of its expert before training: router needs "
                 "hidden None and selection per_level, "
                 f"got {self.router.hidden} and {self.router.selection}"
             )

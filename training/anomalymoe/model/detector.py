@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from export.contract.manifest import LEVELS, Level
 from training.anomalymoe.model.component import ComponentExpert, assign
-from training.anomalymoe.model.config import AnomalyMoEConfig, GlobalConfig
+from training.anomalymoe.model.config import AnomalyMoEConfig, ComponentConfig, GlobalConfig, PatchConfig
 from training.anomalymoe.model.expert import ExpertOutput, init_linear, target_patches
 from training.anomalymoe.model.global_ import GlobalExpert, check_network
+from training.anomalymoe.model.memory import MemoryExpert
+from training.anomalymoe.model.part import PartExpert
 from training.anomalymoe.model.patch import PatchExpert
 from training.anomalymoe.model.router import Router, RouterOutput
 from training.anomalymoe.model.subspace import SubspaceExpert
@@ -62,14 +64,13 @@ class AnomalyMoE(nn.Module):
 
     def __init__(self, config: AnomalyMoEConfig, encoder: Encoder) -> None:
         super().__init__()
-        width, grid, prefix = encoder.width, encoder.grid, encoder.prefix_tokens
         self.config = config
         self.encoder = encoder
         self.router = Router(encoder.cls_width, config.counts, config.router).apply(init_linear)
         self.experts = nn.ModuleList(
             [
-                *(PatchExpert(width, grid, prefix, config.patch) for _ in range(config.patch.count)),
-                *(ComponentExpert(width, prefix, config.component) for _ in range(config.component.count)),
+                *(_patch_expert(encoder, config.patch) for _ in range(config.patch.count)),
+                *(_component_expert(encoder, config.component) for _ in range(config.component.count)),
                 *(_global_expert(encoder, config.global_) for _ in range(config.global_.count)),
             ]
         )
@@ -131,12 +132,12 @@ class AnomalyMoE(nn.Module):
     def run_expert(self, column: int, scene: Scene) -> ExpertOutput:
         """One expert, by router column, on all pictures of the scene."""
         expert = self.experts[column]
-        if isinstance(expert, PatchExpert):
+        if isinstance(expert, PatchExpert | MemoryExpert | SubspaceExpert):
             return expert(scene.features)
+        if isinstance(expert, PartExpert):
+            return expert(scene.features, scene.masks)
         if isinstance(expert, ComponentExpert):
             return expert(scene.features, scene.masks, scene.dilation)
-        if isinstance(expert, SubspaceExpert):
-            return expert(scene.features)
         return expert(scene.image, scene.features)
 
     def level_maps(self, detection: Detection, offset_BEhw: Tensor, scale_BEhw: Tensor) -> Tensor:
@@ -146,6 +147,19 @@ class AnomalyMoE(nn.Module):
         calibrated = (detection.errors - offset_BEhw.gather(1, picked)) / scale_BEhw.gather(1, picked)
         weights_BLK = self.level_of_expert[:, experts_BK].transpose(0, 1) * detection.router.gates[:, None]
         return torch.einsum("blk,bkhw->blhw", weights_BLK, calibrated.clamp(min=0))
+
+
+def _patch_expert(encoder: Encoder, config: PatchConfig) -> PatchExpert | MemoryExpert:
+    width, grid, prefix = encoder.width, encoder.grid, encoder.prefix_tokens
+    if config.memory is not None:
+        return MemoryExpert(width, grid, prefix, config.memory)
+    return PatchExpert(width, grid, prefix, config)
+
+
+def _component_expert(encoder: Encoder, config: ComponentConfig) -> ComponentExpert | PartExpert:
+    if config.parts is not None:
+        return PartExpert(encoder.width, encoder.grid, encoder.prefix_tokens, config.parts)
+    return ComponentExpert(encoder.width, encoder.prefix_tokens, config)
 
 
 def _global_expert(encoder: Encoder, config: GlobalConfig) -> GlobalExpert | SubspaceExpert:
