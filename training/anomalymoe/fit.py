@@ -30,7 +30,7 @@ from training.backbones.offline.encoder import OfflineEncoder
 from training.backbones.offline.pretext import Check, train_backbone
 from training.backbones.vit import VisionTransformer
 from training.data.dataset import Place
-from training.data.samples import DataError
+from training.data.sets.samples import DataError
 from training.data.store import PictureRows, batches
 from training.device import denormals_as_zero, on_training_device
 from training.distributed import is_main, share_weights

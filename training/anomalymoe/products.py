@@ -24,7 +24,7 @@ from training.anomalymoe.loop import NormalPictures, refitted
 from training.anomalymoe.model.detector import AnomalyMoE
 from training.anomalymoe.model.head import Head
 from training.data.dataset import Place, find_samples, split_holdout
-from training.data.samples import DataError, Sample
+from training.data.sets.samples import DataError, Sample
 from training.data.store import PictureRows, PictureStore
 from training.runs.files import replace_categories
 

@@ -15,7 +15,7 @@ from rich.progress import Progress
 from export.contract.manifest import InputSpec
 from export.contract.preprocess import Pixels
 from training.data.pictures import load_picture
-from training.data.samples import Sample
+from training.data.sets.samples import Sample
 
 Rows = npt.NDArray[np.int64] | npt.NDArray[np.bool_]
 

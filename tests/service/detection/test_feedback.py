@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
-from training.data.folders import read_folder
 
 from service.detection.feedback import FeedbackStore
 from service.errors import Problem
 from tests.service.conftest import ServiceFactory, encoded, picture
+from training.data.sets.reading import read_folder
 
 PNG = {"Content-Type": "image/png"}
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from training.data.samples import DataError, Sample
 
 from export.contract.manifest import InputSpec
 from export.contract.preprocess import Pixels
 from tests.training.tiny_run import normal_pictures, quiet_progress
 from training.data import store as store_module
+from training.data.sets.samples import DataError, Sample
 from training.data.store import PictureRows, PictureStore, batches, take
 
 SPEC = InputSpec(height=48, width=48)
