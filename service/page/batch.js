@@ -61,13 +61,13 @@ function addRow({ index, name, answer, error }, open) {
 
 function showBatch(own, total) {
   const known = own.results.filter((one) => one.answer);
-  const anomalous = known.filter((one) => one.answer.is_anomalous).length;
+  const normal = known.filter((one) => verdictOf(one.answer).tone === "normal").length;
   const failed = own.results.length - known.length;
   Object.assign($("batch-progress"), { max: total, value: own.results.length });
-  $("batch-count").textContent = `${own.results.length} of ${total}: ${known.length - anomalous} normal, ${anomalous} anomalous${failed ? `, ${failed} failed` : ""}`;
+  $("batch-count").textContent = `${own.results.length} of ${total}: ${normal} normal, ${known.length - normal} anomalous${failed ? `, ${failed} failed` : ""}`;
   const scores = known.map((one) => one.answer.score ?? 1);
   drawHistogram($("batch-histogram"), scores, [{ at: 0.5, text: "threshold", kind: "threshold" }], 0.5, ["0", "1"]);
-  $("batch-histogram").setAttribute("aria-label", `Scores of ${known.length} pictures, ${anomalous} of them anomalous.`);
+  $("batch-histogram").setAttribute("aria-label", `Scores of ${known.length} pictures, ${known.length - normal} of them anomalous.`);
 }
 
 function finishBatch(own) {

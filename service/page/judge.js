@@ -15,18 +15,21 @@ const displayScore = (raw, threshold) => (raw + threshold > 0 ? raw / (raw + thr
 // A display score at one threshold as that at another.
 const rescaled = (score, from, to) => (score * from) / (score * from + (1 - score) * to || 1);
 
-// What the service would answer at another alpha: threshold, score, reason, levels.
+// What the service would answer at another alpha: threshold, score, reason, levels. A region or a doubt that
+// does not come from the score stays.
 function judged(answer, scores, alpha) {
   const threshold = conformalThreshold(scores, alpha);
   const limit = answer.distance_limit * (threshold / answer.threshold) ** (1 / DISTANCE_POWER);
   const far = answer.category_source === "request" ? "not_this_product" : "unknown_product";
-  const reason = answer.distance > limit ? far : answer.raw_score > threshold ? "score" : null;
+  const rest = answer.reason === "region" ? "region" : null;
+  const reason = answer.distance > limit ? far : answer.raw_score > threshold ? "score" : rest;
   const levels = Object.entries(answer.levels).map(([name, level]) => [
     name, { ...level, score: rescaled(level.score, answer.threshold, threshold) },
   ]);
   return {
     ...answer, alpha: effectiveAlpha(scores, alpha), threshold, reason, is_anomalous: reason !== null,
-    verdict: reason ? "anomalous" : "normal", distance_limit: limit,
+    verdict: reason ? "anomalous" : answer.verdict === "undecided" ? "undecided" : "normal",
+    explanation: null, distance_limit: limit,
     score: displayScore(answer.raw_score, threshold), levels: Object.fromEntries(levels),
   };
 }

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,7 @@ from training.demo.factory.render import render
 sync_api = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 
-from playwright.sync_api import Browser, ConsoleMessage, FilePayload, Page, Request, expect  # noqa: E402
+from playwright.sync_api import Browser, ConsoleMessage, FilePayload, Page, Request, Route, expect  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
 Scheme = Literal["light", "dark"]
@@ -182,6 +183,23 @@ def test_the_slider_judges_as_the_service_does(page: Page, url: str) -> None:
     expect(page.get_by_role("button", name="own.png: ANOMALY")).to_have_count(2)
     page.get_by_role("button", name="Back to the default").click()
     expect(page.locator("#verdict-word")).to_have_text("NORMAL")
+
+
+def test_what_is_not_said_to_be_normal_is_never_shown_as_normal(page: Page, url: str) -> None:
+    data = encoded(render("board", 3)[0])
+    answer = httpx.post(f"{url}/detect", content=data).json()
+    doubted = {**answer, "is_anomalous": False, "reason": None, "verdict": "undecided", "explanation": "Why."}
+    region = {**answer, "is_anomalous": True, "reason": "region", "verdict": "anomalous"}
+    for told, expected in ((doubted, "UNDECIDED"), (region, "ANOMALY")):
+        page.route("**/detect?*", partial(Route.fulfill, json=told))
+        choose(page, ("own.png", data))
+        expect(page.locator("#verdict-word")).to_have_text(expected)
+        settled(page)
+        page.locator("#alpha").fill("0")
+        assert word(page) == expected
+        choose(page, ("one.png", data), ("two.png", data))
+        expect(page.locator("#batch-count")).to_have_text("2 of 2: 0 normal, 2 anomalous")
+        page.unroute("**/detect?*")
 
 
 def test_another_product_than_the_named_one_is_said_large(page: Page) -> None:
