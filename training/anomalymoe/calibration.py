@@ -5,27 +5,26 @@ pictures that took no part in training.
 Legend: n pictures, E experts, h w patch grid, D width, M components, F statistics of appearance.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from export.contract.appearance import Whitening, appearance, fit_whitening
 from export.contract.category import DISTANCE_POWER, Category, FloatArray
+from export.contract.preprocess import Pixels
 from training.anomalymoe.model.component import fit_centres
 from training.anomalymoe.model.config import Scoring
 from training.anomalymoe.model.detector import AnomalyMoE, Detection, Scene
 from training.anomalymoe.model.expert import target_patches
-from training.anomalymoe.model.head import Head, HeadOutput
+from training.anomalymoe.model.head import Head
 from training.anomalymoe.model.router import RouterOutput
 from training.anomalymoe.scoring import stack_centres
+from training.data.store import Pictures, batches, take
 from training.device import on_training_device
-
-Pictures = npt.NDArray[np.uint8]
 
 BATCH = 16
 FOLDS = 5
@@ -39,6 +38,8 @@ RADIUS_MARGIN_OF_FEW = 2.0  # more, over the root of their number: few hardly sh
 SCORE_MARGIN_OF_FEW = 4.0  # as a share of the scores, divided by the number of pictures
 SMALLEST_RADIUS = 1e-4  # of cosine distances, which float32 rounds
 LEAST_DISTANCE_SCORE = 1e-3
+MOST_PATCHES = 200_000  # of a product, that its components are clusters of
+MOST_SCALED = 1000  # held-out pictures that scales are taken from; the others only add their scores
 FEW = 50  # pictures, all of which calibrate, each by what the others say
 
 
@@ -55,15 +56,42 @@ class Knowledge:
     appearances: FloatArray
 
 
+class Part(NamedTuple):
+    """Pictures to calibrate on, with a detector and a knowledge of the product that others have taught."""
+
+    detector: AnomalyMoE
+    known: Knowledge
+    pictures: Pictures
+
+
 class _Seen(NamedTuple):
-    """What the model says about pictures: cls (n, D), routing, and errors (n, E, h, w) of every expert."""
+    """What the model says about pictures: cls (n, V), routing, and errors (n, E, h, w) of every expert.
+
+    looks (n, F): statistics of their pixels.
+    """
 
     cls: Tensor
+    looks: Tensor
     router: RouterOutput
     errors: Tensor
 
     def take(self, rows: Tensor) -> "_Seen":
-        return _Seen(self.cls[rows], RouterOutput(*(part[rows] for part in self.router)), self.errors[rows])
+        router = RouterOutput(*(part[rows] for part in self.router))
+        return _Seen(self.cls[rows], self.looks[rows], router, self.errors[rows])
+
+
+class _Judged(NamedTuple):
+    """What is kept of pictures: cls (n, V), looks (n, F), score and peak (n,), chosen experts (n, E)."""
+
+    cls: Tensor
+    looks: Tensor
+    score: Tensor
+    peak: Tensor
+    chosen: Tensor
+
+    @classmethod
+    def joined(cls, parts: Iterable["_Judged"]) -> "_Judged":
+        return cls(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 class _Scales(NamedTuple):
@@ -76,17 +104,20 @@ class _Scales(NamedTuple):
 @torch.no_grad()
 def learn_product(detector: AnomalyMoE, pictures: Pictures, components: int, seed: int = 0) -> Knowledge:
     """Cluster the patches of a product's normal pictures (n, H, W, 3) and average their cls directions."""
-    encoder = detector.encoder
-    patches, directions = [], []
+    encoder, rng = detector.encoder, np.random.default_rng(seed)
+    most = -(-MOST_PATCHES // len(pictures))  # of a picture
+    patches, directions, looks = [], [], []
     with on_training_device(detector):
-        for batch in _batches(pictures):
-            encoded = detector.encode(detector.normalise(batch))
+        for batch in batches(pictures, BATCH):
+            encoded = detector.encode(detector.normalise(torch.from_numpy(batch)))
             own = target_patches(encoded.features, encoder.width, encoder.prefix_tokens)
-            patches.append(own.flatten(0, 1).cpu())
+            places = np.sort(rng.permutation(own.shape[1])[:most])
+            patches.append(own[:, places].flatten(0, 1).cpu())
             directions.append(torch.nn.functional.normalize(encoded.cls, dim=1).cpu())
+            looks.append(_appearances(batch))
     centres = fit_centres(torch.cat(patches).numpy(), components, seed)
     units_nD = torch.cat(directions).numpy()
-    return Knowledge(centres, _prototype(units_nD), units_nD, _appearances(pictures))
+    return Knowledge(centres, _prototype(units_nD), units_nD, np.concatenate(looks))
 
 
 @torch.no_grad()
@@ -99,7 +130,30 @@ def calibrate(
     scoring: Scoring = "calibrated",
 ) -> Category:
     """Error scales, distances and score distribution of a category from held-out pictures (n, H, W, 3)."""
-    return _calibrate(detector, head, name, known, [(known, held_out)], scoring)
+    return _calibrate(detector, head, name, known, [Part(detector, known, held_out)], scoring)
+
+
+@torch.no_grad()
+def calibrate_by_folds(
+    detectors: Sequence[AnomalyMoE],
+    head: Head,
+    name: str,
+    known: Knowledge,
+    pictures: Pictures,
+    scoring: Scoring = "calibrated",
+) -> Category:
+    """The same from pictures (n, H, W, 3) that trained the detector, none of them held out.
+
+    detectors: for each fold of the pictures (number modulo their count) the detector with experts in closed
+    form that were fitted without it. What was trained by gradients has seen all pictures: where such experts
+    learn them by heart, scores are too low and the threshold raises the alarm too often, never too seldom.
+    """
+    folds = np.arange(len(pictures)) % len(detectors)
+    parts = [
+        Part(detector, known, take(pictures, folds == fold))
+        for fold, detector in enumerate(detectors[: len(pictures)])
+    ]
+    return _calibrate(detectors[0], head, name, known, parts, scoring)
 
 
 @torch.no_grad()
@@ -117,7 +171,10 @@ def cross_calibrate(
     """
     numbers = np.arange(len(pictures))
     folds = [numbers % FOLDS == fold for fold in range(min(FOLDS, len(pictures)))]
-    parts = [(learn_product(detector, pictures[~fold], components), pictures[fold]) for fold in folds]
+    parts = [
+        Part(detector, learn_product(detector, take(pictures, ~fold), components), take(pictures, fold))
+        for fold in folds
+    ]
     return _calibrate(detector, head, name, learn_product(detector, pictures, components), parts, scoring)
 
 
@@ -126,18 +183,18 @@ def _calibrate(
     head: Head,
     name: str,
     known: Knowledge,
-    parts: Sequence[tuple[Knowledge, Pictures]],
+    parts: Sequence[Part],
     scoring: Scoring,
 ) -> Category:
-    """parts: pictures with what others than these have taught."""
-    held_out = np.concatenate([pictures for _, pictures in parts])
-    seen = _look(detector, parts)
+    sample, rest = _divided(parts)
+    seen = _join(_look(sample))
     unit_E = _units(head, seen) if scoring == "calibrated" else torch.ones(len(detector.experts))
-    offset, scale = _fit_scales(seen.errors, scoring, unit_E)
+    scales = _fit_scales(seen.errors, scoring, unit_E)
     scored = _cross_scored(detector, head, seen, scoring, unit_E)
-    cautious = 1 + SCORE_MARGIN_OF_FEW / len(held_out)
-    units_nD = torch.nn.functional.normalize(seen.cls, dim=1).numpy()
-    reach = _reach(known, units_nD, _appearances(held_out), is_cross_fitted=len(parts) > 1)
+    scored = _Judged.joined([scored, *(_judge(detector, head, one, scales) for one in _look(rest))])
+    cautious = 1 + SCORE_MARGIN_OF_FEW / len(scored.cls)
+    units_nD = torch.nn.functional.normalize(scored.cls, dim=1).numpy()
+    reach = _reach(known, units_nD, scored.looks.numpy(), is_cross_fitted=len(parts) > 1)
     scores = scored.score.numpy() * cautious
     distance_score = max(float(scores.max()), LEAST_DISTANCE_SCORE)
     joint = np.maximum(scores, distance_score * reach.distances**DISTANCE_POWER)
@@ -149,11 +206,11 @@ def _calibrate(
         appearance_mean=reach.whitening.mean,
         appearance_whitening=reach.whitening.matrix,
         distance_score=distance_score,
-        error_offset=offset.numpy(),
-        error_scale=scale.numpy(),
+        error_offset=scales.offset.numpy(),
+        error_scale=scales.scale.numpy(),
         scores=np.sort(joint).astype(np.float32),
-        peaks=np.sort(scored.map.amax((1, 2)).numpy() * cautious).astype(np.float32),
-        chosen=seen.router.chosen.sum(0).numpy(),
+        peaks=np.sort(scored.peak.numpy() * cautious).astype(np.float32),
+        chosen=scored.chosen.sum(0).numpy(),
     )
 
 
@@ -194,29 +251,44 @@ def _prototype(units_nD: FloatArray) -> FloatArray:
     return mean / max(float(np.linalg.norm(mean)), 1e-12)
 
 
-def _appearances(pictures: Pictures) -> FloatArray:
-    return np.stack([appearance(one) for one in pictures])
+def _appearances(pixels: Pixels) -> FloatArray:
+    return np.stack([appearance(one) for one in pixels])
 
 
-def _look(detector: AnomalyMoE, parts: Sequence[tuple[Knowledge, Pictures]]) -> _Seen:
-    with on_training_device(detector):
-        seen = [
-            _look_at_batch(detector, batch, known)
-            for known, pictures in parts
-            for batch in _batches(pictures)
-        ]
-    router = RouterOutput(*(torch.cat(column) for column in zip(*(one.router for one in seen), strict=True)))
-    return _Seen(torch.cat([one.cls for one in seen]), router, torch.cat([one.errors for one in seen]))
+def _divided(parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
+    """A random sample of at most MOST_SCALED pictures, and the others."""
+    rng = np.random.default_rng(0)
+    sample: list[Part] = []
+    rest: list[Part] = []
+    for part in parts:
+        is_chosen = rng.permutation(len(part.pictures)) < MOST_SCALED // len(parts)
+        sample.append(part._replace(pictures=take(part.pictures, is_chosen)))
+        rest.append(part._replace(pictures=take(part.pictures, ~is_chosen)))
+    return sample, rest
 
 
-def _look_at_batch(detector: AnomalyMoE, pixels: Tensor, known: Knowledge) -> _Seen:
-    image = detector.normalise(pixels)
+def _look(parts: Iterable[Part]) -> Iterator[_Seen]:
+    """What the model says, a batch at a time."""
+    for detector, known, pictures in parts:
+        with on_training_device(detector):
+            for pixels in batches(pictures, BATCH):
+                yield _look_at_batch(detector, pixels, known)
+
+
+def _join(parts: Iterable[_Seen]) -> _Seen:
+    cls, looks, routers, errors = zip(*parts, strict=True)
+    router = RouterOutput(*(torch.cat(column) for column in zip(*routers, strict=True)))
+    return _Seen(torch.cat(cls), torch.cat(looks), router, torch.cat(errors))
+
+
+def _look_at_batch(detector: AnomalyMoE, pixels: Pixels, known: Knowledge) -> _Seen:
+    image = detector.normalise(torch.from_numpy(pixels))
     features, cls = detector.encode(image)
     given = stack_centres([known.centres] * len(pixels))
     masks = detector.component_masks(features, given.values.to(image.device), given.valid.to(image.device))
     errors = detector.expert_errors(Scene(image, features, masks))
     router = RouterOutput(*(part.cpu() for part in detector.router(cls)))
-    return _Seen(cls.cpu(), router, errors.cpu())
+    return _Seen(cls.cpu(), torch.from_numpy(_appearances(pixels)), router, errors.cpu())
 
 
 def _fit_scales(errors_nEhw: Tensor, scoring: Scoring, unit_E: Tensor) -> _Scales:
@@ -259,15 +331,13 @@ def _units(head: Head, seen: _Seen) -> Tensor:
     return torch.where(seen.router.chosen.any(0), reached_E.clamp(min=LEAST_SCALE), unit_E)
 
 
-def _cross_scored(
-    detector: AnomalyMoE, head: Head, seen: _Seen, scoring: Scoring, unit_E: Tensor
-) -> HeadOutput:
+def _cross_scored(detector: AnomalyMoE, head: Head, seen: _Seen, scoring: Scoring, unit_E: Tensor) -> _Judged:
     """Scores of the held-out pictures, each by the scales of others."""
     outputs = []
     for part, scales in _folds(seen, scoring, unit_E):
-        spread = (one.expand(len(part.cls), *one.shape) for one in scales)
-        outputs.append(head(detector.level_maps(Detection.chosen(part.router, part.errors), *spread)))
-    return HeadOutput(*(torch.cat(column) for column in zip(*outputs, strict=True)))
+        rows = torch.arange(len(part.cls)).split(BATCH)
+        outputs += [_judge(detector, head, part.take(one), scales) for one in rows]
+    return _Judged.joined(outputs)
 
 
 def _folds(seen: _Seen, scoring: Scoring, unit_E: Tensor) -> Iterator[tuple[_Seen, _Scales]]:
@@ -279,5 +349,11 @@ def _folds(seen: _Seen, scoring: Scoring, unit_E: Tensor) -> Iterator[tuple[_See
         yield seen.take(numbers[inside]), _fit_scales(others, scoring, unit_E)
 
 
-def _batches(pictures: Pictures) -> Iterator[Tensor]:
-    return (torch.from_numpy(pictures[start : start + BATCH]) for start in range(0, len(pictures), BATCH))
+def _judge(detector: AnomalyMoE, head: Head, seen: _Seen, scales: _Scales) -> _Judged:
+    """Score and peak of the pictures of a batch."""
+    device = detector.mean.device
+    router = RouterOutput(*(part.to(device) for part in seen.router))
+    detection = Detection.chosen(router, seen.errors.to(device))
+    expanded = (one.to(device).expand(len(seen.cls), *one.shape) for one in scales)
+    output = head(detector.level_maps(detection, *expanded).cpu())
+    return _Judged(seen.cls, seen.looks, output.score, output.map.amax((1, 2)), seen.router.chosen)

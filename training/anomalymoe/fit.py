@@ -1,5 +1,7 @@
 """`anomoe-train fit`: normal pictures in, a calibrated checkpoint out."""
 
+import json
+from itertools import chain
 from math import prod
 from pathlib import Path
 
@@ -14,14 +16,22 @@ from training.anomalymoe.fit_config import FitConfig
 from training.anomalymoe.loop import NormalPictures, train_experts
 from training.anomalymoe.losses.objective import Outcome, expert_names
 from training.anomalymoe.model.detector import AnomalyMoE
-from training.anomalymoe.products import NormalSplit, calibrate_products, learn_products, read_normal
+from training.anomalymoe.products import (
+    NormalSplit,
+    calibrate_products,
+    cross_calibrate_products,
+    learn_products,
+    read_normal,
+)
 from training.anomalymoe.weights.pretrained import load_pretrained
 from training.anomalymoe.weights.stages import load_stages
 from training.backbones.conv import ConvEncoder
 from training.backbones.offline.encoder import OfflineEncoder
 from training.backbones.offline.pretext import Check, train_backbone
 from training.backbones.vit import VisionTransformer
-from training.data.pictures import DataError
+from training.data.dataset import Place
+from training.data.samples import DataError
+from training.data.store import PictureRows, batches
 from training.device import denormals_as_zero, on_training_device
 from training.distributed import is_main, share_weights
 from training.runs.files import load_weights, save_weights, write_text
@@ -33,6 +43,7 @@ BACKBONE_KEY = "backbone.key"
 BACKBONE_STATE = "backbone.state.safetensors"
 EXPERTS_STATE = "experts.state.safetensors"
 CURVES = "curves"
+BATCH = 16
 
 
 class Report(BaseModel):
@@ -48,7 +59,7 @@ class Report(BaseModel):
 
 @denormals_as_zero()
 def fit(
-    data: Path, output: Path, config: FitConfig, weights: Path | None, progress: Progress
+    data: Place, output: Path, config: FitConfig, weights: Path | None, progress: Progress
 ) -> dict[str, Category]:
     """Train on the normal pictures under `data` and write a checkpoint to `output`; returns its categories.
 
@@ -68,16 +79,19 @@ def fit(
     known = learn_products(detector, split, config, progress)
     products = split.by_category(split.kept)
     normal = NormalPictures(
-        pixels=np.concatenate(list(products.values())),
+        pixels=PictureRows(split.store, [one for rows in products.values() for one in rows.samples]),
         products=np.repeat(np.arange(len(products)), [len(pictures) for pictures in products.values()]),
         centres={product: known[name].centres for product, name in enumerate(products)},
     )
     record = Record(output / CURVES if is_main() else None, config.train.steps)
-    resume = _resume(detector, normal, output, config, record)
+    resume = _resume(detector, split, output, config, record)
     _train(detector, normal, config, record, resume, progress)
     if not is_main():
         return {}
-    categories = calibrate_products(detector, split, known, config, progress)
+    if split.held_out:
+        categories = calibrate_products(detector, split, known, config, progress)
+    else:
+        categories = cross_calibrate_products(detector, split, normal, known, config, progress)
     report = Report(
         pictures=len(split.kept), held_out=len(split.held_out), backbone_checks=checks, losses=record.losses
     )
@@ -93,7 +107,7 @@ def _check_enough(split: NormalSplit, config: FitConfig, patches: int) -> None:
     """
     kept = split.by_category(split.kept)
     for name, pictures in split.by_category([*split.kept, *split.held_out]).items():
-        if (pictures == pictures[0]).all():
+        if len({split.store.digests[one] for one in pictures.samples}) == 1:
             raise DataError(
                 f"category {name!r}: its {len(pictures)} normal pictures are all the same, "
                 "at least one other is needed to know how they vary"
@@ -120,16 +134,17 @@ def _fill_encoder(
         return []
     if isinstance(encoder, ConvEncoder):
         load_stages(encoder, weights)
-        _standardise(detector, encoder, split)
+        _standardise(detector, encoder, split, progress)
         return []
     assert isinstance(encoder, OfflineEncoder)
     if weights is not None:
         load_weights(weights, encoder)
         return []
     pictures, held_out = (
-        np.stack([split.pixels[one] for one in part]) for part in (split.kept, split.held_out)
+        PictureRows(split.store, part) for part in (split.kept, split.held_out or split.kept)
     )
-    key = fingerprint(_settings(config, {"encoder", "input", "pretext"}), (pictures, held_out))
+    digests = chain(pictures.digests(), held_out.digests())
+    key = fingerprint(_settings(config, {"encoder", "input", "pretext"}), digests)
     if (output / BACKBONE_KEY).is_file() and (output / BACKBONE_KEY).read_text() == key:
         load_weights(output / BACKBONE, encoder)
         return []
@@ -154,11 +169,13 @@ def _fill_encoder(
     return checks
 
 
-def _standardise(detector: AnomalyMoE, encoder: ConvEncoder, split: NormalSplit) -> None:
+def _standardise(detector: AnomalyMoE, encoder: ConvEncoder, split: NormalSplit, progress: Progress) -> None:
+    pictures = PictureRows(split.store, split.kept)
+    parts = progress.track(
+        batches(pictures, BATCH), total=-(-len(pictures) // BATCH), description="standardise"
+    )
     with on_training_device(detector):
-        encoder.standardise(
-            detector.normalise(torch.from_numpy(split.pixels[one])[None]) for one in split.kept
-        )
+        encoder.standardise(detector.normalise(torch.from_numpy(part)) for part in parts)
 
 
 def _settings(config: FitConfig, sections: set[str]) -> str:
@@ -169,11 +186,13 @@ def _settings(config: FitConfig, sections: set[str]) -> str:
 
 
 def _resume(
-    detector: AnomalyMoE, normal: NormalPictures, output: Path, config: FitConfig, record: Record
+    detector: AnomalyMoE, split: NormalSplit, output: Path, config: FitConfig, record: Record
 ) -> Resume:
     """Where the training of router and experts is kept, under a key that tells their settings and data."""
     encoder = detector.get_submodule("encoder").state_dict()
-    arrays = (normal.pixels, normal.products, *(tensor.numpy() for tensor in encoder.values()))
+    names = np.frombuffer(json.dumps([one.category for one in split.kept]).encode(), np.uint8)
+    digests = PictureRows(split.store, split.kept).digests()
+    arrays = chain((names, *(tensor.numpy() for tensor in encoder.values())), digests)
     settings = _settings(config, {"encoder", "input", "detector", "train", "calibration"})
     key = fingerprint(settings, arrays)
     return Resume(output / EXPERTS_STATE, key, config.train.save_every, {"record": record})
@@ -204,5 +223,5 @@ def _train(
                 f"({config.detector.eir.pairs})"
             )
 
-    train_experts(detector, normal, config.train, on_step, resume)
+    train_experts(detector, normal, config.train, on_step, resume, config.data.kept_bytes)
     record.close()

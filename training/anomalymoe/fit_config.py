@@ -68,12 +68,32 @@ class TrainConfig(BaseModel):
         return self
 
 
-class CalibrationConfig(BaseModel):
-    """How normal pictures that took no part in training become thresholds."""
+class DataConfig(BaseModel):
+    """How pictures are read. memory_gb: for pictures and features that are kept, half for each.
+
+    workers: threads that read pictures.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    holdout: float = Field(default=0.25, gt=0, lt=1)
+    memory_gb: float = Field(default=2.0, gt=0)
+    workers: int = Field(default=4, gt=0)
+
+    @property
+    def kept_bytes(self) -> int:
+        """How much of either is kept."""
+        return int(self.memory_gb * 1e9 / 2)
+
+
+class CalibrationConfig(BaseModel):
+    """How normal pictures that took no part in training become thresholds.
+
+    holdout: share of them; with 0 all train, and each is scored by experts in closed form fitted on others.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    holdout: float = Field(default=0.25, ge=0, lt=1)
     components: int = Field(default=8, gt=0)
     alpha: float = Field(default=0.01, gt=0, lt=1)
 
@@ -92,6 +112,7 @@ class FitConfig(BaseModel):
     detector: AnomalyMoEConfig
     train: TrainConfig = TrainConfig()
     calibration: CalibrationConfig = CalibrationConfig()
+    data: DataConfig = DataConfig()
 
     @model_validator(mode="after")
     def _check(self) -> "FitConfig":

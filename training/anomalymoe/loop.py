@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
 
@@ -16,7 +17,8 @@ from training.anomalymoe.model.detector import AnomalyMoE
 from training.anomalymoe.scoring import Centres, stack_centres
 from training.anomalymoe.warm_start import encode_pictures, fit_closed_forms, start_router
 from training.backbones.base import EncoderOutput
-from training.device import training_device
+from training.data.store import Pictures, take
+from training.device import on_training_device, training_device
 from training.distributed import (
     ParallelError,
     rank,
@@ -28,11 +30,11 @@ from training.distributed import (
 from training.runs.resume import Resume, ResumeError
 from training.stable_adamw import StableAdamW
 
-Pictures = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]
 OnStep = Callable[[int, Outcome], None]
 
-CACHE_LIMIT_BYTES = 8 * 1024**3
+KEPT_BYTES = 10**9  # of features
+MOST_AT_START = 1000  # pictures that the router and the experts in closed form are started with
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,25 +45,36 @@ class NormalPictures:
     products: npt.NDArray[np.int64]
     centres: Mapping[int, npt.NDArray[np.float32]]
 
+    def take(self, rows: Rows | npt.NDArray[np.bool_]) -> "NormalPictures":
+        """The pictures of the given numbers."""
+        return NormalPictures(take(self.pixels, rows), self.products[rows], self.centres)
+
     def centres_of(self, chosen: Rows) -> Centres:
         """Component centres of the products of the chosen pictures."""
         return stack_centres([self.centres[product] for product in self.products[chosen].tolist()])
 
 
 def train_experts(
-    detector: AnomalyMoE, data: NormalPictures, config: TrainConfig, on_step: OnStep, resume: Resume
+    detector: AnomalyMoE,
+    data: NormalPictures,
+    config: TrainConfig,
+    on_step: OnStep,
+    resume: Resume,
+    kept_bytes: int = KEPT_BYTES,
 ) -> None:
     """Minimise Eq. 9 on random batches, going on from what `resume` holds; the encoder is frozen.
 
     What is random in a step follows from the seed and its number. There are no steps when nothing is left to
     learn: a clustered router over subspaces alone. The detector is left on the CPU.
+    kept_bytes: the features of all pictures are kept when they need no more.
     Raises ParallelError when a batch cannot be shared evenly, ResumeError for a state that cannot be used.
     """
     torch.manual_seed(config.seed)
     device = training_device()
-    encoded = _encode_all(detector.to(device).eval(), data.pixels)
-    if encoded is not None:
-        _warm_start(detector.cpu(), data, encoded, config)
+    encoded = _encode_all(detector.to(device).eval(), data.pixels, kept_bytes)
+    if detector.router.config.is_clustered:
+        _warm_start(detector, data, encoded, config)
+    detector.cpu()
     share_weights(detector)
     if not any(one.requires_grad for one in detector.parameters()):
         detector.cpu()
@@ -142,7 +155,11 @@ class Trainer:
     def _encoded(self, own: Rows) -> EncoderOutput | None:
         if self.encoded is None:
             return None
-        return EncoderOutput(*(part[own].to(training_device()) for part in self.encoded))
+        return EncoderOutput(*(part.to(training_device()) for part in _rows_of(self.encoded, own)))
+
+
+def _rows_of(encoded: EncoderOutput, rows: Rows) -> EncoderOutput:
+    return EncoderOutput(*(part[rows] for part in encoded))
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -154,20 +171,52 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return floor + (1 - floor) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
 
 
-def _encode_all(detector: AnomalyMoE, pixels: Pictures) -> EncoderOutput | None:
+def _encode_all(detector: AnomalyMoE, pixels: Pictures, kept_bytes: int) -> EncoderOutput | None:
     """What the encoder says about all pictures, as none changes; None when that is too much to keep."""
     encoder = detector.encoder
     tokens = encoder.prefix_tokens + math.prod(encoder.grid)
-    fits = len(pixels) * tokens * encoder.width * 4 <= CACHE_LIMIT_BYTES
-    return encode_pictures(detector, pixels) if fits or detector.router.config.is_clustered else None
+    fits = len(pixels) * tokens * encoder.width * 4 <= kept_bytes
+    return encode_pictures(detector, pixels) if fits else None
 
 
 def _warm_start(
-    detector: AnomalyMoE, data: NormalPictures, encoded: EncoderOutput, config: TrainConfig
+    detector: AnomalyMoE, data: NormalPictures, encoded: EncoderOutput | None, config: TrainConfig
 ) -> None:
-    products = torch.from_numpy(data.products)
-    start_router(detector, encoded.cls, products, config.seed)
-    fit_closed_forms(detector, data.pixels, products, encoded, data.centres_of, config.seed)
+    sample, encoded = _sample(detector, data, encoded, config)
+    detector.cpu()
+    start_router(detector, encoded.cls, torch.from_numpy(sample.products), config.seed)
+    _fit_closed_forms(detector, sample, encoded, config)
+
+
+def refitted(detector: AnomalyMoE, data: NormalPictures, config: TrainConfig) -> AnomalyMoE:
+    """A detector whose experts in closed form know only these pictures; itself when it has none."""
+    if all(any(True for _ in expert.parameters()) for expert in detector.experts):
+        return detector
+    copied = deepcopy(detector)
+    with on_training_device(copied):
+        sample, encoded = _sample(copied, data, None, config)
+    _fit_closed_forms(copied, sample, encoded, config)
+    return copied
+
+
+def _sample(
+    detector: AnomalyMoE, data: NormalPictures, encoded: EncoderOutput | None, config: TrainConfig
+) -> tuple[NormalPictures, EncoderOutput]:
+    """At most MOST_AT_START random pictures, encoded."""
+    count = len(data.pixels)
+    rows = np.sort(np.random.default_rng(config.seed).permutation(count)[:MOST_AT_START])
+    if encoded is not None and len(rows) == count:
+        return data, encoded
+    data = data.take(rows)
+    return data, encode_pictures(detector, data.pixels) if encoded is None else _rows_of(encoded, rows)
+
+
+@torch.no_grad()
+def _fit_closed_forms(
+    detector: AnomalyMoE, sample: NormalPictures, encoded: EncoderOutput, config: TrainConfig
+) -> None:
+    products = torch.from_numpy(sample.products)
+    fit_closed_forms(detector, sample.pixels, products, encoded, sample.centres_of, config.seed)
 
 
 def _choices(count: int, config: TrainConfig) -> Iterator[Rows]:

@@ -1,50 +1,57 @@
 """Products of a detector, from normal pictures: learnt and calibrated by `fit`, or later by `calibrate`."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from rich.progress import Progress
 
 from export.contract.category import Category
-from training.anomalymoe.calibration import FEW, Knowledge, calibrate, cross_calibrate, learn_product
+from training.anomalymoe.calibration import (
+    FEW,
+    FOLDS,
+    Knowledge,
+    calibrate,
+    calibrate_by_folds,
+    cross_calibrate,
+    learn_product,
+)
 from training.anomalymoe.checkpoint import load_checkpoint
 from training.anomalymoe.fit_config import FitConfig
+from training.anomalymoe.loop import NormalPictures, refitted
 from training.anomalymoe.model.detector import AnomalyMoE
 from training.anomalymoe.model.head import Head
-from training.data.dataset import find_samples, split_holdout
-from training.data.pictures import DataError, Sample, load_picture
+from training.data.dataset import Place, find_samples, split_holdout
+from training.data.samples import DataError, Sample
+from training.data.store import PictureRows, PictureStore
 from training.runs.files import replace_categories
-
-Pictures = npt.NDArray[np.uint8]
 
 
 class NormalSplit(NamedTuple):
-    """Normal pictures for training and for calibration, with the pixels of all."""
+    """Normal pictures for training and for calibration, and where the pixels of all come from."""
 
     kept: list[Sample]
     held_out: list[Sample]
-    pixels: dict[Sample, Pictures]
+    store: PictureStore
 
-    def by_category(self, samples: Sequence[Sample]) -> dict[str, Pictures]:
+    def by_category(self, samples: Sequence[Sample]) -> dict[str, PictureRows]:
         """Pictures (n, H, W, 3) of each category, by name in alphabetical order."""
-        names = sorted({sample.category for sample in samples})
-        return {
-            name: np.stack([self.pixels[sample] for sample in samples if sample.category == name])
-            for name in names
-        }
+        members: dict[str, list[Sample]] = defaultdict(list)
+        for sample in samples:
+            members[sample.category].append(sample)
+        return {name: PictureRows(self.store, members[name]) for name in sorted(members)}
 
 
-def read_normal(data: Path, config: FitConfig, progress: Progress) -> NormalSplit:
+def read_normal(data: Place, config: FitConfig, progress: Progress) -> NormalSplit:
     """All normal training pictures of a data set. Raises DataError when there are none."""
     normal = [one for one in find_samples(data) if one.split == "train" and not one.is_anomalous]
     if not normal:
         raise DataError(f"{data}: no normal training pictures (train/good) found")
     kept, held_out = split_holdout(normal, config.calibration.holdout)
-    pixels = {one: load_picture(one.path, config.input) for one in progress.track(normal, description="read")}
-    return NormalSplit(kept, held_out, pixels)
+    store = PictureStore(normal, config.input, config.data.kept_bytes, config.data.workers, progress)
+    return NormalSplit(kept, held_out, store)
 
 
 def learn_products(
@@ -75,8 +82,28 @@ def calibrate_products(
     }
 
 
+def cross_calibrate_products(
+    detector: AnomalyMoE,
+    split: NormalSplit,
+    normal: NormalPictures,
+    known: Mapping[str, Knowledge],
+    config: FitConfig,
+    progress: Progress,
+) -> dict[str, Category]:
+    """The category of each product where nothing is held out; normal: all pictures, product by product."""
+    products = split.by_category(split.kept)
+    fold_n = np.concatenate([np.arange(len(pictures)) % FOLDS for pictures in products.values()])
+    folds = progress.track(range(FOLDS), description="cross-fit")
+    detectors = [refitted(detector, normal.take(fold_n != fold), config.train) for fold in folds]
+    head = Head(config.map_size, detector.encoder.grid)
+    return {
+        name: calibrate_by_folds(detectors, head, name, known[name], pictures, config.scoring)
+        for name, pictures in progress.track(products.items(), description="calibrate")
+    }
+
+
 def measure_products(
-    detector: AnomalyMoE, data: Path, config: FitConfig, progress: Progress
+    detector: AnomalyMoE, data: Place, config: FitConfig, progress: Progress
 ) -> dict[str, Category]:
     """Learn and calibrate the products of a data set with a detector that stays as it is.
 
@@ -84,24 +111,24 @@ def measure_products(
     """
     split = read_normal(data, config, progress)
     known = learn_products(detector, split, config, progress)
-    calibrated = calibrate_products(detector, split, known, config, progress)
+    calibrated = calibrate_products(detector, split, known, config, progress) if split.held_out else {}
     return calibrated | _cross_calibrate_few(detector, split, config, progress)
 
 
 def _cross_calibrate_few(
     detector: AnomalyMoE, split: NormalSplit, config: FitConfig, progress: Progress
 ) -> dict[str, Category]:
-    """Products with few pictures anew, from all of them, as none trained the detector."""
+    """Products with few pictures, or none held out, from all of them, as none trained the detector."""
     head = Head(config.map_size, detector.encoder.grid)
     products = split.by_category(split.kept + split.held_out)
-    few = {name: pictures for name, pictures in products.items() if 1 < len(pictures) <= FEW}
+    few = {name: rows for name, rows in products.items() if len(rows) <= FEW or not split.held_out}
     return {
         name: cross_calibrate(detector, head, name, pictures, config.calibration.components, config.scoring)
         for name, pictures in progress.track(few.items(), description="cross-fit")
     }
 
 
-def add_products(folder: Path, data: Path, progress: Progress) -> list[str]:
+def add_products(folder: Path, data: Place, progress: Progress) -> list[str]:
     """Learn and calibrate the products of a data set into a checkpoint, and return their names.
 
     A product of the same name is replaced, the others stay. Raises CheckpointError or DataError.

@@ -18,8 +18,7 @@ from training.anomalymoe.model.subspace import SubspaceExpert
 from training.anomalymoe.scoring import Centres
 from training.backbones.base import EncoderOutput
 from training.backbones.offline.defects import damage
-
-Pictures = npt.NDArray[np.uint8]
+from training.data.store import Pictures, batches
 
 BATCH = 32
 UNSEEN = 4  # every fourth picture is kept from the components and gives the noise
@@ -79,11 +78,16 @@ def fit_closed_forms(
 
 def encode_pictures(detector: AnomalyMoE, pixels: Pictures) -> EncoderOutput:
     """What the encoder says about uint8 pictures (n, H, W, 3), a batch at a time, kept in main memory."""
-    starts = range(0, len(pixels), BATCH)
-    batches = (detector.normalise(torch.from_numpy(pixels[start : start + BATCH])) for start in starts)
-    encoded = ([part.cpu() for part in detector.encode(batch)] for batch in batches)
-    features, cls = zip(*encoded, strict=True)
-    return EncoderOutput(torch.cat(features), torch.cat(cls))
+    kept: list[Tensor] = []
+    done = 0
+    for batch in batches(pixels, BATCH):
+        encoded = detector.encode(detector.normalise(torch.from_numpy(batch)))
+        # Filled in place: joined at the end they would be there twice.
+        kept = kept or [part.new_empty(len(pixels), *part.shape[1:], device="cpu") for part in encoded]
+        for whole, part in zip(kept, encoded, strict=True):
+            whole[done : done + len(batch)] = part
+        done += len(batch)
+    return EncoderOutput(*kept)
 
 
 def _rows_of_products(chosen_n: Tensor, products_n: Tensor) -> Tensor:

@@ -17,11 +17,12 @@ from training.cli.options import (
     DEFAULT_BACKBONE,
     BackboneOption,
     ConfigOption,
-    DataPath,
+    DataPaths,
     GoodOption,
     WeightsOption,
     console,
     fail,
+    one_or_all,
     progress_bar,
     read_settings,
 )
@@ -42,7 +43,7 @@ def add_insight(app: typer.Typer) -> None:
 
 def analyse(
     checkpoint: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder written by fit.")],
-    data: DataPath,
+    data: DataPaths,
     output: Annotated[Path, typer.Option(file_okay=False, help="Folder to write.")],
     good: GoodOption = ALL_GOOD_NAMES,
 ) -> None:
@@ -59,9 +60,11 @@ def analyse(
     try:
         with taken_for_good(good.split(",")), progress_bar() as progress:
             if read_method(checkpoint) == "moeclip":
-                tables = [experts_table(analyse_experts(load_run(checkpoint), data, output, progress))]
+                tables = [
+                    experts_table(analyse_experts(load_run(checkpoint), one_or_all(data), output, progress))
+                ]
             else:
-                found = analyse_checkpoint(load_checkpoint(checkpoint), data, output, progress)
+                found = analyse_checkpoint(load_checkpoint(checkpoint), one_or_all(data), output, progress)
                 tables = [macs_table(found.macs), summary_table(found)]
     except (DataError, CheckpointError, OSError) as error:
         fail(str(error))
@@ -92,7 +95,7 @@ def macs(
 
 
 def ablate(
-    data: DataPath,
+    data: DataPaths,
     output: Annotated[Path, typer.Option(file_okay=False, help="Folder of the runs.")],
     backbone: BackboneOption = DEFAULT_BACKBONE,
     config: ConfigOption = None,
@@ -109,7 +112,9 @@ def ablate(
     """
     try:
         with taken_for_good(good.split(",")), progress_bar() as progress:
-            results = ablate_config(data, output, read_settings(backbone, config), weights, progress)
+            results = ablate_config(
+                one_or_all(data), output, read_settings(backbone, config), weights, progress
+            )
     except KeyboardInterrupt:
         fail(f"stopped; the same command goes on from what {output} holds")
     except (DataError, WeightsError, CheckpointError, OSError) as error:

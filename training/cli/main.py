@@ -18,11 +18,12 @@ from training.cli.options import (
     DEFAULT_BACKBONE,
     BackboneOption,
     ConfigOption,
-    DataPath,
+    DataPaths,
     GoodOption,
     WeightsOption,
     console,
     fail,
+    one_or_all,
     progress_bar,
     read_levels,
     read_settings,
@@ -51,7 +52,7 @@ def main() -> None:
 
 @app.command()
 def fit(  # noqa: PLR0913 - an option each
-    data: DataPath,
+    data: DataPaths,
     output: Annotated[Path, typer.Option(help="Folder of the run; `runs/<data>` by default.")] = Path(),
     *,
     method: Annotated[Method, typer.Option(help="Which detector to train.")] = "anomalymoe",
@@ -75,16 +76,17 @@ def fit(  # noqa: PLR0913 - an option each
       anomoe-train fit --data mvtec --backbone dinov2-reg-base --output runs/mvtec
       torchrun --nproc-per-node 4 -m training.cli fit --data mvtec --backbone dinov2-reg-base
       anomoe-train fit --data pictures/tile --good "io,good"
+      anomoe-train fit --data mvtec --data pictures/gears --output runs/all
       anomoe-train fit --method moeclip --data visa --clip runs/clip --output runs/zero-shot
     """
-    folder = output if output != Path() else Path("runs") / data.resolve().stem
+    folder = output if output != Path() else Path("runs") / data[0].resolve().stem
     try:
         with process_group(), taken_for_good(good.split(",")), progress_bar() as progress:
             if method == "moeclip":
-                summary = fit_moeclip(data, folder, clip, config, progress)
+                summary = fit_moeclip(one_or_all(data), folder, clip, config, progress)
             else:
                 settings = with_levels(read_settings(backbone, config), read_levels(levels))
-                categories = fit_checkpoint(data, folder, settings, weights, progress)
+                categories = fit_checkpoint(one_or_all(data), folder, settings, weights, progress)
                 summary = categories and f"{folder}: {len(categories)} categories, {', '.join(categories)}"
     except KeyboardInterrupt:
         fail(f"stopped; the same command goes on from what {folder} holds")

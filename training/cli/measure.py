@@ -13,15 +13,17 @@ from training.anomalymoe.evaluation.protocol import Normalisation, Protocol, Vie
 from training.anomalymoe.products import add_products
 from training.cli.options import (
     ALL_GOOD_NAMES,
-    DataPath,
+    DataPaths,
     GoodOption,
     console,
     fail,
+    one_or_all,
     progress_bar,
     read_dataset,
     read_protocol,
     read_requirement,
 )
+from training.data.dataset import Place
 from training.data.folders import taken_for_good
 from training.data.pictures import DataError
 from training.moeclip import evaluation as by_class
@@ -55,7 +57,7 @@ def add_measuring(app: typer.Typer) -> None:
 
 def evaluate(  # noqa: PLR0913 - one an option
     checkpoint: RunPath,
-    data: DataPath,
+    data: DataPaths,
     *,
     output: Annotated[Path | None, typer.Option(help="Write the figures as JSON too.")] = None,
     beside: Annotated[
@@ -102,10 +104,10 @@ def evaluate(  # noqa: PLR0913 - one an option
         with taken_for_good(good.split(",")), progress_bar() as progress:
             if read_method(checkpoint) == "moeclip":
                 _refuse("--protocol, --masks and --normalise", "anomalymoe", chosen != Protocol())
-                measured = _measure_classes(checkpoint, data, beside, domain, progress)
+                measured = _measure_classes(checkpoint, one_or_all(data), beside, domain, progress)
             else:
                 _refuse("--domain", "moeclip", domain != "industrial")
-                measured = _measure_products(checkpoint, data, beside, chosen, progress)
+                measured = _measure_products(checkpoint, one_or_all(data), beside, chosen, progress)
     except (DataError, CheckpointError, OSError) as error:
         fail(str(error))
     for table in measured.tables:
@@ -119,7 +121,7 @@ def evaluate(  # noqa: PLR0913 - one an option
 
 def calibrate(
     checkpoint: RunPath,
-    data: DataPath,
+    data: DataPaths,
     domain: DomainOption = "industrial",
     good: GoodOption = ALL_GOOD_NAMES,
 ) -> None:
@@ -138,17 +140,17 @@ def calibrate(
     try:
         with taken_for_good(good.split(",")), progress_bar() as progress:
             if read_method(checkpoint) == "moeclip":
-                added = [*add_classes(checkpoint, data, domain, progress)]
+                added = [*add_classes(checkpoint, one_or_all(data), domain, progress)]
             else:
                 _refuse("--domain", "moeclip", domain != "industrial")
-                added = add_products(checkpoint, data, progress)
+                added = add_products(checkpoint, one_or_all(data), progress)
     except (ValueError, OSError) as error:  # a ValueError for pictures that calibrate nothing, too
         fail(str(error))
     console.print(f"{checkpoint}: calibrated for {', '.join(added)}")
 
 
 def _measure_products(
-    checkpoint: Path, data: Path, beside: str | None, protocol: Protocol, progress: Progress
+    checkpoint: Path, data: Place, beside: str | None, protocol: Protocol, progress: Progress
 ) -> Measured:
     dataset = read_dataset(beside, "anomalymoe") if beside else None
     run = load_checkpoint(checkpoint, calibrated=protocol.needs_categories)
@@ -158,9 +160,10 @@ def _measure_products(
 
 
 def _measure_classes(
-    checkpoint: Path, data: Path, beside: str | None, domain: Domain, progress: Progress
+    checkpoint: Path, data: Place, beside: str | None, domain: Domain, progress: Progress
 ) -> Measured:
-    dataset = read_dataset(beside, "moeclip") if beside else find_dataset("moeclip", data.resolve().stem)
+    folder = data.resolve().stem if isinstance(data, Path) else ""
+    dataset = read_dataset(beside, "moeclip") if beside else find_dataset("moeclip", folder)
     run = load_run(checkpoint)
     rows = by_class.evaluate_run(run, data, domain, progress)
     return Measured(rows, [paper_table(rows, "moeclip", dataset)], by_class.rows_json(rows, run, domain))

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
+from training.data.dataset import Place
 from training.moeclip.backbone import read_backbone
 from training.moeclip.fit import fit
 from training.moeclip.fit_config import MoECLIPFitConfig
@@ -20,7 +21,7 @@ ClipOption = Annotated[
 ]
 
 
-def fit_moeclip(data: Path, output: Path, clip: str | None, config: Path | None, progress: Progress) -> str:
+def fit_moeclip(data: Place, output: Path, clip: str | None, config: Path | None, progress: Progress) -> str:
     """Train adapters; returns what to say of it. Raises BadParameter without a CLIP, else as `fit`."""
     if clip is None:
         raise typer.BadParameter("--clip: method moeclip needs a CLIP to start from, got none")

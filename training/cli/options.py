@@ -5,24 +5,27 @@ from pathlib import Path
 from typing import Annotated, NoReturn, get_args
 
 import typer
+from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
 from export.contract.manifest import LEVELS, Level
-from training.anomalymoe.checkpoint import read_config
 from training.anomalymoe.evaluation.protocol import Normalisation, Protocol, View
 from training.anomalymoe.fit_config import BackboneName, FitConfig, preset
+from training.data.dataset import Place, Places
 from training.data.folders import GOOD_NAMES
 from training.distributed import is_main
 from training.reporting.reference import Method, published_figure, reference_figures
 from training.reporting.rows import Requirement
+from training.runs.files import read_settings as read_file
 from training.runs.progress import progress_on
 
 console = Console(width=None if sys.stdout.isatty() else 160)  # a table in a file needs no wrapping
 
-DataPath = Annotated[
-    Path, typer.Option(exists=True, help="Category folder, folder of categories, or JSONL list.")
+DataPaths = Annotated[
+    list[Path],
+    typer.Option(exists=True, help="Category folder, folder of categories, or JSONL list; may be repeated."),
 ]
 DEFAULT_BACKBONE: BackboneName = "efficientnet-lite0"
 BackboneOption = Annotated[str, typer.Option(help=f"One of {', '.join(get_args(BackboneName))}.")]
@@ -30,17 +33,33 @@ GoodOption = Annotated[
     str, typer.Option("--good", help="Names of the folders of normal pictures, in any case.")
 ]
 ALL_GOOD_NAMES = ",".join(GOOD_NAMES)
-ConfigOption = Annotated[Path | None, typer.Option(exists=True, help="JSON settings in place of a preset.")]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(exists=True, help="JSON settings; what it leaves out is the backbone's preset."),
+]
 WeightsOption = Annotated[Path | None, typer.Option(exists=True, help="Local file of a trained backbone.")]
 
 
+class _BackboneOnly(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    backbone: BackboneName | None = None
+
+
+def one_or_all(data: list[Path]) -> Place:
+    """A data set, or several as one."""
+    return data[0] if len(data) == 1 else Places(data)
+
+
 def read_settings(backbone: str, config: Path | None) -> FitConfig:
-    """The settings of a file, or the preset of a backbone. Raises CheckpointError or BadParameter."""
-    if config is not None:
-        return read_config(config)
+    """The preset of a backbone, or of that which the file names, with what the file says in its place.
+
+    Raises CheckpointError or BadParameter.
+    """
+    named = read_file(config, _BackboneOnly).backbone if config else None
     for name in get_args(BackboneName):
-        if name == backbone:
-            return preset(name)
+        if name == (named or backbone):
+            return read_file(config, FitConfig, preset(name)) if config else preset(name)
     raise typer.BadParameter(f"--backbone: {backbone!r} is none of {', '.join(get_args(BackboneName))}")
 
 

@@ -26,13 +26,41 @@ class _Entry(BaseModel):
     split: Split = "test"
 
 
-def find_samples(root: Path) -> list[Sample]:
+class Places(tuple[Path, ...]):
+    """Several data sets as one."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self))
+
+
+Place = Path | Places
+
+
+def find_samples(place: Place) -> list[Sample]:
     """All pictures of a category folder in MVTec form, a folder of such categories, or a JSONL list.
 
     A folder that only holds pictures is one category of normal training pictures. What is taken for good and
     what is passed over is logged, and how many anomalous pictures have no mask, which are kept. Raises
-    DataError when nothing is found or the list is wrong.
+    DataError when nothing is found or the list is wrong, and for a category that two of several places have.
     """
+    if isinstance(place, Path):
+        return _find_in(place)
+    found = [(root, _find_in(root)) for root in place]
+    origins: dict[str, Path] = {}
+    for root, samples in found:
+        for name in {sample.category for sample in samples}:
+            if name in origins:
+                raise DataError(
+                    f"category {name!r}: in {origins[name]} and in {root}; if they are one product, put its "
+                    "pictures into one folder, else rename one"
+                )
+            origins[name] = root
+    return [sample for _, samples in found for sample in samples]
+
+
+def _find_in(root: Path) -> list[Sample]:
     if not root.exists():
         raise DataError(f"{root}: no such folder or list")
     samples = _read_list(root) if root.is_file() else read_folder(root.absolute())
@@ -57,14 +85,20 @@ def split_holdout(
 ) -> tuple[list[Sample], list[Sample]]:
     """Split into (kept, held out), about `fraction` of each category held out and at least one on each side.
 
+    All are kept for a fraction of 0.
+
     A picture's side follows from the hash of its folder and file name, so it stays when files are added.
     Raises DataError for a category with a single picture.
     """
-    if not 0.0 < fraction < 1.0:
-        raise DataError(f"holdout fraction must lie between 0 and 1, got {fraction}")
+    if not 0.0 <= fraction < 1.0:
+        raise DataError(f"holdout fraction must be at least 0 and below 1, got {fraction}")
     categories: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
         categories[sample.category].append(sample)
+    if single := [name for name, members in categories.items() if len(members) < 2]:
+        raise DataError(f"category {single[0]!r} has one picture, calibration needs two")
+    if not fraction:
+        return list(samples), []
     held_out = {sample for members in categories.values() for sample in _held_out(members, fraction, seed)}
     return [one for one in samples if one not in held_out], [one for one in samples if one in held_out]
 
@@ -96,8 +130,6 @@ def _read_line(file: Path, number: int, line: bytes) -> Sample:
 
 
 def _held_out(members: list[Sample], fraction: float, seed: int) -> list[Sample]:
-    if len(members) < 2:
-        raise DataError(f"category {members[0].category!r} has one picture, a holdout needs two")
     hashes = {sample: _unit_hash(sample, seed) for sample in members}
     ordered = sorted(members, key=lambda sample: (hashes[sample], sample.path))
     count = sum(value < fraction for value in hashes.values())

@@ -9,11 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
-from torch.utils.data import Dataset
 
 from export.contract.manifest import InputSpec
 from export.contract.preprocess import Pixels, fit, orientation, to_rgb, visible_box
@@ -69,34 +66,6 @@ def load_labels(path: Path, sample: Sample) -> NDArray[np.int32]:
     if size != expected:
         raise DataError(f"{path}: is {size}, its picture {sample.path} is {expected}")
     return values.astype(np.int32)
-
-
-class PictureSet(Dataset[tuple[Tensor, int]]):
-    """Pictures as uint8 (H, W, 3) with the index of their category in `categories`.
-
-    cache: keep decoded pictures in memory, as long as all of them fit into CACHE_LIMIT_BYTES.
-    """
-
-    def __init__(self, samples: Sequence[Sample], spec: InputSpec, cache: bool = True) -> None:
-        self.samples = tuple(samples)
-        self.spec = spec
-        self.categories = tuple(sorted({sample.category for sample in samples}))
-        total_bytes = len(self.samples) * spec.height * spec.width * 3
-        self._cache: dict[int, Tensor] | None = {} if cache and total_bytes <= CACHE_LIMIT_BYTES else None
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self._pixels(index), self.categories.index(self.samples[index].category)
-
-    def _pixels(self, index: int) -> Tensor:
-        if self._cache is not None and index in self._cache:
-            return self._cache[index]
-        pixels = torch.from_numpy(load_picture(self.samples[index].path, self.spec))
-        if self._cache is not None:
-            self._cache[index] = pixels
-        return pixels
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.progress import Progress
 
 from export.contract.category import ClassScores
-from training.data.dataset import find_samples
+from training.data.dataset import Place, find_samples
 from training.data.pictures import DataError
 from training.moeclip.auxiliary import class_name
 from training.moeclip.checkpoint import load_run
@@ -16,7 +16,7 @@ from training.moeclip.scoring import Domain, Scorer, joined
 from training.runs.files import replace_categories
 
 
-def add_classes(folder: Path, data: Path, domain: Domain, progress: Progress) -> dict[str, ClassScores]:
+def add_classes(folder: Path, data: Place, domain: Domain, progress: Progress) -> dict[str, ClassScores]:
     """Calibrate the class names of a data set on its train/good into a run, and return what was added.
 
     A class of the same name is replaced, whatever its domain was, the others stay. Raises CheckpointError,

@@ -6,12 +6,11 @@ The protocol `moeclip` of the paper: 518 pixels without a crop, masks resized ne
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 from rich.progress import Progress
 
-from training.data.dataset import find_samples
+from training.data.dataset import Place, find_samples
 from training.data.pictures import DataError, Sample, load_mask
 from training.metrics import auroc, bootstrap_interval, evaluate
 from training.moeclip.auxiliary import class_name
@@ -20,7 +19,7 @@ from training.moeclip.scoring import Domain, Scorer, joined
 from training.reporting.rows import ALL, Row, mean_rows
 
 
-def evaluate_run(run: Checkpoint[RunConfig], data: Path, domain: Domain, progress: Progress) -> list[Row]:
+def evaluate_run(run: Checkpoint[RunConfig], data: Place, domain: Domain, progress: Progress) -> list[Row]:
     """Figures of every class name with test pictures, then their mean.
 
     Where all pictures are anomalous, or none has a mask, there are pixel or image figures alone.

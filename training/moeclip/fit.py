@@ -7,7 +7,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from rich.progress import Progress
 
-from training.data.dataset import find_samples
+from training.data.dataset import Place, find_samples
 from training.data.pictures import Sample
 from training.device import denormals_as_zero
 from training.distributed import ParallelError, world_size
@@ -38,7 +38,9 @@ class Report(BaseModel):
 
 
 @denormals_as_zero()
-def fit(data: Path, output: Path, config: MoECLIPFitConfig, backbone: Backbone, progress: Progress) -> Report:
+def fit(
+    data: Place, output: Path, config: MoECLIPFitConfig, backbone: Backbone, progress: Progress
+) -> Report:
     """Train adapters on the pictures under `data`, those of its test split too, and write a run to `output`.
 
     A stopped training with the same settings, pictures and CLIP goes on where it was.

@@ -1,8 +1,9 @@
 """The files that every run leaves on disk."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
@@ -39,14 +40,32 @@ def replace_categories(folder: Path, categories: Iterable[NormalScores]) -> None
     part.replace(folder / CATEGORIES)
 
 
-def read_settings(path: Path, kind: type[Settings]) -> Settings:
-    """Settings of one kind. Raises CheckpointError naming the file, and the field when one is wrong."""
+def read_settings(path: Path, kind: type[Settings], base: Settings | None = None) -> Settings:
+    """Settings of one kind; base: what the file leaves out is taken from, at any depth.
+
+    Raises CheckpointError naming the file, and the field when one is wrong.
+    """
+    text = _read_text(path)
     try:
-        return kind.model_validate_json(_read_text(path))
+        return kind.model_validate_json(text if base is None else _laid_over(base, text))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "settings"
         raise CheckpointError(f"{path}: {field}: {first['msg']}, got {first['input']!r}") from error
+
+
+def _laid_over(base: BaseModel, text: str) -> str:
+    """The settings with what JSON gives in their place; a text that is no JSON object stays as it is."""
+    try:
+        changes = json.loads(text)
+    except ValueError:
+        return text
+    return json.dumps(_merged(base.model_dump(mode="json"), changes)) if isinstance(changes, dict) else text
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    both = {name for name in changes if isinstance(base.get(name), dict) and isinstance(changes[name], dict)}
+    return {**base, **changes, **{name: _merged(base[name], changes[name]) for name in both}}
 
 
 def read_method(folder: Path) -> Method:

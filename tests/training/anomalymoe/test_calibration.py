@@ -7,7 +7,10 @@ import torch
 from export.contract.appearance import appearance
 from export.contract.category import Category
 from tests.training.tiny_run import GRID, SIZE, Pictures, normal_pictures, tiny_checkpoint
-from training.anomalymoe.calibration import Knowledge, calibrate, learn_product
+from training.anomalymoe import calibration
+from training.anomalymoe.calibration import SCORE_MARGIN_OF_FEW, Knowledge, calibrate, learn_product
+from training.anomalymoe.calibration import _fit_scales as fit
+from training.anomalymoe.model.component import fit_centres as cluster
 from training.anomalymoe.model.detector import AnomalyMoE, Scene
 from training.anomalymoe.model.head import Head
 from training.anomalymoe.scoring import score_pictures, stack_centres
@@ -133,3 +136,40 @@ def test_other_held_out_pictures_change_the_thresholds_and_nothing_that_was_lear
     )
     assert not np.array_equal(other.scores, category.scores)
     np.testing.assert_array_equal(other.centres, category.centres)
+
+
+def test_more_pictures_than_scales_need_add_their_scores_alone(
+    detector: AnomalyMoE, known: Knowledge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of any number, a sample gives scales and trust; the others are scored by them as new pictures are."""
+    monkeypatch.setattr(calibration, "MOST_SCALED", 6)
+    held_out = normal_pictures("disc", 20, first_seed=100)
+    sizes: list[int] = []
+    monkeypatch.setattr(
+        calibration, "_fit_scales", lambda errors, trust: sizes.append(len(errors)) or fit(errors, trust)
+    )
+    found = calibrate(detector, Head((SIZE, SIZE), GRID), "disc", known, held_out)
+    assert max(sizes) == 6
+    assert len(found.scores) == len(found.peaks) == 20
+    assert found.chosen is not None
+    assert found.chosen.sum() == 20 * detector.config.router.top_k
+    rows = np.random.default_rng(0).permutation(20) >= 6
+    output = score_pictures(
+        detector, Head((SIZE, SIZE), GRID), torch.from_numpy(held_out[rows]), [found] * 14
+    )
+    margin = 1 + SCORE_MARGIN_OF_FEW / 20
+    for peak in output.map.amax((1, 2)).numpy() * margin:
+        assert np.isclose(found.peaks, peak, rtol=1e-4, atol=1e-5).any()
+
+
+def test_components_are_clusters_of_a_bounded_number_of_patches(
+    detector: AnomalyMoE, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "MOST_PATCHES", 40)
+    numbers: list[int] = []
+    monkeypatch.setattr(
+        calibration, "fit_centres", lambda rows, *rest: numbers.append(len(rows)) or cluster(rows, *rest)
+    )
+    found = learn_product(detector, normal_pictures("disc", 20), 3)
+    assert numbers == [40]
+    assert (len(found.directions), len(found.appearances)) == (20, 20)

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from export.contract.category import Category
+from export.contract.manifest import InputSpec
 from tests.training.conftest import Fitted
 from tests.training.tiny_run import (
     ENCODER,
@@ -30,7 +32,9 @@ from training.anomalymoe.calibration import calibrate, learn_product
 from training.anomalymoe.checkpoint import load_checkpoint
 from training.anomalymoe.fit import BACKBONE, BACKBONE_KEY, fit
 from training.anomalymoe.fit_config import CalibrationConfig, FitConfig, TrainConfig
+from training.anomalymoe.model.config import AnomalyMoEConfig, GlobalConfig, SubspaceConfig
 from training.anomalymoe.model.head import Head
+from training.backbones.conv import ConvEncoderConfig
 from training.backbones.offline.pretext import PretextConfig
 from training.data.dataset import find_samples, split_holdout
 from training.data.pictures import DataError, Sample, load_picture
@@ -174,6 +178,49 @@ def test_a_backbone_is_not_used_under_the_key_of_a_former_one(
     with pytest.raises(KeyboardInterrupt):
         fit_again(rerun, tiny_config(pretext=PretextConfig(steps=1, batch_size=2, checks=1)))
     assert not (rerun.folder / BACKBONE_KEY).exists()
+
+
+def test_with_nothing_held_out_every_picture_trains_and_calibrates(fitted: Fitted, tmp_path: Path) -> None:
+    """Each is scored by subspaces that were fitted without it: those that know it find it more normal."""
+    config = tiny_config(
+        calibration=CalibrationConfig(holdout=0, components=3), train=TrainConfig(steps=1, batch_size=2)
+    )
+    closed = {"global_": GlobalConfig(count=1, subspace=SubspaceConfig(code=4))}
+    detector = AnomalyMoEConfig.model_validate(config.detector.model_dump() | closed)
+    config = config.model_copy(update={"detector": detector})
+    weights = fitted.folder / BACKBONE
+    categories = fit(fitted.data, tmp_path / "run", config, weights, quiet_progress())
+    found = report(Fitted(fitted.data, tmp_path / "run", categories))
+    assert (found["pictures"], found["held_out"]) == (12, 0)
+    checkpoint = load_checkpoint(tmp_path / "run")
+    for name, category in categories.items():
+        assert len(category.scores) == 6
+        pixels = np.stack([draw(name, seed)[0] for seed in range(6)])
+        known = learn_product(checkpoint.detector, pixels, 3)
+        own = calibrate(checkpoint.detector, Head((SIZE, SIZE), GRID), name, known, pixels)
+        subspace = checkpoint.detector.levels.index("global")
+        assert (category.error_offset[subspace] > own.error_offset[subspace]).mean() > 0.9
+
+
+def test_stages_are_standardised_on_the_training_pictures(fitted: Fitted, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    encoder = ConvEncoderConfig(model="test_efficientnet", image_size=(64, 64), grid=(8, 8))
+    save_file(timm.create_model(encoder.model).state_dict(), tmp_path / "weights.safetensors")
+    config = tiny_config(
+        backbone="efficientnet-lite0",
+        encoder=encoder,
+        input=InputSpec(height=64, width=64),
+        pretext=None,
+        train=TrainConfig(steps=1, batch_size=2),
+    )
+    fit(fitted.data, tmp_path / "run", config, tmp_path / "weights.safetensors", quiet_progress())
+    detector = load_checkpoint(tmp_path / "run").detector
+    kept, _ = holdout(fitted)
+    pixels = np.stack([load_picture(one.path, config.input) for one in kept])
+    seen = detector.encode(detector.normalise(torch.from_numpy(pixels)))
+    for rows in (seen.features.flatten(0, 1), seen.cls):
+        torch.testing.assert_close(rows.mean(0), torch.full_like(rows[0], encoder.offset), rtol=0, atol=1e-3)
+    assert seen.features.flatten(0, 1).std(0).median() > 0.5
 
 
 @pytest.mark.parametrize("shade", [0, 200, None], ids=["black", "grey", "real"])

@@ -217,10 +217,10 @@ def test_parts_of_a_batch_give_the_gradients_of_the_whole() -> None:
     torch.testing.assert_close(outcomes[0].usage.share, outcomes[1].usage.share)
 
 
-def test_batches_encoded_as_they_come_train_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_encoded_as_they_come_train_the_same() -> None:
     rows = np.arange(4) * 3
     checkpoint = tiny_checkpoint()
-    encoded = loop._encode_all(checkpoint.detector, data(checkpoint).pixels)
+    encoded = loop._encode_all(checkpoint.detector, data(checkpoint).pixels, 10**9)
     assert encoded is not None
     known, unknown = exact_trainer(), exact_trainer()
     known.encoded = encoded
@@ -229,12 +229,7 @@ def test_batches_encoded_as_they_come_train_the_same(monkeypatch: pytest.MonkeyP
     expected = gradients(known)
     for name, gradient in gradients(unknown).items():
         torch.testing.assert_close(gradient, expected[name], msg=name)
-    monkeypatch.setattr(loop, "CACHE_LIMIT_BYTES", 100)
-    # Clusters need all pictures at once, however many.
-    assert loop._encode_all(checkpoint.detector, data(checkpoint).pixels) is not None
-    router = checkpoint.detector.router
-    router.config = router.config.model_copy(update={"selection": "top_k"})
-    assert loop._encode_all(checkpoint.detector, data(checkpoint).pixels) is None
+    assert loop._encode_all(checkpoint.detector, data(checkpoint).pixels, 100) is None
 
 
 def test_what_is_random_follows_from_seed_and_step() -> None:

@@ -11,8 +11,9 @@ from tests.training.conftest import Fitted
 from tests.training.tiny_run import tiny_config, vit_run_config
 from training.anomalymoe.analysis import ablation
 from training.anomalymoe.checkpoint import load_checkpoint
-from training.anomalymoe.fit_config import FitConfig
+from training.anomalymoe.fit_config import FitConfig, preset
 from training.cli import insight, main
+from training.cli.options import read_settings
 from training.data.pictures import DataError
 from training.reporting.macs import in_words
 from training.runs.files import WEIGHTS, CheckpointError
@@ -69,6 +70,43 @@ def test_fit_names_a_wrong_setting(fitted: Fitted, settings: Path) -> None:
     result = runner.invoke(main.app, ["fit", "--data", str(fitted.data), "--config", str(settings)])
     assert "batch_size" in reason(result)
     assert "-4" in reason(result)
+
+
+def test_settings_of_a_file_lie_over_the_preset(tmp_path: Path) -> None:
+    path = tmp_path / "some.json"
+    path.write_text('{"train": {"steps": 7}, "detector": {"patch": {"count": 2}}}')
+    changed, plain = read_settings("efficientnet-lite0", path), preset("efficientnet-lite0")
+    assert (changed.train.steps, changed.detector.patch.count) == (7, 2)
+    assert changed.train.learning_rate == plain.train.learning_rate
+    assert changed.detector.component == plain.detector.component
+    path.write_text('{"backbone": "offline", "pretext": {"steps": 3}}')
+    assert read_settings("efficientnet-lite0", path).encoder == preset("offline").encoder
+    path.write_text(tiny_config().model_dump_json())
+    assert read_settings("efficientnet-lite0", path) == tiny_config()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"train": {"step": 7}}', "train.step: Extra inputs are not permitted, got 7"),
+        ('{"backbone": "resnet"}', "backbone: .*got 'resnet'"),
+        ("[1]", "some.json"),
+        ("{", "some.json"),
+    ],
+)
+def test_wrong_settings_of_a_file_are_named(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "some.json").write_text(text)
+    with pytest.raises(CheckpointError, match=message):
+        read_settings("efficientnet-lite0", tmp_path / "some.json")
+
+
+def test_data_may_be_given_in_several_places(fitted: Fitted, tmp_path: Path) -> None:
+    run = shutil.copytree(fitted.folder, tmp_path / "run")
+    places = [argument for name in ("disc", "square") for argument in ("--data", str(fitted.data / name))]
+    result = runner.invoke(main.app, ["evaluate", str(run), *places])
+    assert result.exit_code == 0, result.output
+    twice = runner.invoke(main.app, ["evaluate", str(run), "--data", str(fitted.data), *places])
+    assert "category 'disc': in" in reason(twice)
 
 
 @pytest.mark.parametrize("error", [DataError, WeightsError, CheckpointError, OSError])

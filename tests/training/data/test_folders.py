@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.training.data.test_pictures import SPEC, save
-from training.data.dataset import find_samples, split_holdout
+from training.data.dataset import Places, find_samples, split_holdout
 from training.data.folders import SUFFIXES, taken_for_good
 from training.data.pictures import DataError, Sample, load_mask, load_picture
 
@@ -170,3 +170,14 @@ class TestUnicode:
         save(folder / "train/good/1.png")
         with pytest.raises(DataError, match="the name of a category must be UTF-8"):
             find_samples(tmp_path)
+
+
+def test_several_places_are_one_data_set(tmp_path: Path) -> None:
+    """Categories stay apart by name; one name in two places may be two products."""
+    paths = [save(tmp_path / name / "train/good/1.png") for name in ("a/bolt", "b/nut")]
+    place = Places([tmp_path / "a", tmp_path / "b"])
+    assert [one.path for one in find_samples(place)] == paths
+    assert str(place) == f"{tmp_path / 'a'}, {tmp_path / 'b'}"
+    save(tmp_path / "b" / "bolt" / "train/good/1.png")
+    with pytest.raises(DataError, match=r"category 'bolt': in .*a and in .*b; if they are one product"):
+        find_samples(place)

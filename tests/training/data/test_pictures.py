@@ -6,16 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from torch.utils.data import DataLoader
 
 from export.contract.manifest import InputSpec
 from export.contract.preprocess import fit, to_rgb
 from tests.exif import NOT_TURNED, TURNED, TURNED_TWICE
-from training.data import pictures as data
 from training.data.dataset import find_samples, split_holdout, without_mask
-from training.data.pictures import DataError, PictureSet, Sample, load_mask, load_picture
+from training.data.pictures import DataError, Sample, load_mask, load_picture
 
 SPEC = InputSpec(height=8, width=8)
 Size = tuple[int, int]
@@ -285,41 +282,6 @@ class TestLoadMask:
         assert load_mask(anomaly(tmp_path / "a.png"), SPEC) is None
 
 
-class TestPictureSet:
-    def test_gives_pixels_and_category(self, tile):
-        save(tile.parent / "ash/train/good/a.png")
-        samples = find_samples(tile.parent)
-        pictures = PictureSet(samples, SPEC)
-        assert pictures.categories == ("ash", "tile")
-        pixels, category = pictures[1]
-        assert (pixels.dtype, pixels.shape, category) == (torch.uint8, (8, 8, 3), 1)
-        assert np.array_equal(pixels.numpy(), load_picture(samples[1].path, SPEC))
-
-    def test_batches_in_a_loader(self, tile):
-        batch, categories = next(iter(DataLoader(PictureSet(find_samples(tile), SPEC), batch_size=5)))
-        assert batch.shape == (5, 8, 8, 3)
-        assert categories.tolist() == [0] * 5
-
-    def test_the_cache_reads_each_file_once(self, tile):
-        samples = find_samples(tile)
-        cached, fresh = PictureSet(samples, SPEC), PictureSet(samples, SPEC, cache=False)
-        before = cached[0][0]
-        fresh[0]
-        samples[0].path.unlink()
-        assert torch.equal(cached[0][0], before)
-        with pytest.raises(DataError):
-            fresh[0]
-
-    def test_a_large_set_is_not_cached(self, tile, monkeypatch):
-        monkeypatch.setattr(data, "CACHE_LIMIT_BYTES", 5 * 8 * 8 * 3 - 1)
-        samples = find_samples(tile)
-        pictures = PictureSet(samples, SPEC)
-        _ = pictures[0]
-        samples[0].path.unlink()
-        with pytest.raises(DataError):
-            pictures[0]
-
-
 def normal(category: str, count: int) -> list[Sample]:
     return [
         Sample(Path(f"{category}/good/{i:03}.png"), category, "train", "good", (), False)
@@ -360,5 +322,5 @@ class TestSplitHoldout:
     def test_refuses_what_cannot_be_split(self):
         with pytest.raises(DataError, match="'tile' has one picture"):
             split_holdout(normal("tile", 1), 0.2)
-        with pytest.raises(DataError, match=r"between 0 and 1, got 1.0"):
+        with pytest.raises(DataError, match=r"below 1, got 1.0"):
             split_holdout(normal("tile", 5), 1.0)

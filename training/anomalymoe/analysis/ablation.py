@@ -26,7 +26,7 @@ from training.anomalymoe.fit import BACKBONE, fit
 from training.anomalymoe.fit_config import FitConfig, with_levels
 from training.anomalymoe.model.config import AnomalyMoEConfig, GlobalConfig
 from training.anomalymoe.presets import compact_autoencoder
-from training.data.dataset import find_samples
+from training.data.dataset import Place, find_samples
 from training.data.pictures import DataError, Sample
 from training.runs.files import write_text
 
@@ -73,7 +73,7 @@ class Result(NamedTuple):
 
 
 def ablate(
-    data: Path, output: Path, config: FitConfig, weights: Path | None, progress: Progress
+    data: Place, output: Path, config: FitConfig, weights: Path | None, progress: Progress
 ) -> list[Result]:
     """Train and measure every variant of `config` in a folder of its own under `output`.
 
@@ -170,7 +170,7 @@ def results_json(results: Sequence[Result]) -> str:
 
 
 def _train(
-    config: FitConfig, data: Path, folder: Path, backbone: Path | None, key: str, progress: Progress
+    config: FitConfig, data: Place, folder: Path, backbone: Path | None, key: str, progress: Progress
 ) -> Findings:
     fit(data, folder, config, backbone, progress)
     checkpoint = load_checkpoint(folder)

@@ -4,7 +4,6 @@ Legend: b pictures of a batch, E experts.
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ from training.anomalymoe.checkpoint import Checkpoint
 from training.anomalymoe.model.detector import AnomalyMoE, Scene
 from training.anomalymoe.model.router import RouterOutput
 from training.anomalymoe.scoring import stack_centres
-from training.data.dataset import find_samples
+from training.data.dataset import Place, find_samples
 from training.data.pictures import DataError, Sample, load_picture
 
 BATCH = 16
@@ -29,7 +28,7 @@ class Look(NamedTuple):
     scene: Scene
 
 
-def known_test_samples(checkpoint: Checkpoint, data: Path) -> list[Sample]:
+def known_test_samples(checkpoint: Checkpoint, data: Place) -> list[Sample]:
     """The test pictures, category by category.
 
     Raises DataError when there are none, or some of a category that is not in the checkpoint.

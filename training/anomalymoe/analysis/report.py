@@ -21,6 +21,7 @@ from training.anomalymoe.analysis.redundancy import (
 from training.anomalymoe.analysis.routing import RouterUse, router_use, routing_heat_maps, routing_json
 from training.anomalymoe.checkpoint import Checkpoint
 from training.anomalymoe.evaluation.macs import Macs, count_macs, macs_json, macs_on_average
+from training.data.dataset import Place
 from training.data.pictures import DataError
 from training.figures.heatmap import draw_below_each_other
 from training.figures.sheet import draw_sheet
@@ -41,7 +42,7 @@ class Analysis:
     macs_used: float
 
 
-def analyse(checkpoint: Checkpoint, data: Path, output: Path, progress: Progress) -> Analysis:
+def analyse(checkpoint: Checkpoint, data: Place, output: Path, progress: Progress) -> Analysis:
     """Look at all test pictures and write figures and `analysis.json` into the folder `output`.
 
     Raises DataError when there are no test defects, or of a category that is not in the checkpoint.

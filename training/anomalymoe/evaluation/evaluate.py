@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from statistics import fmean
 
 import numpy as np
@@ -20,7 +19,7 @@ from training.anomalymoe.evaluation.protocol import Protocol, min_max, prepared
 from training.anomalymoe.model.head import Head
 from training.anomalymoe.scoring import judged, raw_levels
 from training.data.component_masks import component_masks
-from training.data.dataset import find_samples
+from training.data.dataset import Place, find_samples
 from training.data.pictures import DataError, Sample, load_mask, load_picture
 from training.device import on_training_device
 from training.metrics import auroc, bootstrap_interval, evaluate
@@ -58,7 +57,7 @@ def score_samples(
 
 
 def evaluate_checkpoint(
-    checkpoint: Checkpoint, data: Path, progress: Progress, protocol: Protocol = SERVED
+    checkpoint: Checkpoint, data: Place, progress: Progress, protocol: Protocol = SERVED
 ) -> list[Row]:
     """Figures of every category with test pictures, then their means; see `defect_groups`.
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from training.anomalymoe.checkpoint import Checkpoint
 from training.anomalymoe.products import measure_products
+from training.data.dataset import Place
 
 View = Literal["full", "paper"]
 Normalisation = Literal["calibrated", "test-minmax"]
@@ -63,7 +64,7 @@ class Protocol:
         return [text for text, applies in words.items() if applies]
 
 
-def prepared(checkpoint: Checkpoint, data: Path, protocol: Protocol, progress: Progress) -> Checkpoint:
+def prepared(checkpoint: Checkpoint, data: Place, protocol: Protocol, progress: Progress) -> Checkpoint:
     """The checkpoint as the protocol shows it pictures.
 
     Calibration is by places of the picture: for another crop it is made anew, on the data's train/good.

@@ -53,11 +53,11 @@ def corrupt(rng: np.random.Generator, picture: Picture, donor: Picture) -> Corru
 def damage(rng: np.random.Generator, pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Each of the normal pictures (n, H, W, 3) with synthetic defects: what a defect may do to a score."""
     donors = rng.integers(len(pictures), size=len(pictures))
-    damaged = [
-        corrupt(rng, picture.astype(np.float32), pictures[donor].astype(np.float32)).picture
-        for picture, donor in zip(pictures, donors, strict=True)
-    ]
-    return np.stack(damaged).round().astype(np.uint8)
+    damaged = np.empty_like(pictures)
+    for row, donor in enumerate(donors):
+        whole = corrupt(rng, pictures[row].astype(np.float32), pictures[donor].astype(np.float32)).picture
+        damaged[row] = whole.round()
+    return damaged
 
 
 def _fill(rng: np.random.Generator, picture: Picture, donor: Picture) -> Values:

@@ -21,10 +21,9 @@ from torch.utils.data import DataLoader, Dataset
 from training.backbones.base import top_mean
 from training.backbones.offline.defects import add_noise, corrupt, damage, vary
 from training.backbones.offline.encoder import FEATURE_OFFSET, OfflineConfig, OfflineEncoder
+from training.data.store import Pictures
 from training.metrics import auroc
 from training.runs.resume import Resume
-
-Pictures = npt.NDArray[np.uint8]
 
 SUBCELLS = 2  # the segmentation head sees a patch as 2 x 2 cells
 THUMBNAIL = 8
@@ -134,7 +133,7 @@ def train_backbone(
     return best.encoder.requires_grad_(False).eval(), best.checks
 
 
-def normalise(pictures: Pictures | Tensor) -> Tensor:
+def normalise(pictures: npt.NDArray[np.uint8] | Tensor) -> Tensor:
     """uint8 (B, H, W, 3) -> float (B, 3, H, W) as the offline encoder expects it."""
     images = torch.as_tensor(pictures).permute(0, 3, 1, 2).float() / 255
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (OfflineEncoder.mean, OfflineEncoder.std))

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from rich.progress import Progress
 from rich.table import Table
 
-from training.data.dataset import find_samples
+from training.data.dataset import Place, find_samples
 from training.data.pictures import DataError
 from training.figures.heatmap import HeatMap, draw_below_each_other
 from training.figures.sheet import one_of_each
@@ -51,7 +51,7 @@ class Analysis:
         return [_mean(one[rows, columns]) for one in self.similarity]
 
 
-def analyse(run: Checkpoint[RunConfig], data: Path, output: Path, progress: Progress) -> Analysis:
+def analyse(run: Checkpoint[RunConfig], data: Place, output: Path, progress: Progress) -> Analysis:
     """Look at all test pictures and write figures and `analysis.json` into the folder `output`.
 
     Raises DataError when there are none, CheckpointError for a run without experts.
