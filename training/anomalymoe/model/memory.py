@@ -33,9 +33,12 @@ class Memory(nn.Module):
 
     @torch.no_grad()
     def fit(self, normal_nC: Tensor) -> None:
-        """Keep those rows that cover the others best; all of them, repeated, where they are fewer."""
+        """Keep those rows that cover the others best; all of them, repeated, where they are fewer.
+
+        They are rounded to half precision, in which a bundle keeps them at half the size.
+        """
         chosen_nC = cover(normal_nC, min(len(self.rows), len(normal_nC)))
-        self.rows.copy_(chosen_nC[torch.arange(len(self.rows)) % len(chosen_nC)])
+        self.rows.copy_(chosen_nC[torch.arange(len(self.rows)) % len(chosen_nC)].half())
 
 
 class MemoryExpert(nn.Module):
