@@ -32,6 +32,7 @@ AFTER = 5000  # pictures after it, at most
 LENGTH = 20_000  # of a run without a change
 LIMIT = 100_000  # pictures between two false alarms: the default of ANOMOE_DRIFT_PICTURES
 BATCH = 8
+BLOCK = 32  # pictures whose ranks are computed together
 
 Array = npt.NDArray[np.float64]
 
@@ -117,16 +118,19 @@ def ranks(reference: Array, values: Array, rng: np.random.Generator) -> Array:
     numbers = places[numbers.reshape(len(values), -1)]
     size = reference.shape[1]
     counts = np.zeros((len(values), int(numbers.max()) + 1))
-    rows = np.arange(len(values))
-    for place in range(size):
-        counts[rows, numbers[:, place]] += 1
+    rows = np.arange(len(values))[:, None]
+    np.add.at(counts, (rows, numbers[:, :size]), 1)
     result = np.empty(values.shape)
-    for place in range(values.shape[1]):
-        own = numbers[:, size + place]
-        higher = (counts * (np.arange(counts.shape[1]) > own[:, None])).sum(1)
-        result[:, place] = higher + rng.random(len(values)) * (counts[rows, own] + 1)
-        counts[rows, own] += 1
-        result[:, place] /= size + place + 1
+    for start in range(0, values.shape[1], BLOCK):  # all earlier blocks at once, then what is within
+        own = numbers[:, size + start : size + start + BLOCK]
+        above = counts[:, ::-1].cumsum(1)[:, ::-1] - counts
+        earlier = np.tri(own.shape[1], k=-1)
+        higher = above[rows, own] + ((own[:, None, :] > own[:, :, None]) * earlier).sum(2)
+        equal = counts[rows, own] + ((own[:, None, :] == own[:, :, None]) * earlier).sum(2) + 1
+        totals = size + start + 1 + np.arange(own.shape[1])
+        chance = np.stack([rng.random(len(values)) for _ in totals], axis=1)
+        result[:, start : start + BLOCK] = (higher + chance * equal) / totals
+        np.add.at(counts, (rows, own), 1)
     return result
 
 

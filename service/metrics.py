@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
-from itertools import product
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -24,6 +23,7 @@ UNMATCHED = "unmatched"  # the endpoint of what asks for none there is
 ZERO_SHOT = "zero-shot"
 STAGES = ("decode", "backbone", "experts", "vision", "head", "encode")  # that each picture is timed in
 DEADLINE_STAGES = ("admission", "body", "queue", "text", "decode", "engine", "encode")
+WORK = ("/detect", "/detect/batch", "/zero-shot")
 STATUSES = sorted({200, 499, *(kind.status for kind in Kind)})
 RELOADS = ("done", "refused")
 GPUS = Path("/proc/driver/nvidia/gpus")
@@ -77,7 +77,9 @@ class Metrics:
         self.requests = counter("requests_total", "Answered requests", "endpoint", "status")
         self.request_seconds = histogram("request_seconds", "Whole request", SECONDS, "endpoint")
         self.stage_seconds = histogram("stage_seconds", "One stage of one picture", SECONDS, "stage")
-        self.queue_seconds = histogram("queue_seconds", "Wait for a turn, threads and the device", SECONDS)
+        self.queue_seconds = histogram(
+            "queue_seconds", "Wait for the body, a turn, threads and the device", SECONDS
+        )
         self.queue_depth = gauge("queue_depth", "Pictures and new class names that wait")
         self.queue_capacity = gauge("queue_capacity", "Most requests admitted at once")
         self.admitted = gauge("admitted", "Requests that hold a permit, of queue_capacity")
@@ -148,9 +150,10 @@ class Metrics:
 
     def expect_endpoints(self, paths: Iterable[str]) -> None:
         """Make what is counted by endpoint and status before its first event."""
-        for path, status in product(paths, STATUSES):
-            self.requests.labels(path, str(status))
+        for path in paths:
             self.request_seconds.labels(path)
+            for status in STATUSES if path in WORK else (200, 500):
+                self.requests.labels(path, str(status))
 
     def render(self) -> bytes:
         """The metrics as Prometheus text."""

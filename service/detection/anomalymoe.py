@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from time import perf_counter
 from typing import NamedTuple
 
 import structlog
@@ -41,10 +40,8 @@ class DetectionService:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
 
-    async def detect(
-        self, data: bytes, parameters: DetectParameters, trace: Trace, held_up_s: float = 0
-    ) -> DetectAnswer:
-        """The verdict on one encoded picture; it was held up before, which counts as waiting.
+    async def detect(self, data: bytes, parameters: DetectParameters, trace: Trace) -> DetectAnswer:
+        """The verdict on one encoded picture.
 
         Raises: Problem (400, 404, 413, 415, 422, 500 when the model fails, 503, 504).
         """
@@ -64,8 +61,7 @@ class DetectionService:
                 )
                 judging = partial(judge, model, opened.result, computed.result, parameters)
                 judged = await slot.encode(judging)
-                computed_ms, waited_s = computed.result.timings_ms, held_up_s + slot.waited_s
-                timings_ms = timings(waited_s, opened, computed, judged, computed_ms, trace.started)
+                timings_ms = timings(opened, judged, computed.result.timings_ms, trace.started)
                 decision, drawn = judged.result
                 chosen = [(expert.level, expert.index) for expert in computed.result.experts]
                 self._runtime.metrics.count_picture(
@@ -88,7 +84,6 @@ class DetectionService:
         self._runtime.models.candidates(parameters.category)
         slots = asyncio.Semaphore(self._runtime.settings.max_batch)
         map_bytes = 0
-        began = perf_counter()
 
         def told(problem: Problem) -> ProblemAnswer:
             self._runtime.metrics.count_problem(problem)
@@ -98,7 +93,7 @@ class DetectionService:
             nonlocal map_bytes
             async with slots:
                 try:
-                    answer = await self.detect(data, parameters, trace, perf_counter() - began)
+                    answer = await self.detect(data, parameters, trace)
                     own = size_of_map(answer.anomaly_map)
                     if map_bytes + own > MOST_MAP_BYTES:
                         raise too_large_maps(f"this one of {own} bytes follows {map_bytes} of others")

@@ -57,7 +57,7 @@ class ZeroShotService:
                 judging = partial(judge_all, model, names, places, opened.result, computed.result, parameters)
                 judged = await slot.encode(judging)
                 computed_ms = {"text": text_ms, **computed.result.timings_ms}
-                timings_ms = timings(slot.waited_s, opened, computed, judged, computed_ms, trace.started)
+                timings_ms = timings(opened, judged, computed_ms, trace.started)
                 finding, verdicts, maps = judged.result
                 best = verdicts[finding.best]
                 score = display_score(best.score, best.threshold)

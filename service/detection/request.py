@@ -24,26 +24,19 @@ class Trace:
 
 
 def timings(
-    waited_s: float,
     decoded: StageResult[Any],
-    computed: StageResult[Any],
     encoded: StageResult[Any],
     computed_ms: Mapping[str, float],
     started: float,
 ) -> dict[str, float]:
-    """Milliseconds of each stage, of all waiting for them, and of the request so far.
+    """Milliseconds of each stage, of the request so far, and of what is no stage: `queue`.
 
-    waited_s: for the first of them. computed_ms: what `computed` tells of its own parts.
+    That is the wait for the body, for turns, threads and the interpreter. computed_ms: by part of the model.
     """
-    queue_s = waited_s + decoded.queue_s + computed.queue_s + encoded.queue_s
-    stages = {
-        "decode": decoded.took_s * 1000,
-        "queue": queue_s * 1000,
-        **computed_ms,
-        "encode": encoded.took_s * 1000,
-        "total": (perf_counter() - started) * 1000,
-    }
-    return {name: round(ms, 3) for name, ms in stages.items()}
+    stages = {"decode": decoded.took_s * 1000, **computed_ms, "encode": encoded.took_s * 1000}
+    total = (perf_counter() - started) * 1000
+    whole = {**stages, "queue": max(0.0, total - sum(stages.values())), "total": total}
+    return {name: round(ms, 3) for name, ms in whole.items()}
 
 
 log = structlog.stdlib.get_logger("anomoe.detection")

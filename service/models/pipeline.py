@@ -159,21 +159,18 @@ class ModelPipeline(Generic[Item, Result]):
 class Slot(Generic[Item, Result]):
     """One picture's place among those that are worked on, and the stages that it passes, in order.
 
-    waited_s: seconds until it had its turn. Each stage raises what is wrong with the picture, Problem (504)
-    past the deadline, and StageError when it fails.
+    Each stage raises what is wrong with the picture, Problem (504) past the deadline, and StageError when it
+    fails.
     """
 
     def __init__(self, pipeline: ModelPipeline[Item, Result], caller: Caller, size: SizeClass) -> None:
-        self.waited_s = 0.0
         self._pipeline, self._caller, self._size = pipeline, caller, size
-        self._began = perf_counter()
         self._entered: float | None = None
 
     async def enter(self) -> None:
         """Wait for the turn. Raises: as `ModelPipeline.slot`."""
         await self._size.queue.acquire(self._caller)
         self._entered = perf_counter()
-        self.waited_s = self._entered - self._began
         self._size.batcher.check()
 
     def leave(self, is_answered: bool = False) -> None:

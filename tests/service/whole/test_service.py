@@ -119,6 +119,14 @@ def test_what_a_picture_waits_within_its_batch_is_told_as_waiting(start_service:
     assert all(waited[place] >= sum(worked[:place]) - 0.1 for place in range(1, 4))
 
 
+def test_stages_and_waiting_are_the_whole(service: TestClient) -> None:
+    answers = [service.post("/detect", content=NORMAL).json() for _ in range(5)]
+    answers += service.post("/detect/batch", files=[("file", ("a", NORMAL))] * 8).json()["results"]
+    for timings_ms in (answer["timings_ms"] for answer in answers):
+        total = timings_ms.pop("total")
+        assert sum(timings_ms.values()) == pytest.approx(total, rel=0.05)
+
+
 def test_large_batch_is_not_refused_by_its_own_size(start_service: ServiceFactory) -> None:
     service = start_service(queue_size=2, max_batch=2)
     files = [("file", (str(number), NORMAL)) for number in range(7)]
