@@ -40,7 +40,7 @@ def container(image: str, name: str, *options: object) -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
-        podman("rm", "--force", "--time", 1, name)
+        podman("rm", "--force", "--time", 30, name)
 
 
 def in_container(image: str, *command: str) -> str:
