@@ -32,7 +32,8 @@ RUN cd /usr/local/lib/python3.11 \
 # One layer, so that what was removed takes no room.
 FROM scratch AS base
 COPY --from=trimmed / /
-ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8 HOME=/state PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8 HOME=/state PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    ORT_DISABLE_TELEMETRY=1
 WORKDIR /state
 USER 10001:0
 ARG VERSION=unversioned

@@ -17,7 +17,7 @@ PROJECT = "anomoe-test"
 
 @pytest.fixture(scope="session")
 def cpu_image() -> Iterator[str]:
-    """The name of the image; containers and volumes of the tests are gone at the end."""
+    """The name of the image, which is removed at the end."""
     if not TOOL.is_file() or platform.system() != "Linux" or os.geteuid() != 0:
         pytest.skip(f"images are built by root on Linux, with {TOOL.name} beside the checkout")
     try:
@@ -26,8 +26,7 @@ def cpu_image() -> Iterator[str]:
         pytest.skip(f"no Podman or base image in {FOLDER}: {error}")
     build(ROOT, "localhost/anomoe:latest", "--target", "cpu", "--build-arg", "VERSION=1.2.3")
     yield "localhost/anomoe:latest"
-    podman("rm", "--force", "--all", "--volumes", "--time", 1)
-    podman("image", "prune", "--force", "--external")
+    podman("rmi", "--force", "localhost/anomoe:latest")
 
 
 def until(fulfilled: Callable[[], bool], what: str) -> None:

@@ -75,3 +75,4 @@ def test_prometheus_scrapes_the_service_by_name(cpu_image: str, tmp_path: Path) 
         assert all(rule["health"] != "err" for group in rules for rule in group["rules"])
     finally:
         podman(*options, "down", "--volumes", program=str(COMPOSE))
+        podman("rmi", "--force", SERVICES["prometheus"]["image"])

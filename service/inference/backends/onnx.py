@@ -4,6 +4,7 @@
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
 
+import os
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -11,6 +12,9 @@ from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
+
+# Read at the import. Without it the runtime notes a device id in the home folder, and reports to Microsoft.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 from export.contract.manifest import TensorSpec
