@@ -30,7 +30,7 @@ Examples:
 
 Each picture gets one JSON line in watch.jsonl, however often the command is stopped or killed. unknown/ has
 what is not the product, what is undecided and what cannot be read. Pictures that are being written are left
-alone until they have not changed for a while.
+alone until they have not changed for a while; folders in the folder are not looked into.
 """
 
 

@@ -82,8 +82,11 @@ def check_is_about_picture(error: ClientError) -> None:
     """Raises: the error when another request may be answered, WatchError when none would be."""
     if error.is_transient or isinstance(error, UnreachableError):
         raise error
-    kind = error.type.rpartition(":")[2] if isinstance(error, ProblemError) else ""
-    if not isinstance(error, PictureError) and kind not in ABOUT_THE_PICTURE:
+    if isinstance(error, ProblemError):  # also of a proxy with a limit of its own
+        is_about = error.type.rpartition(":")[2] in ABOUT_THE_PICTURE or error.status == 413
+    else:
+        is_about = isinstance(error, PictureError)
+    if not is_about:
         raise WatchError(str(error))
 
 

@@ -97,7 +97,7 @@ def test_only_a_normal_picture_of_a_known_product_is_ok(fields: dict[str, object
 
 
 def test_errors_are_of_the_picture_or_of_the_service() -> None:
-    for error in (PictureError("cannot be read"), problem("too-large", 413), problem("internal", 500)):
+    for error in (PictureError("cannot be read"), problem("", 413), problem("internal", 500)):
         assert place_of(error) == "unknown"
     for error in (problem("busy", 429), UnreachableError("late", is_transient=False)):
         with pytest.raises(type(error)):
