@@ -1,5 +1,6 @@
 """The variants of MoECLIP that the tables and figures of its paper compare, as changes of settings."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from training.moeclip.fit_config import MoECLIPFitConfig
@@ -18,14 +19,15 @@ class Variant(NamedTuple):
 def variants(table: str, config: MoECLIPFitConfig) -> list[Variant]:
     """All rows of one of TABLES, in the paper's order. Raises ValueError for a model without experts.
 
-    Layers are those of the paper, in the same places of a shallower model. Left out of Table 10 are full-rank
-    experts and the two other constraints, which the method does not use.
+    Layers are those of the paper, in the same places of a shallower model; ranks those that fit. Left out of
+    Table 10 are full-rank experts and the two other constraints, which the method does not use.
     """
     if config.model.moe is None:
         raise ValueError("model.moe: experts are needed to take something from them, got none")
+    most = config.model.clip.vision.width // config.model.moe.experts
     layers, depth = config.model.layers, config.model.clip.vision.depth
-    rows: dict[str, list[Variant]] = {
-        "2": [
+    rows: dict[str, Callable[[], list[Variant]]] = {
+        "2": lambda: [
             _plain_clip(config),
             _changed("w/o FOFS & ETF Loss", config, moe={"separated": False}, train={"etf_weight": 0.0}),
             _changed("w/o FOFS", config, moe={"separated": False}),
@@ -34,36 +36,37 @@ def variants(table: str, config: MoECLIPFitConfig) -> list[Variant]:
             _changed("w/o PAA", config, model={"scales": (1,)}),
             Variant("MoECLIP", config),
         ],
-        "7": [
+        "7": lambda: [
             *(_placed(config, _scaled(one, depth)) for one in _PLACES),
             _placed(config, layers),
         ],
-        "8": [*(_placed(config, (layer,)) for layer in layers), _placed(config, layers)],
-        "9": [
+        "8": lambda: [*(_placed(config, (layer,)) for layer in layers), _placed(config, layers)],
+        "9": lambda: [
             _changed(_listed(scales), config, model={"scales": scales})
             for scales in ((1,), (3,), (5,), (1, 3), (1, 5), (3, 5), (1, 3, 5))
         ],
-        "10": [
+        "10": lambda: [
             _changed("MLP Router", config, moe={"router_hidden": config.model.clip.vision.width // 4}),
             Variant("MoECLIP", config),
         ],
-        "figure-6": [
+        "figure-6": lambda: [
             _changed(f"{count} experts", config, moe={"experts": count, "top_k": min(2, count)})
             for count in range(1, 9)
         ],
-        "figure-7": [
+        "figure-7": lambda: [
             *(_changed(f"lambda_MoE {mix:g}", config, moe={"mix": mix}) for mix in (0.1, 0.2, 0.4, 0.6, 0.8)),
             *(_changed(f"lambda_etf {w:g}", config, train={"etf_weight": w}) for w in _WEIGHTS),
             *(_changed(f"lambda_bal {w:g}", config, train={"balance_weight": w}) for w in _WEIGHTS),
-            *(_changed(f"rank {rank}", config, moe={"rank": rank}) for rank in (4, 8, 16, 32)),
+            *(_changed(f"rank {rank}", config, moe={"rank": rank}) for rank in _RANKS if rank <= most),
             *(_changed(f"top {k}", config, moe={"top_k": k}) for k in (1, 2, 3, 4)),
         ],
     }
-    return rows[table]
+    return rows[table]()
 
 
 _PLACES = ((1, 2, 3, 4), (20, 21, 22, 23, 24), (3, 6, 9, 12, 15, 18, 21, 24))
 _PAPER_DEPTH = 24
+_RANKS = (4, 8, 16, 32)
 _WEIGHTS = (0.0, 0.001, 0.01, 0.1, 1.0)
 
 

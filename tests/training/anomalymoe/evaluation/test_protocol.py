@@ -107,18 +107,17 @@ def test_masks_of_the_release_are_read_as_they_are(
     checkpoint: Checkpoint, samples: list[Sample], tmp_path: Path
 ) -> None:
     """Of four parts one is dark in the first training picture, and one touches all corners."""
-    left, right = part_of(slice(112, 336), slice(0, 224)), part_of(slice(112, 336), slice(224, None))
-    whole, dark = part_of(slice(None), slice(None)), part_of(slice(112, 336), slice(0, 224), 40)
+    left, right = part_of(slice(75, 373), slice(0, 224)), part_of(slice(75, 373), slice(224, None))
+    whole, dark = part_of(slice(None), slice(None)), part_of(slice(75, 373), slice(0, 224), 40)
     write_released(tmp_path, "train/good", 0, [left, whole, dark, right])
     chosen = [one for one in samples if one.kind == samples[0].kind]
     for number, _ in enumerate(chosen):
         write_released(tmp_path, f"test/{chosen[0].kind}", number, [left, whole, dark, right])
     masks = component_masks(tmp_path, chosen, checkpoint.config.input, GRID)
     assert masks.shape == (len(chosen), 2, *GRID)
-    height, width = GRID
     expected = np.zeros((2, *GRID), bool)
-    expected[0, height // 4 : -(height // 4), : width // 2] = True
-    expected[1, height // 4 : -(height // 4), width // 2 :] = True
+    expected[0, 1:-1, : GRID[1] // 2] = True
+    expected[1, 1:-1, GRID[1] // 2 :] = True
     for one in masks:
         np.testing.assert_array_equal(one.numpy(), expected)
     write_released(tmp_path, "train/good", 0, [dark] * 4)
