@@ -110,7 +110,7 @@ def ablate(  # noqa: PLR0913 - an option each
         Path | None, typer.Option(exists=True, help="moeclip: the pictures to measure on.")
     ] = None,
     table: Annotated[str, typer.Option(help=f"moeclip: one of {', '.join(TABLES)}.")] = "2",
-    domain: Annotated[Domain, typer.Option(help="moeclip: of what is measured on.")] = "industrial",
+    domain: Annotated[Domain | None, typer.Option(help="moeclip: of what is measured on.")] = None,
     good: GoodOption = ALL_GOOD_NAMES,
     dataset: DatasetOption = None,
 ) -> None:

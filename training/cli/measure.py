@@ -40,6 +40,10 @@ from training.reporting.tables import datasets_table, paper_table
 from training.runs.files import CheckpointError, read_method, write_text
 
 RunPath = Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder of the run.")]
+AnyDomainOption = Annotated[
+    Domain | None,
+    typer.Option(help="moeclip: as of calibrate; by default medical for the known medical data sets."),
+]
 DomainOption = Annotated[
     Domain, typer.Option(help="moeclip: medical pictures have softer maps, and scores from the map alone.")
 ]
@@ -80,7 +84,7 @@ def evaluate(  # noqa: PLR0913 - one an option
             "which no service knows: for reproducing papers only."
         ),
     ] = "calibrated",
-    domain: DomainOption = "industrial",
+    domain: AnyDomainOption = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures at a time.")] = None,
     good: GoodOption = ALL_GOOD_NAMES,
     dataset: DatasetOption = None,
@@ -113,7 +117,7 @@ def evaluate(  # noqa: PLR0913 - one an option
                 ranking = read_ranking(protocol)
                 measured = _measure_classes(checkpoint, data, beside, (domain, ranking), sized, progress)
             else:
-                _refuse("--domain", "moeclip", domain != "industrial")
+                _refuse("--domain", "moeclip", domain is not None)
                 chosen = read_protocol(protocol, masks, normalise)
                 measured = _measure_products(checkpoint, data, beside, chosen, sized, progress)
     except (DataError, CheckpointError, OSError) as error:
@@ -179,7 +183,7 @@ def _measure_classes(
     checkpoint: Path,
     data: Path,
     beside: str | None,
-    chosen: tuple[Domain, Ranking],
+    chosen: tuple[Domain | None, Ranking],
     sized: dict[str, int],
     progress: Progress,
 ) -> Measured:

@@ -41,7 +41,7 @@ def ablate_moeclip(  # noqa: PLR0913, PLR0917 - an option each
     table: str,
     data: Path,
     test: Path | None,
-    domain: Domain,
+    domain: Domain | None,
     output: Path,
     clip: str | None,
     config: Path | None,

@@ -59,7 +59,7 @@ def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
 def test_a_run_is_written_and_read_again(run: tuple[Path, Report]) -> None:
     folder, report = run
     assert report.classes == ["disc", "square"]
-    assert (report.good_pictures, report.anomalous_pictures, report.steps) == (16, 12, 12)
+    assert (report.good_pictures, report.anomalous_pictures, report.steps) == (4, 12, 12)
     assert json.loads((folder / "report.json").read_text()) == report.model_dump()
     loaded = load_run(folder, MoECLIPFitConfig)
     assert loaded.config == tiny_config()

@@ -41,7 +41,7 @@ class Data(NamedTuple):
 
     train: Path
     test: Path
-    domain: Domain
+    domain: Domain | None
 
 
 def ablate(
