@@ -35,7 +35,7 @@ from training.moeclip.checkpoint import load_run
 from training.moeclip.scoring import Domain, Ranking
 from training.reporting.reference import Method, find_dataset
 from training.reporting.rows import MEAN, Row
-from training.reporting.rows_text import rows_text
+from training.reporting.rows_text import SUFFIXES, rows_text
 from training.reporting.tables import datasets_table, paper_table
 from training.runs.files import CheckpointError, read_method, write_text
 
@@ -108,6 +108,8 @@ def evaluate(  # noqa: PLR0913 - one an option
     ours where the folder has the name of its data set.
     With --require, exit code 1 when a figure of the mean (or only) category is below its least value.
     """
+    if output and output.suffix not in SUFFIXES:
+        raise typer.BadParameter(f"--output: {output} is none of {', '.join(SUFFIXES)}")
     sized = {} if batch_size is None else {"batch": batch_size}
     requirements = [read_requirement(text) for text in require or []]
     try:

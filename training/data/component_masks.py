@@ -75,6 +75,8 @@ def _released_masks(
     if sample.category not in kept:
         kept[sample.category] = _main_parts(folder / "train" / GOOD)
     pictures = [one for suffix in _ORDER for one in sorted(sample.path.parent.glob(f"*{suffix}"))]
+    if sample.path not in pictures:
+        raise DataError(f"{sample.path}: the release counts {', '.join(_ORDER)} files only")
     place = folder / sample.split / sample.kind / str(pictures.index(sample.path))
     return np.stack([_is_part(place / f"heatresult{i}.jpg", spec, grid) for i in kept[sample.category]])
 

@@ -1,5 +1,6 @@
 """A checkpoint, its bundle and a service with it give the same figures."""
 
+import json
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -40,9 +41,12 @@ def test_checkpoint_bundle_and_service_have_the_same_figures(
     assert_same(evaluate_bundle(scripted.folder, data, quiet_progress()), rows)
     with service_process(scripted.folder, tmp_path / "log") as service:
         assert_same(evaluate_service(service.url, None, data, quiet_progress()), rows)
-        result = CliRunner().invoke(app, ["evaluate", service.url, "--data", str(data / "disc")])
-        assert result.exit_code == 0, result.output
-        assert "AUPIMO" in result.output
+        output = tmp_path / "figures.json"
+        command = f"evaluate {service.url} --data {data / 'disc'} --output {output}"
+        result = CliRunner().invoke(app, command.split())
+    assert result.exit_code == 0, result.output
+    (row, *_) = json.loads(output.read_text())["rows"]
+    assert row["metrics"]["image_auroc"] == pytest.approx(rows[0].metrics.image_auroc, abs=1e-3)
 
 
 def test_a_service_that_is_not_there_is_named(data: Path) -> None:
@@ -60,5 +64,5 @@ def test_figures_are_written_by_suffix(scripted: Bundle, data: Path, tmp_path: P
         assert result.exit_code == 0, result.output
         assert output.read_text().startswith(start)
     result = CliRunner().invoke(app, [*arguments[:-1], str(tmp_path / "figures.txt")])
-    assert result.exit_code == 1
-    assert "written as .json, .csv or .md" in " ".join(result.output.split())
+    assert result.exit_code == 2
+    assert "is none of .json, .csv, .md" in " ".join(result.output.replace("│", "").split())
