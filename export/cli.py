@@ -153,8 +153,10 @@ def evaluate(
     from export.verify.evaluation import ServiceError, evaluate_bundle, evaluate_service  # noqa: PLC0415
     from training.anomalymoe.evaluation.evaluate import rows_json, rows_table  # noqa: PLC0415
     from training.data.pictures import DataError  # noqa: PLC0415
-    from training.reporting.rows_text import rows_text  # noqa: PLC0415
+    from training.reporting.rows_text import SUFFIXES, rows_text  # noqa: PLC0415
 
+    if output and output.suffix not in SUFFIXES:
+        raise typer.BadParameter(f"--output: {output} is none of {', '.join(SUFFIXES)}")
     try:
         with taken_for_good(good.split(",")), shown_progress() as progress:
             if target.startswith(("http://", "https://")):

@@ -14,11 +14,11 @@ Precision = Literal["float32", "bfloat16"]
 def training_device() -> torch.device:
     """What ANOMOE_DEVICE says: cpu, cuda, or by default the GPU of this process where there is one.
 
-    Raises ValueError for cuda without a GPU, and for another word.
+    Raises OSError for cuda without a GPU, and for another word.
     """
     wanted = os.environ.get("ANOMOE_DEVICE", "auto")
     if wanted not in ("auto", "cpu", "cuda") or (wanted == "cuda" and not torch.cuda.is_available()):
-        raise ValueError(f"ANOMOE_DEVICE: auto, cpu or, with a GPU, cuda is expected, got {wanted!r}")
+        raise OSError(f"ANOMOE_DEVICE: auto, cpu or, with a GPU, cuda is expected, got {wanted!r}")
     if wanted != "cpu" and torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device("cpu")

@@ -103,7 +103,7 @@ def _score(engine: Engine, members: list[Sample], progress: Progress) -> Scored:
     starts = progress.track(range(0, len(members), BATCH), description=f"score {members[0].category}")
     parts = [outcomes(engine, read_pictures(members[start : start + BATCH], engine)) for start in starts]
     found = [one for part in parts for one in part]
-    category, alpha = engine.category(members[0].category), engine.manifest.alpha
+    category, alpha = engine.category(members[0].category), engine.manifest.calibration.alpha
     scores = np.array([max(one.raw_score, category.evidence(one.distance)) for one in found], np.float32)
     return Scored(
         members,

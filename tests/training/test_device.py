@@ -17,7 +17,7 @@ def test_denormals_count_again_after_a_training() -> None:
 def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch, word: str) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setenv("ANOMOE_DEVICE", word)
-    with pytest.raises(ValueError, match="ANOMOE_DEVICE: auto, cpu or, with a GPU, cuda is expected"):
+    with pytest.raises(OSError, match="ANOMOE_DEVICE: auto, cpu or, with a GPU, cuda is expected"):
         training_device()
 
 

@@ -12,6 +12,7 @@ from training.anomalymoe.analysis.report import analyse as analyse_checkpoint
 from training.anomalymoe.analysis.report import summary_table
 from training.anomalymoe.checkpoint import load_checkpoint
 from training.anomalymoe.evaluation.macs import count_macs, macs_json, macs_table
+from training.cli.moeclip import ClipOption, ablate_moeclip
 from training.cli.options import (
     ALL_GOOD_NAMES,
     DEFAULT_BACKBONE,
@@ -32,9 +33,11 @@ from training.cli.options import (
 from training.data.pictures import DataError
 from training.moeclip.analysis.report import analyse as analyse_experts
 from training.moeclip.analysis.report import summary_table as experts_table
+from training.moeclip.analysis.variants import TABLES
 from training.moeclip.checkpoint import load_run
+from training.moeclip.scoring import Domain
+from training.reporting.reference import Method
 from training.runs.files import CheckpointError, read_method, write_text
-from training.runs.foreign import WeightsError
 
 
 def add_insight(app: typer.Typer) -> None:
@@ -98,31 +101,44 @@ def macs(
     console.print(macs_table(counts))
 
 
-def ablate(
+def ablate(  # noqa: PLR0913 - an option each
     data: DataPaths,
     output: Annotated[Path, typer.Option(file_okay=False, help="Folder of the runs.")],
     backbone: BackboneOption = DEFAULT_BACKBONE,
     config: ConfigOption = None,
     weights: WeightsOption = None,
     *,
+    method: Annotated[Method, typer.Option(help="Which detector to take apart.")] = "anomalymoe",
+    clip: ClipOption = None,
+    test: Annotated[
+        Path | None, typer.Option(exists=True, help="moeclip: the pictures to measure on.")
+    ] = None,
+    table: Annotated[str, typer.Option(help=f"moeclip: one of {', '.join(TABLES)}.")] = "2",
+    domain: Annotated[Domain | None, typer.Option(help="moeclip: of what is measured on.")] = None,
     good: GoodOption = ALL_GOOD_NAMES,
     dataset: DatasetOption = None,
 ) -> None:
     """Train and measure the model without some of its levels, and without its balancing losses.
+
+    --method moeclip: train and measure the variants of a table of its paper, and show the paper's figures.
 
     Stopped and started again, it goes on after the variants that are finished.
 
     \b
     Examples:
       anomoe-train ablate --data pictures/tile --output runs/tile-ablation
+      anomoe-train ablate --method moeclip --data visa --test mvtec --clip runs/clip --output runs/table-2
     """
     try:
         with reading(good, dataset), progress_bar() as progress:
-            results = ablate_config(
-                one_or_all(data), output, read_settings(backbone, config), weights, progress
-            )
+            place = one_or_all(data)
+            if method == "moeclip":
+                table_shown = ablate_moeclip(table, place, test, domain, output, clip, config, progress)
+            else:
+                settings = read_settings(backbone, config)
+                table_shown = results_table(ablate_config(place, output, settings, weights, progress))
     except KeyboardInterrupt:
         fail(f"stopped; the same command goes on from what {output} holds")
-    except (DataError, WeightsError, CheckpointError, OSError) as error:
+    except (ValueError, OSError) as error:  # a ValueError for settings that a variant cannot have, too
         fail(str(error))
-    console.print(results_table(results))
+    console.print(table_shown)

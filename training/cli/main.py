@@ -72,7 +72,7 @@ def fit(  # noqa: PLR0913 - an option each
     --method moeclip: train the zero-shot adapters of a CLIP on an auxiliary data set with masks.
 
     Stopped and started again with the same settings and pictures, it goes on where it was.
-    Under torchrun, each of several processes (GPUs) takes its share of every batch (anomalymoe only).
+    Under torchrun, each of several processes (GPUs) takes its share of every batch.
 
     \b
     Examples:

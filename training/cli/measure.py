@@ -37,11 +37,15 @@ from training.moeclip.checkpoint import load_run
 from training.moeclip.scoring import Domain, Ranking
 from training.reporting.reference import Method, find_dataset
 from training.reporting.rows import MEAN, Row
-from training.reporting.rows_text import rows_text
+from training.reporting.rows_text import SUFFIXES, rows_text
 from training.reporting.tables import datasets_table, paper_table
 from training.runs.files import CheckpointError, read_method, write_text
 
 RunPath = Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder of the run.")]
+AnyDomainOption = Annotated[
+    Domain | None,
+    typer.Option(help="moeclip: as of calibrate; by default medical for the known medical data sets."),
+]
 DomainOption = Annotated[
     Domain, typer.Option(help="moeclip: medical pictures have softer maps, and scores from the map alone.")
 ]
@@ -82,7 +86,7 @@ def evaluate(  # noqa: PLR0913 - one an option
             "which no service knows: for reproducing papers only."
         ),
     ] = "calibrated",
-    domain: DomainOption = "industrial",
+    domain: AnyDomainOption = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures at a time.")] = None,
     good: GoodOption = ALL_GOOD_NAMES,
     dataset: DatasetOption = None,
@@ -106,6 +110,8 @@ def evaluate(  # noqa: PLR0913 - one an option
     ours where the folder has the name of its data set.
     With --require, exit code 1 when a figure of the mean (or only) category is below its least value.
     """
+    if output and output.suffix not in SUFFIXES:
+        raise typer.BadParameter(f"--output: {output} is none of {', '.join(SUFFIXES)}")
     sized = {} if batch_size is None else {"batch": batch_size}
     requirements = [read_requirement(text) for text in require or []]
     try:
@@ -115,7 +121,7 @@ def evaluate(  # noqa: PLR0913 - one an option
                 how = domain, read_ranking(protocol)
                 measured = _measure_classes(checkpoint, one_or_all(data), beside, how, sized, progress)
             else:
-                _refuse("--domain", "moeclip", domain != "industrial")
+                _refuse("--domain", "moeclip", domain is not None)
                 chosen = read_protocol(protocol, masks, normalise)
                 measured = _measure_products(checkpoint, one_or_all(data), beside, chosen, sized, progress)
     except (DataError, CheckpointError, OSError) as error:
@@ -181,7 +187,7 @@ def _measure_classes(
     checkpoint: Path,
     data: Place,
     beside: str | None,
-    chosen: tuple[Domain, Ranking],
+    chosen: tuple[Domain | None, Ranking],
     sized: dict[str, int],
     progress: Progress,
 ) -> Measured:

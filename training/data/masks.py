@@ -29,14 +29,14 @@ def marked(image: Image.Image) -> Mask:
         return np.asarray(image) != 0
     pixels = np.asarray(image.convert("RGBA"))
     strength, is_visible = pixels[..., :3].max(-1), pixels[..., 3] > 0
-    is_marked = strength > (_otsu(strength) if is_lossy else 0)
+    is_marked = strength > (otsu(strength) if is_lossy else 0)
     if is_visible.all() or not is_visible.any():
         return is_marked
     shown = pixels[is_visible]
     return is_visible if (shown[:, :3] == shown[0, :3]).all() else is_visible & is_marked
 
 
-def _otsu(values: NDArray[np.uint8]) -> int:
+def otsu(values: NDArray[np.uint8]) -> int:
     """The value that parts uint8 values into two classes, up to it and above it, which differ most."""
     counts = np.bincount(values.ravel(), minlength=256)
     below, total = counts.cumsum(), values.size

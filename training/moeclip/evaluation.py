@@ -14,6 +14,7 @@ from rich.progress import Progress
 from export.contract.names import canonical_name
 from training.data.dataset import Place, find_samples
 from training.data.pictures import DataError, Sample, load_mask
+from training.data.sets.known import find_known
 from training.metrics import auroc, bootstrap_interval, evaluate
 from training.moeclip.auxiliary import class_name
 from training.moeclip.checkpoint import Checkpoint, RunConfig
@@ -33,13 +34,14 @@ RANKED: dict[Ranking, str] = {
 def evaluate_run(
     run: Checkpoint[RunConfig],
     data: Place,
-    domain: Domain,
+    domain: Domain | None,
     progress: Progress,
     by: Ranking = "serving",
     batch: int = BATCH,
 ) -> list[Row]:
     """Figures of every category with test pictures, then their mean; by: see `PictureScores.ranking`.
 
+    domain: None for medical where the pictures are of a known medical data set, else industrial.
     Classes that the run was trained on are told: nothing is zero-shot there. Where all pictures are
     anomalous, or none has a mask, there are pixel or image figures alone.
     Raises DataError when there are no test pictures.
@@ -49,12 +51,18 @@ def evaluate_run(
         raise DataError(f"{data}: no test pictures (test/<kind>) found")
     if seen := seen_classes(run, test):
         logger.warning("%s: the run was trained on %s, which is not zero-shot", data, ", ".join(seen))
-    scorer = Scorer(run, sorted({class_name(one) for one in test}), domain, batch)
-    rows = [
-        _row(scorer, name, [one for one in test if canonical_name(one.category) == name], by, progress)
-        for name in sorted({canonical_name(one.category) for one in test})
-    ]
+    scorer = Scorer(run, sorted({class_name(one) for one in test}), "industrial", batch)
+    rows: list[Row] = []
+    for name in sorted({canonical_name(one.category) for one in test}):
+        members = [one for one in test if canonical_name(one.category) == name]
+        scorer.domain = domain or _domain(members[0])
+        rows.append(_row(scorer, name, members, by, progress))
     return rows + mean_rows(rows)
+
+
+def _domain(sample: Sample) -> Domain:
+    dataset = find_known(sample.dataset)
+    return "medical" if dataset and dataset.is_medical else "industrial"
 
 
 def seen_classes(run: Checkpoint[RunConfig], samples: Sequence[Sample]) -> list[str]:
@@ -63,11 +71,11 @@ def seen_classes(run: Checkpoint[RunConfig], samples: Sequence[Sample]) -> list[
 
 
 def rows_json(
-    rows: Sequence[Row], run: Checkpoint[RunConfig], domain: Domain, by: Ranking = "serving"
+    rows: Sequence[Row], run: Checkpoint[RunConfig], domain: Domain | None, by: Ranking = "serving"
 ) -> str:
     """The figures, 0..1, and how they were measured, as JSON."""
     size = (run.config.input.height, run.config.input.width)
-    protocol = {"name": by, "size": size, "crop": run.config.input.crop, "domain": domain}
+    protocol = {"name": by, "size": size, "crop": run.config.input.crop, "domain": domain or "by data set"}
     return json.dumps({"protocol": protocol, "rows": [asdict(row) for row in rows]}, indent=2) + "\n"
 
 

@@ -10,7 +10,7 @@ from rich.progress import Progress
 from training.data.dataset import Place, find_samples
 from training.data.pictures import Sample
 from training.device import denormals_as_zero
-from training.distributed import ParallelError, world_size
+from training.distributed import is_main
 from training.moeclip.auxiliary import AuxiliarySet, auxiliary_samples, class_name
 from training.moeclip.backbone import Backbone, fill_clip
 from training.moeclip.checkpoint import save_run
@@ -44,19 +44,18 @@ def fit(
     """Train adapters on the pictures of the splits in question under `data`, and write a run to `output`.
 
     A stopped training with the same settings, pictures and CLIP goes on where it was.
-    Raises DataError when there are no good or no marked anomalous pictures, ParallelError under torchrun,
+    Raises DataError when there are no good or no marked anomalous pictures, ParallelError for a batch that
+    the processes of torchrun cannot share,
     WeightsError for another backbone than the settings ask for, DivergedError for a loss that is not finite,
     ResumeError for a state that cannot be read.
     """
-    if world_size() > 1:
-        raise ParallelError(f"method moeclip trains in one process, got {world_size()}")
     samples = auxiliary_samples(find_samples(data), data, config.train.splits)
     torch.manual_seed(config.train.seed)
     detector = MoECLIP(config.model)
     fill_clip(detector.clip, backbone, config.model)
     auxiliary = AuxiliarySet(samples, config.input)
     steps = config.train.total_steps(len(samples))
-    record = Record(output / CURVES, steps)
+    record = Record(output / CURVES if is_main() else None, steps)
     resume = Resume(
         output / STATE, state_key(config, samples, detector), config.train.save_every, {"record": record}
     )
@@ -72,7 +71,8 @@ def fit(
     if config.train.half_weights:
         round_to_half(detector)
     report = _report(auxiliary, steps, record)
-    save_run(output, config, detector, backbone.tokenizer, report=report.model_dump())
+    if is_main():
+        save_run(output, config, detector, backbone.tokenizer, report=report.model_dump())
     resume.remove()
     return report
 

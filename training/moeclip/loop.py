@@ -13,6 +13,15 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from training.device import training_device
+from training.distributed import (
+    ParallelError,
+    gather,
+    rank,
+    same_everywhere,
+    share_weights,
+    sum_gradients,
+    world_size,
+)
 from training.moeclip.augment import augment
 from training.moeclip.auxiliary import AuxiliarySet, batches
 from training.moeclip.fit_config import MoECLIPTrainConfig
@@ -21,7 +30,7 @@ from training.moeclip.model.detector import MoECLIP, Seen
 from training.moeclip.model.lora_moe import top_gates
 from training.moeclip.model.maps import image_logits, patch_logits, training_maps
 from training.moeclip.model.texts import ClassTexts
-from training.runs.resume import Resume
+from training.runs.resume import Resume, ResumeError
 
 Rows = npt.NDArray[np.int64]
 Curves = dict[str, Tensor]
@@ -42,11 +51,19 @@ def train_adapters(
     """Minimise Eq. 16 on random batches, going on from what `resume` holds; CLIP and every A are frozen.
 
     What is random in a step follows from the seed and its number. The detector is left on the CPU in
-    evaluation mode. Raises DivergedError for a loss that is not finite, ResumeError for a state that cannot
-    be used.
+    evaluation mode. Under torchrun each process takes its share of every batch. Raises DivergedError for a
+    loss that is not finite, ResumeError for a state that cannot be used, ParallelError for a batch that the
+    processes cannot share.
     """
+    if config.batch_size % world_size():
+        raise ParallelError(
+            f"train.batch_size must be a multiple of the processes {world_size()}, got {config.batch_size}"
+        )
+    share_weights(detector)
     trainer = Trainer(detector.to(training_device()), tokenizer, data, config)
     done = resume.load(trainer.parts)
+    if not same_everywhere(done):
+        raise ResumeError(f"{resume.path}: not seen by all processes, which must share the folder")
     choices = enumerate(batches(data, config.batch_size, config.sampling, config.seed), start=1)
     for step, rows in islice(choices, done, config.total_steps(len(data))):
         on_step(step, trainer.step(step, rows))
@@ -73,15 +90,17 @@ class Trainer:
         return {**adapters, "optimiser": self.optimiser}
 
     def step(self, step: int, rows: Rows) -> Curves:
-        """One step on the chosen pictures; returns the losses and the use of the experts, by curve."""
-        image, truth = self.look_up(step, rows)
-        losses, seen = self.losses(image, [self.data.names[row] for row in rows], truth)
+        """One step on the chosen pictures, of which this process sees its share; returns losses and use."""
+        own = rows.reshape(world_size(), -1)[rank()]
+        image, truth = self.look_up(step, own)
+        losses, seen = self.losses(image, [self.data.names[row] for row in own], truth)
         if not losses.total.isfinite():
             raise DivergedError(
                 f"the loss is {losses.total.item()} at step {step}; a lower train.learning_rate may help"
             )
         self.optimiser.zero_grad()
         losses.total.backward()
+        sum_gradients([*self.detector.adapters()])
         self.optimiser.param_groups[0]["lr"] = self.config.rate(step)
         self.optimiser.step()
         terms = {f"loss/{name}": term.detach() for name, term in losses._asdict().items()}
@@ -89,7 +108,7 @@ class Trainer:
 
     def look_up(self, step: int, rows: Rows) -> tuple[Tensor, Supervision]:
         """Normalised pictures (B, 3, H, W), augmented, and what is known of them."""
-        rng = np.random.default_rng((self.config.seed, step))
+        rng = np.random.default_rng((self.config.seed, step, rank()) if rank() else (self.config.seed, step))
         torch.manual_seed(int(rng.integers(2**62)))  # of the dropout
         pixels, masks = (torch.from_numpy(part).to(self.device) for part in self.data.load(rows))
         picture, mask = augment(pixels.permute(0, 3, 1, 2) / 255, masks.float(), self.config.augment, rng)
@@ -104,7 +123,8 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=is_half):
             seen = self.detector(image, by_expert=True)
         text_B2E = self.texts.of(names)
-        return total_loss(evidence(self.detector, seen, text_B2E), truth, self.weights), seen
+        own = evidence(self.detector, seen, text_B2E)
+        return total_loss(_of_all(own), Supervision(*map(gather, truth)), self.weights), seen
 
 
 def training_mode(detector: MoECLIP) -> MoECLIP:
@@ -122,6 +142,16 @@ def evidence(detector: MoECLIP, seen: Seen, text_B2E: Tensor) -> Evidence:
         image_logits=image_logits(seen.summary.float(), text_B2E),
         experts=[one.expert_outputs for one in seen.moe if one.expert_outputs is not None],
         routing=[one.probabilities for one in seen.moe],
+    )
+
+
+def _of_all(own: Evidence) -> Evidence:
+    """What all processes have of the whole batch, whose statistics the losses take."""
+    return Evidence(
+        maps=[gather(one) for one in own.maps],
+        image_logits=gather(own.image_logits),
+        experts=[gather(one) for one in own.experts],
+        routing=[gather(one) for one in own.routing],
     )
 
 

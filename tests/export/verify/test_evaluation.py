@@ -1,5 +1,6 @@
 """A checkpoint, its bundle and a service with it give the same figures."""
 
+import json
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -7,11 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from export.cli import app
+from export.contract.bundle import Bundle
 from export.verify.evaluation import ServiceError, ask, evaluate_bundle, evaluate_service
-from tests.export.conftest import Exported
 from tests.service.running import service_process
-from tests.training.tiny_run import quiet_progress
-from training.anomalymoe.checkpoint import load_checkpoint
+from tests.training.tiny_run import quiet_progress, tiny_checkpoint
 from training.anomalymoe.evaluation.evaluate import evaluate_checkpoint
 from training.data.dataset import find_samples
 from training.metrics import Metrics
@@ -32,19 +32,21 @@ def assert_same(ours: list[Row], theirs: list[Row]) -> None:
 
 @pytest.mark.alone
 def test_checkpoint_bundle_and_service_have_the_same_figures(
-    exported: Exported, data: Path, tmp_path: Path
+    scripted: Bundle, data: Path, tmp_path: Path
 ) -> None:
-    bundle = exported.folder.parent / "bundles" / "tiny"
-    rows = evaluate_checkpoint(load_checkpoint(exported.folder), data, quiet_progress())
+    rows = evaluate_checkpoint(tiny_checkpoint(), data, quiet_progress())
     assert {field.name for field in fields(Metrics) if getattr(rows[0].metrics, field.name) is not None} == {
         field.name for field in fields(Metrics)
     }
-    assert_same(evaluate_bundle(bundle, data, quiet_progress()), rows)
-    with service_process(bundle, tmp_path / "log") as service:
+    assert_same(evaluate_bundle(scripted.folder, data, quiet_progress()), rows)
+    with service_process(scripted.folder, tmp_path / "log") as service:
         assert_same(evaluate_service(service.url, None, data, quiet_progress()), rows)
-        result = CliRunner().invoke(app, ["evaluate", service.url, "--data", str(data / "disc")])
-        assert result.exit_code == 0, result.output
-        assert "AUPIMO" in result.output
+        output = tmp_path / "figures.json"
+        command = f"evaluate {service.url} --data {data / 'disc'} --output {output}"
+        result = CliRunner().invoke(app, command.split())
+    assert result.exit_code == 0, result.output
+    (row, *_) = json.loads(output.read_text())["rows"]
+    assert row["metrics"]["image_auroc"] == pytest.approx(rows[0].metrics.image_auroc, abs=1e-3)
 
 
 def test_a_service_that_is_not_there_is_named(data: Path) -> None:
@@ -53,15 +55,14 @@ def test_a_service_that_is_not_there_is_named(data: Path) -> None:
         ask("http://127.0.0.1:9", None, sample)
 
 
-def test_figures_are_written_by_suffix(exported: Exported, data: Path, tmp_path: Path) -> None:
-    bundle = str(exported.folder.parent / "bundles" / "tiny")
+def test_figures_are_written_by_suffix(scripted: Bundle, data: Path, tmp_path: Path) -> None:
     starts = {".csv": "dataset,category,defects,", ".md": "| dataset | category |", ".json": "{"}
     for suffix, start in starts.items():
         output = tmp_path / f"figures{suffix}"
-        arguments = ["evaluate", bundle, "--data", str(data / "disc"), "--output", str(output)]
+        arguments = ["evaluate", str(scripted.folder), "--data", str(data / "disc"), "--output", str(output)]
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 0, result.output
         assert output.read_text().startswith(start)
     result = CliRunner().invoke(app, [*arguments[:-1], str(tmp_path / "figures.txt")])
-    assert result.exit_code == 1
-    assert "written as .json, .csv or .md" in " ".join(result.output.split())
+    assert result.exit_code == 2
+    assert "is none of .json, .csv, .md" in " ".join(result.output.replace("│", "").split())

@@ -181,6 +181,10 @@ def test_every_known_set_has_its_miniature() -> None:
     assert sum(find_known(name).train or 0 for name in EIGHT) == 32_605  # type: ignore[union-attr]
 
 
+def test_nine_sets_are_medical() -> None:
+    assert sum(one.is_medical for one in KNOWN) == 9
+
+
 EIGHT = ("mvtec_ad", "VisA", "mvtec_loco", "Ped2", "mvtec_ad_3d", "BrainMRI", "LiverCT", "RESC")
 
 

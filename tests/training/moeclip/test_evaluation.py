@@ -132,6 +132,18 @@ def test_the_paper_ranks_by_the_anomalous_text_alone(run: Checkpoint[RunConfig],
     torch.testing.assert_close(found.ranking("paper", "industrial").float(), cosine)
 
 
+def test_the_known_medical_data_sets_are_measured_as_such(run: Checkpoint[RunConfig], pictures: Path) -> None:
+    industrial, medical, chosen = (
+        evaluate_run(run, pictures / "disc", domain, quiet_progress())
+        for domain in ("industrial", "medical", None)
+    )
+    assert chosen == industrial != medical
+    with read_as("Brain MRI", {"disc": "disc"}):
+        (row,) = evaluate_run(run, pictures / "disc", None, quiet_progress())
+    assert row.metrics == medical[0].metrics
+    assert row.dataset == "Brain MRI"
+
+
 def test_classes_that_were_trained_on_are_told(
     run: Checkpoint[RunConfig], pictures: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -10,10 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.training.moeclip import parallel_fit
 from tests.training.moeclip.tiny import MODEL, tiny_backbone, tiny_config, tiny_detector
+from tests.training.test_distributed import in_two_processes
 from tests.training.tiny_run import quiet_progress
 from training.distributed import ParallelError
 from training.moeclip import fit as fit_module
+from training.moeclip import loop
 from training.moeclip.checkpoint import load_run
 from training.moeclip.fit import STATE, Report, fit
 from training.moeclip.fit_config import MoECLIPFitConfig
@@ -56,7 +59,7 @@ def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
 def test_a_run_is_written_and_read_again(run: tuple[Path, Report]) -> None:
     folder, report = run
     assert report.classes == ["disc", "square"]
-    assert (report.good_pictures, report.anomalous_pictures, report.steps) == (16, 12, 12)
+    assert (report.good_pictures, report.anomalous_pictures, report.steps) == (4, 12, 12)
     assert json.loads((folder / "report.json").read_text()) == report.model_dump()
     loaded = load_run(folder, MoECLIPFitConfig)
     assert loaded.config == tiny_config()
@@ -121,12 +124,26 @@ def test_another_backbone_than_the_settings_ask_for(pictures: Path, tmp_path: Pa
         )
 
 
-def test_several_processes_are_refused(
+def test_a_batch_that_the_processes_cannot_share_is_refused(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fit_module, "world_size", lambda: 2)
-    with pytest.raises(ParallelError, match="one process, got 2"):
+    monkeypatch.setattr(loop, "world_size", lambda: 3)
+    with pytest.raises(ParallelError, match="multiple of the processes 3, got 4"):
         fit(pictures, tmp_path, tiny_config(), tiny_backbone(), quiet_progress())
+
+
+@pytest.mark.alone
+def test_two_processes_train_as_one(pictures: Path, tmp_path: Path) -> None:
+    """With nothing random in a step; written once, by the first."""
+    fit(pictures, tmp_path / "one", *parallel_fit.SETTINGS, quiet_progress())
+    done = in_two_processes("tests.training.moeclip.parallel_fit", pictures, tmp_path / "two")
+    assert done.returncode == 0, done.stderr
+    one, two = (load_file(tmp_path / name / WEIGHTS) for name in ("one", "two"))
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=1e-5, msg=name)
+    start = tiny_detector().state_dict()
+    assert not torch.equal(one["moe.0.lora_b"], start["moe.0.lora_b"])
+    assert len(list((tmp_path / "two" / "curves").iterdir())) == 1
 
 
 def test_the_report_holds_means_of_every_loss(

@@ -28,15 +28,24 @@ from training.anomalymoe.model.config import AnomalyMoEConfig, GlobalConfig
 from training.anomalymoe.presets import compact_autoencoder
 from training.data.dataset import Place, find_samples
 from training.data.pictures import DataError, Sample
+from training.reporting.reference import find_dataset, reference_figures
+from training.reporting.rows import ALL, percent
 from training.runs.files import write_text
 
 FINDINGS = "findings.json"
 SUMMARY = "ablation.json"
 BALANCING = {"neither": (False, False), "ESB": (True, False), "EIR": (False, True), "both": (True, True)}
+PAPER_ROWS = {
+    "patch + component + global": "AnomalyMoE",
+    "ESB": "w/o EIR",
+    "EIR": "w/o ESB",
+    "both": "AnomalyMoE",
+}
 CAPTION = (
-    "percent; image AUROC by group of defects, mean over the categories, one training each. "
-    "balancing: with a learned Top-K router and autoencoders. least used: share of the test pictures that "
-    "choose the least used expert. redundancy: mean linear CKA of two experts of a level"
+    "percent; image AUROC by group of defects, mean over the categories, one training each. pixels: pixel "
+    "AUROC. paper: its image / pixel AUROC. balancing: with a learned Top-K router and autoencoders. least "
+    "used: share of the test pictures that choose the least used expert. redundancy: mean linear CKA of two "
+    "experts of a level"
 )
 
 
@@ -54,12 +63,17 @@ class Variant(NamedTuple):
 
 
 class Findings(BaseModel):
-    """Figures of one trained variant, 0..1. key: of the settings and pictures they were measured with."""
+    """Figures of one trained variant, 0..1. key: of the settings and pictures they were measured with.
+
+    dataset: the published set that the pictures are of, if any.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     key: str
+    dataset: str
     image_auroc: dict[str, float | None]
+    pixel_auroc: float | None
     least_share: float
     dead_experts: list[str]
     redundancy: dict[Level, float | None]
@@ -144,20 +158,29 @@ def results_table(results: Sequence[Result]) -> Table:
     known = dict.fromkeys(group for one in results for group in one.findings.image_auroc)
     groups = [group for group in known if (family := group.split("_")[0]) == group or family not in known]
     headings = [group.replace("_", " ") for group in groups]  # a heading may break between words
-    headings += ["least used", *(f"{level} redundancy" for level in LEVELS)]
+    headings += ["pixels", "paper", "least used", *(f"{level} redundancy" for level in LEVELS)]
     table = Table("", "variant", *headings, caption=CAPTION)
     for number, (variant, findings) in enumerate(results):
         if number and variant.table != results[number - 1].variant.table:
             table.add_section()
         figures = [
             *(findings.image_auroc.get(group) for group in groups),
-            findings.least_share,
-            *(findings.redundancy.get(level) for level in LEVELS),
+            findings.pixel_auroc,
         ]
-        table.add_row(
-            variant.table, variant.name, *("-" if one is None else f"{100 * one:.1f}" for one in figures)
-        )
+        others = [findings.least_share, *(findings.redundancy.get(level) for level in LEVELS)]
+        theirs = _published(variant, findings.dataset)
+        table.add_row(variant.table, variant.name, *map(percent, figures), theirs, *map(percent, others))
     return table
+
+
+def _published(variant: Variant, dataset: str) -> str:
+    """Image / pixel AUROC of the paper's row, which leaves out global and component experts alone."""
+    name = PAPER_ROWS.get(variant.name, variant.name)
+    number, wanted = 2 if variant.table == "levels" else 3, find_dataset("anomalymoe", dataset)
+    for row in reference_figures("anomalymoe", number):
+        if row.dataset == wanted and row.variant == name:
+            return f"{row.image_auroc} / {row.pixel_auroc}"
+    return "-"
 
 
 def results_json(results: Sequence[Result]) -> str:
@@ -178,12 +201,12 @@ def _train(
     samples = known_test_samples(checkpoint, data)
     use = router_use(checkpoint, samples, progress)
     redundancy = expert_redundancy(checkpoint, samples, progress)
+    last = [row for row in rows if row.category == rows[-1].category]  # the mean where there are several
     findings = Findings(
         key=key,
-        # The last category is the mean where there are several.
-        image_auroc={
-            row.defects: row.metrics.image_auroc for row in rows if row.category == rows[-1].category
-        },
+        dataset=samples[0].dataset,
+        image_auroc={row.defects: row.metrics.image_auroc for row in last},
+        pixel_auroc=next((row.metrics.pixel_auroc for row in last if row.defects == ALL), None),
         least_share=use.least_share,
         dead_experts=use.dead,
         redundancy={level: mean_redundancy(cka) for level, cka in redundancy.items()},

@@ -59,11 +59,15 @@ class RouterUse:
 
 
 def router_use(checkpoint: Checkpoint, samples: Sequence[Sample], progress: Progress) -> RouterUse:
-    """Let the router choose for every picture; the experts are not run."""
+    """Let the router choose for every picture; the experts are not run.
+
+    Rows are data sets where the samples are of several, as in the paper, else categories.
+    """
     looks = [one.router for one in look(checkpoint, samples, progress, "route")]
     chosen_nE = torch.cat([one.chosen for one in looks]).double().numpy()
     gates_nE = torch.cat([one.dense_gates for one in looks]).double().numpy()
-    categories = np.array([one.category for one in samples])
+    several = len({one.dataset for one in samples}) > 1
+    categories = np.array([(several and one.dataset) or one.category for one in samples])
     names = sorted(set(categories.tolist()))
     groups = [*(categories == name for name in names), np.ones(len(samples), np.bool_)]
     return RouterUse(

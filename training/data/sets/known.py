@@ -34,11 +34,17 @@ class DataSet:
     anomalous: int | None = None
     descriptions: Mapping[str, str] = field(default_factory=dict[str, str])
 
+    @property
+    def is_medical(self) -> bool:
+        """Whether its pictures show an organ."""
+        return self.descriptions.get("") in _ORGANS
+
     def description(self, category: str) -> str:
         """What a category shows, "" where its name says so."""
         return self.descriptions.get(category, self.descriptions.get("", ""))
 
 
+_ORGANS = ("brain", "liver", "retina", "colon")
 _BOARDS = {f"pcb{number}": "printed circuit board" for number in range(1, 5)}
 _VISA_NAMES = {**_BOARDS, "macaroni1": "macaroni", "macaroni2": "macaroni", "chewinggum": "chewing gum"}
 _BRAIN, _COLON = {"": "brain"}, {"": "colon"}

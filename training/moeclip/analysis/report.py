@@ -15,11 +15,12 @@ from rich.progress import Progress
 from rich.table import Table
 
 from training.data.dataset import Place, find_samples
-from training.data.pictures import DataError
+from training.data.pictures import DataError, Sample
 from training.figures.heatmap import HeatMap, draw_below_each_other
 from training.figures.sheet import one_of_each
+from training.moeclip.analysis.map_sheets import chosen_patches, draw_maps
 from training.moeclip.analysis.observation import Observation, observe
-from training.moeclip.analysis.patch_maps import draw_patches
+from training.moeclip.analysis.patch_maps import CHOSEN, FIRST, draw_patches
 from training.moeclip.auxiliary import class_name
 from training.moeclip.checkpoint import Checkpoint, RunConfig
 from training.reporting.rows import ALL
@@ -28,6 +29,7 @@ from training.runs.files import write_text
 Floats = npt.NDArray[np.float64]
 
 USE, SIMILARITY, FIGURES = "expert_use.png", "expert_similarity.png", "analysis.json"
+MAPS, MAPS_BY_LAYER = "maps.png", "maps_by_layer.png"
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,17 +62,30 @@ def analyse(run: Checkpoint[RunConfig], data: Place, output: Path, progress: Pro
     if not samples:
         raise DataError(f"{data}: no test pictures (test/<kind>) found")
     seen = observe(run, samples, progress)
-    found = summarise(seen, [class_name(one) for one in samples], run.config.model.layers)
+    found = summarise(seen, group_names(samples), run.config.model.layers)
     output.mkdir(parents=True, exist_ok=True)
     shown = one_of_each(samples) or list(samples[:1])
     first = seen.first[[samples.index(one) for one in shown]].numpy()
+    experts = np.arange(found.use.shape[2])
+    chosen = chosen_patches(run, shown)
     for number, layer in enumerate(found.layers):
-        sheet = draw_patches(run.config, shown, first[:, number], found.use.shape[2])
+        sheet = draw_patches(run.config, shown, first[:, number, :, None] == experts, FIRST)
         sheet.save(output / f"patches_layer_{layer}.png", optimize=True)
+        sheet = draw_patches(run.config, shown, chosen[number], CHOSEN)
+        sheet.save(output / f"choices_layer_{layer}.png", optimize=True)
+    for name, sheet in zip((MAPS, MAPS_BY_LAYER), draw_maps(run, shown), strict=True):
+        sheet.save(output / name, optimize=True)
     draw_below_each_other(use_heat_maps(found)).save(output / USE, optimize=True)
     draw_below_each_other(similarity_heat_maps(found)).save(output / SIMILARITY, optimize=True)
     write_text(output / FIGURES, json.dumps(analysis_json(found), indent=2) + "\n")
     return found
+
+
+def group_names(samples: Sequence[Sample]) -> list[str]:
+    """What pictures are grouped by: data sets where there are several (Figure 9), else classes."""
+    if len({one.dataset for one in samples}) > 1:
+        return [one.dataset or class_name(one) for one in samples]
+    return [class_name(one) for one in samples]
 
 
 def summarise(seen: Observation, names: Sequence[str], layers: tuple[int, ...]) -> Analysis:

@@ -73,7 +73,11 @@ class CLIPConfig(_Frozen):
 
 
 class MoEConfig(_Frozen):
-    """LoRA experts of one layer; mix: their share in a token (lambda of Eq. 5)."""
+    """LoRA experts of one layer; mix: their share in a token (lambda of Eq. 5).
+
+    separated: A frozen on slices of its own (Eq. 6), else random and trained. router_hidden: width of the
+    hidden layer of an MLP router, None for the paper's one matrix.
+    """
 
     experts: int = Field(default=4, gt=0)
     top_k: int = Field(default=2, gt=0)
@@ -81,6 +85,8 @@ class MoEConfig(_Frozen):
     alpha: float = Field(default=16.0, gt=0)
     dropout: float = Field(default=0.05, ge=0, lt=1)
     mix: float = Field(default=0.1, ge=0, le=1)
+    separated: bool = True
+    router_hidden: int | None = Field(default=None, gt=0)
 
     @property
     def scaling(self) -> float:
@@ -99,6 +105,7 @@ class MoECLIPConfig(_Frozen):
 
     layers: blocks, 1-based and ascending, after which a MoE layer follows and whose tokens make maps.
     moe: None leaves the experts out and keeps maps and projections. scales: odd windows of patches.
+    image_adapter: Eq. 13 for the image token, else the mean of the last layer's projected patches.
     leaky_projection: LeakyReLU after the projections. text_adapter: a matrix with LeakyReLU in place of
     CLIP's text projection.
     """
@@ -107,6 +114,7 @@ class MoECLIPConfig(_Frozen):
     layers: tuple[int, ...] = (6, 12, 18, 24)
     moe: MoEConfig | None = MoEConfig()
     scales: tuple[int, ...] = (1, 3, 5)
+    image_adapter: bool = True
     leaky_projection: bool = False
     text_adapter: bool = False
     prompts: Prompts = "paper"

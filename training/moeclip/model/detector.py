@@ -66,7 +66,7 @@ class MoECLIP(nn.Module):
         self.projections = nn.ModuleList(
             Projection(vision.width, embedding, config.leaky_projection) for _ in config.layers
         )
-        self.image_adapter = DepthwiseAdapter(vision.width, embedding)
+        self.image_adapter = DepthwiseAdapter(vision.width, embedding) if config.image_adapter else None
         self.text_adapter = Projection(text.width, embedding, leaky=True) if config.text_adapter else None
         self.register_buffer("mean", torch.tensor(vision.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(vision.std).view(3, 1, 1), persistent=False)
@@ -127,7 +127,10 @@ class MoECLIP(nn.Module):
 
         As in the released model they pass CLIP's ln_post first, which Eq. 13 leaves out.
         """
-        return self.image_adapter(self.clip.visual.ln_post(patches_BND))
+        normed_BND = self.clip.visual.ln_post(patches_BND)
+        if self.image_adapter is None:
+            return F.normalize(self.projections[-1](normed_BND), dim=-1).mean(1)
+        return self.image_adapter(normed_BND)
 
 
 def class_text(normal_PE: Tensor, abnormal_PE: Tensor) -> Tensor:

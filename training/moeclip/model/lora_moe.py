@@ -26,23 +26,26 @@ class MoEOutput(NamedTuple):
 class Router(nn.Module):
     """Softmax of one matrix; no nn.Linear, so that exports in half precision leave it in single.
 
-    Near ties between logits decide which experts a token takes.
+    Near ties between logits decide which experts a token takes. hidden: width of a layer with ReLU before it.
     """
 
-    def __init__(self, width: int, experts: int) -> None:
+    def __init__(self, width: int, experts: int, hidden: int | None = None) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(experts, width).uniform_(-(width**-0.5), width**-0.5))
+        self.hidden = _uniform(hidden, width) if hidden else None
+        self.weight = _uniform(experts, hidden or width)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
+        if self.hidden is not None:
+            x_BTD = F.linear(x_BTD, self.hidden).relu()
         return F.linear(x_BTD, self.weight).softmax(-1)
 
 
 class LoRAMoE(nn.Module):
     """K linear experts B_n A_n x, of which each token takes the Top-k.
 
-    lora_a (K r, D): all A_n below each other, frozen (Eq. 6). lora_b (D, K r): all B_n side by side. B does
-    not start at zero, as LoRA's usually does: Eqs. 4 and 8 take directions, and the direction of a zero
-    output has gradients around 1 / eps.
+    lora_a (K r, D): all A_n below each other, frozen (Eq. 6) unless they are not separated. lora_b (D, K r):
+    all B_n side by side. B does not start at zero, as LoRA's usually does: Eqs. 4 and 8 take directions, and
+    the direction of a zero output has gradients around 1 / eps.
     """
 
     lora_a: Tensor
@@ -50,9 +53,12 @@ class LoRAMoE(nn.Module):
     def __init__(self, width: int, config: MoEConfig) -> None:
         super().__init__()
         self.config = config
-        self.gate = Router(width, config.experts)
+        self.gate = Router(width, config.experts, config.router_hidden)
         self.dropout = nn.Dropout(config.dropout)
-        self.register_buffer("lora_a", orthogonal_slices(width, config.experts, config.rank))
+        if config.separated:
+            self.register_buffer("lora_a", orthogonal_slices(width, config.experts, config.rank))
+        else:
+            self.lora_a = _uniform(config.experts * config.rank, width)
         self.lora_b = nn.Parameter(width**-0.5 * torch.randn(width, config.experts * config.rank))
 
     def forward(self, x_BTD: Tensor, by_expert: bool = False) -> MoEOutput:
@@ -88,6 +94,10 @@ class LoRAMoE(nn.Module):
         """
         hidden = self.dropout(x_BTD) @ self.lora_a.T
         return hidden.unflatten(-1, (self.config.experts, self.config.rank))
+
+
+def _uniform(rows: int, width: int) -> nn.Parameter:
+    return nn.Parameter(torch.empty(rows, width).uniform_(-(width**-0.5), width**-0.5))
 
 
 def orthogonal_slices(width: int, experts: int, rank: int) -> Tensor:

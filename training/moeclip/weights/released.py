@@ -75,6 +75,8 @@ def _named(model: MoECLIP) -> Iterator[tuple[str, Tensor]]:
         place = "fc.0" if projection.leaky else "fc"
         yield f"image_adapter.seg_proj.{i}.{place}.weight", projection.weight
     adapter = model.image_adapter
+    if adapter is None:
+        return
     yield "image_adapter.det_proj.ln.weight", adapter.norm.weight
     yield "image_adapter.det_proj.ln.bias", adapter.norm.bias
     yield "image_adapter.det_proj.adapter.0.weight", adapter.depthwise.weight

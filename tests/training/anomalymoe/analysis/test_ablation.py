@@ -204,7 +204,9 @@ def test_data_without_good_or_defective_test_pictures_is_refused_before_training
 def findings(key: str = "k") -> Findings:
     return Findings(
         key=key,
+        dataset="VisA",
         image_auroc={"all": 0.875, "logical_missing": None},
+        pixel_auroc=0.9,
         least_share=0.25,
         dead_experts=[],
         redundancy={"patch": 0.5},
@@ -221,12 +223,13 @@ def test_the_table_is_in_percent_and_parts_the_two_ablations() -> None:
         console.print(results_table(results))
     lines = capture.get().splitlines()
     row = [cell.strip() for cell in next(line for line in lines if " levels " in line).split("│")[1:-1]]
-    assert row == ["levels", "patch", "87.5", "-", "25.0", "50.0", "-", "-"]
+    assert row == ["levels", "patch", "87.5", "-", "90.0", "97.0 / 98.8", "25.0", "50.0", "-", "-"]
     heads = next(line for line in lines if "logical missing" in line)
     assert "least used" in heads
     parted = [number for number, line in enumerate(lines) if line.startswith("├")]
     assert len(parted) == 1
     assert "ESB" in lines[parted[0] + 1]
+    assert "97.4 / 98.9" in lines[parted[0] + 1]  # without EIR
 
 
 def test_json_names_the_variant() -> None:
@@ -234,7 +237,9 @@ def test_json_names_the_variant() -> None:
     assert row == {
         "table": "levels",
         "variant": "patch",
+        "dataset": "VisA",
         "image_auroc": {"all": 0.875, "logical_missing": None},
+        "pixel_auroc": 0.9,
         "least_share": 0.25,
         "dead_experts": [],
         "redundancy": {"patch": 0.5},

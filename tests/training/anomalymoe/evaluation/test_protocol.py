@@ -90,6 +90,41 @@ def test_a_picture_without_its_masks_is_named(
         component_masks(tmp_path, samples[:1], spec, GRID)
 
 
+def write_released(folder: Path, kind: str, number: int, parts: list[np.ndarray]) -> None:
+    for i, part in enumerate(parts):
+        path = folder / "disc_heat_448" / kind / str(number) / f"heatresult{i}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(part).save(path, quality=95)
+
+
+def part_of(rows: slice, columns: slice, value: int = 255) -> np.ndarray:
+    pixels = np.zeros((448, 448), np.uint8)
+    pixels[rows, columns] = value
+    return pixels
+
+
+def test_masks_of_the_release_are_read_as_they_are(
+    checkpoint: Checkpoint, samples: list[Sample], tmp_path: Path
+) -> None:
+    """Of four parts one is dark in the first training picture, and one touches all corners."""
+    left, right = part_of(slice(75, 373), slice(0, 224)), part_of(slice(75, 373), slice(224, None))
+    whole, dark = part_of(slice(None), slice(None)), part_of(slice(75, 373), slice(0, 224), 40)
+    write_released(tmp_path, "train/good", 0, [left, whole, dark, right])
+    chosen = [one for one in samples if one.kind == samples[0].kind]
+    for number, _ in enumerate(chosen):
+        write_released(tmp_path, f"test/{chosen[0].kind}", number, [left, whole, dark, right])
+    masks = component_masks(tmp_path, chosen, checkpoint.config.input, GRID)
+    assert masks.shape == (len(chosen), 2, *GRID)
+    expected = np.zeros((2, *GRID), bool)
+    expected[0, 1:-1, : GRID[1] // 2] = True
+    expected[1, 1:-1, GRID[1] // 2 :] = True
+    for one in masks:
+        np.testing.assert_array_equal(one.numpy(), expected)
+    write_released(tmp_path, "train/good", 0, [dark] * 4)
+    with pytest.raises(DataError, match=r"heatresult4\.jpg: cannot be read as a component mask"):
+        component_masks(tmp_path, chosen, checkpoint.config.input, GRID)
+
+
 def test_masks_change_the_component_level_alone(
     checkpoint: Checkpoint, samples: list[Sample], tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ from PIL import Image
 
 from tests.training.moeclip.tiny import MODEL, tiny_config, tiny_detector, tiny_tokenizer
 from tests.training.tiny_run import quiet_progress
+from training.data.dataset import find_samples
 from training.data.pictures import DataError
+from training.moeclip.analysis.map_sheets import chosen_patches, draw_maps
 from training.moeclip.analysis.observation import Observation, expert_similarity, observe_layer
-from training.moeclip.analysis.report import analyse, summarise
+from training.moeclip.analysis.report import analyse, group_names, summarise
 from training.moeclip.checkpoint import Checkpoint, RunConfig
 from training.moeclip.model.lora_moe import MoEOutput
 from training.runs.files import CheckpointError
@@ -67,7 +70,9 @@ def test_analysis_is_written(pictures: Path, tmp_path: Path) -> None:
     written = json.loads((tmp_path / "analysis.json").read_text())
     assert list(written) == ["layer 2", "layer 3"]
     assert written["layer 2"]["use"]["disc"] == pytest.approx(found.use[0, 0].tolist())
-    for name in ("expert_use.png", "expert_similarity.png", "patches_layer_2.png", "patches_layer_3.png"):
+    sheets = ("expert_use", "expert_similarity", "maps", "maps_by_layer")
+    by_layer = (f"{name}_layer_{layer}" for name in ("patches", "choices") for layer in (2, 3))
+    for name in (f"{one}.png" for one in (*sheets, *by_layer)):
         with Image.open(tmp_path / name) as image:
             assert min(image.size) > 100
 
@@ -81,3 +86,22 @@ def test_test_pictures_are_needed(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no test pictures"):
         analyse(run(), pictures / "disc" / "train" / "good", tmp_path, quiet_progress())
     assert MODEL.moe is not None
+
+
+def test_pictures_of_several_data_sets_are_grouped_by_them(pictures: Path) -> None:
+    first, second = find_samples(pictures)[:2]
+    assert group_names([first, second]) == ["disc", "disc"]
+    assert group_names([first, replace(second, dataset="VisA")]) == ["disc", "VisA"]
+
+
+def test_patches_that_are_chosen_are_as_many_as_the_router_takes(pictures: Path) -> None:
+    samples = find_samples(pictures)[:2]
+    chosen = chosen_patches(run(), samples)
+    assert [one.shape for one in chosen] == [(2, 25, 4)] * 2
+    assert {count for one in chosen for count in one.sum(2).ravel().tolist()} == {2}
+
+
+def test_maps_have_a_row_for_each_layer_and_scale(pictures: Path) -> None:
+    samples = find_samples(pictures)[:2]
+    whole, by_layer = draw_maps(run(), samples)
+    assert by_layer.height - whole.height == 3 * (40 + 4)  # four maps in place of one
