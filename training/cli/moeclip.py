@@ -40,7 +40,7 @@ def fit_moeclip(data: Place, output: Path, clip: str | None, config: Path | None
 
 def ablate_moeclip(  # noqa: PLR0913, PLR0917 - an option each
     table: str,
-    data: Path,
+    data: Place,
     test: Path | None,
     domain: Domain | None,
     output: Path,

@@ -11,7 +11,7 @@ import torch
 from rich.progress import Progress
 from rich.table import Table
 
-from training.data.dataset import find_samples
+from training.data.dataset import Place, find_samples
 from training.metrics import Metrics
 from training.moeclip.analysis.variants import Variant, variants
 from training.moeclip.backbone import Backbone, fill_clip
@@ -39,7 +39,7 @@ class Result(NamedTuple):
 class Data(NamedTuple):
     """What is trained on and what is measured; they should have no class in common."""
 
-    train: Path
+    train: Place
     test: Path
     domain: Domain | None
 
@@ -91,7 +91,7 @@ def _published(table: str) -> dict[str, Figure]:
     return {one.variant: one for one in reference_figures("moeclip", int(table)) if one.dataset == dataset}
 
 
-def _train(variant: Variant, data: Path, folder: Path, backbone: Backbone, progress: Progress) -> None:
+def _train(variant: Variant, data: Place, folder: Path, backbone: Backbone, progress: Progress) -> None:
     if variant.is_trained:
         fit(data, folder, variant.config, backbone, progress)
         return
