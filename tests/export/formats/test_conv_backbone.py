@@ -1,9 +1,6 @@
 """The convolutional encoder as a graph: the same features in every format and in any batch."""
 
-from io import BytesIO
-
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 
@@ -11,6 +8,8 @@ from export.bundles.active import expert_specs
 from export.formats.forms import Form, make_exporter
 from export.graphs.anomalymoe import detector_parts, example_tensors
 from export.graphs.part import Part, random_pictures
+from service.inference.backends.onnx import OnnxGraph
+from service.inference.backends.torchscript import TorchScriptGraph
 from tests.training.anomalymoe.tiny import randomised
 from tests.training.tiny_run import tiny_config
 from training.anomalymoe.checkpoint import build_detector
@@ -41,23 +40,25 @@ def backbone(detector: AnomalyMoE) -> Part:
 
 def test_onnx_gives_what_torch_gives_alone_and_in_a_batch(detector: AnomalyMoE, backbone: Part) -> None:
     graph = make_exporter(Form())(backbone, example_tensors(detector, batch=3, rows=(2, 0)))
-    session = onnxruntime.InferenceSession(graph.files[graph.spec.path])
+    session = OnnxGraph(graph.files[graph.spec.path], device="cpu", threads=1)
     pictures = random_pictures(SIZE, 4)
     with torch.inference_mode():
         expected = backbone.module(pictures)
-    found = session.run(["features", "cls"], {"image": pictures.numpy()})
-    for ours, theirs in zip(found, expected, strict=True):
-        np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-3, atol=1e-3)
+    found = session.run({"image": pictures.numpy()})
+    for name, theirs in zip(("features", "cls"), expected, strict=True):
+        np.testing.assert_allclose(found[name], theirs.numpy(), rtol=1e-3, atol=1e-3)
     for row in range(4):
-        alone = session.run(["features", "cls"], {"image": pictures[row : row + 1].numpy()})
-        for one, all_of_them in zip(alone, found, strict=True):
-            np.testing.assert_array_equal(one[0], all_of_them[row])
+        alone = session.run({"image": pictures[row : row + 1].numpy()})
+        for name, of_all in found.items():
+            np.testing.assert_array_equal(alone[name][0], of_all[row])
 
 
 def test_torchscript_gives_what_torch_gives(detector: AnomalyMoE, backbone: Part) -> None:
     graph = make_exporter(Form("torchscript"))(backbone, example_tensors(detector, batch=3, rows=(2, 0)))
-    module = torch.jit.load(BytesIO(graph.files[graph.spec.path]))
+    module = TorchScriptGraph(graph.files[graph.spec.path], graph.spec, device="cpu", threads=1)
     pictures = random_pictures(SIZE, 5)
     with torch.inference_mode():
-        for ours, theirs in zip(module(pictures), backbone.module(pictures), strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+        expected = backbone.module(pictures)
+    found = module.run({"image": pictures.numpy()})
+    for name, theirs in zip(("features", "cls"), expected, strict=True):
+        np.testing.assert_allclose(found[name], theirs.numpy(), rtol=1e-4, atol=1e-4)
