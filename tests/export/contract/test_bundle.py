@@ -192,6 +192,15 @@ def test_links_in_a_circle_are_refused(folder: Path):
             r"graphs/router\.onnx: cls has shape .*, where 8 must be 9",
         ),
         (
+            lambda manifest: [
+                manifest["graphs"][f"expert-component-{index}"]["inputs"]["centres"].update(
+                    shape=["b", "M", 9]
+                )
+                for index in (0, 1)
+            ],
+            "category 'brick' has centres of width 8, not 9",
+        ),
+        (
             lambda manifest: manifest["graphs"]["head"]["outputs"]["map"].update(shape=["B", 28, 27]),
             r"graphs/head\.onnx: map has shape .*, where 27 must be 28",
         ),

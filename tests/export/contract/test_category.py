@@ -53,7 +53,6 @@ def test_missing_tensor_is_named():
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("centres", np.zeros((2, 7), np.float32)),
         ("centres", np.zeros((0, 8), np.float32)),
         ("prototype", np.ones(8, np.float32)),
         ("radius", -0.1),

@@ -146,7 +146,7 @@ def test_more_pictures_than_scales_need_add_their_scores_alone(
     held_out = normal_pictures("disc", 20, first_seed=100)
     sizes: list[int] = []
     monkeypatch.setattr(
-        calibration, "_fit_scales", lambda errors, trust: sizes.append(len(errors)) or fit(errors, trust)
+        calibration, "_fit_scales", lambda errors, *rest: sizes.append(len(errors)) or fit(errors, *rest)
     )
     found = calibrate(detector, Head((SIZE, SIZE), GRID), "disc", known, held_out)
     assert max(sizes) == 6
