@@ -141,7 +141,7 @@ def test_other_held_out_pictures_change_the_thresholds_and_nothing_that_was_lear
 def test_more_pictures_than_scales_need_add_their_scores_alone(
     detector: AnomalyMoE, known: Knowledge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of any number, a sample gives scales and trust; the others are scored by them as new pictures are."""
+    """Of any number, a sample gives the scales; the others are scored by them as new pictures are."""
     monkeypatch.setattr(calibration, "MOST_SCALED", 6)
     held_out = normal_pictures("disc", 20, first_seed=100)
     sizes: list[int] = []
