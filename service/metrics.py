@@ -152,7 +152,7 @@ class Metrics:
         """Make what is counted by endpoint and status before its first event."""
         for path in paths:
             self.request_seconds.labels(path)
-            for status in STATUSES if path in WORK else (200, 500):
+            for status in STATUSES if path in (*WORK, UNMATCHED) else (200, 500):
                 self.requests.labels(path, str(status))
 
     def render(self) -> bytes:
