@@ -46,7 +46,7 @@ def test_onnx_gives_what_torch_gives_alone_and_in_a_batch(detector: AnomalyMoE, 
         expected = backbone.module(pictures)
     found = session.run({"image": pictures.numpy()})
     for name, theirs in zip(("features", "cls"), expected, strict=True):
-        np.testing.assert_allclose(found[name], theirs.numpy(), rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(torch.from_numpy(found[name]), theirs, rtol=1e-3, atol=1e-3)
     for row in range(4):
         alone = session.run({"image": pictures[row : row + 1].numpy()})
         for name, of_all in found.items():
@@ -61,4 +61,4 @@ def test_torchscript_gives_what_torch_gives(detector: AnomalyMoE, backbone: Part
         expected = backbone.module(pictures)
     found = module.run({"image": pictures.numpy()})
     for name, theirs in zip(("features", "cls"), expected, strict=True):
-        np.testing.assert_allclose(found[name], theirs.numpy(), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(torch.from_numpy(found[name]), theirs, rtol=1e-4, atol=1e-4)
