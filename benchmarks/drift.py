@@ -56,7 +56,7 @@ def main(
     pools = [read(engine, good, category)] if good else [drawn(engine, name, pictures) for name in PRODUCTS]
     kinds: list[float | str] = [*SIGMAS, *list(pools[0])[1:]]
     titles = [f"{kind:g} sigma" if isinstance(kind, float) else kind for kind in kinds]
-    table = Table("calibration", "false alarms", "promised at most", *titles)
+    table = Table("calibration", "false alarms", "promised at most", *map(str, titles))
     share = runs // len(pools)
     most = f"{share * len(pools) * LENGTH / LIMIT:g}"
     for size in SIZES:

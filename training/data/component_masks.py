@@ -96,7 +96,7 @@ def _main_parts(good: Path) -> list[int]:
 def _is_part(path: Path, spec: InputSpec, grid: tuple[int, int]) -> npt.NDArray[np.bool_]:
     values = _grey(path)
     image = Image.fromarray(np.where(values > otsu(values), 255, 0).astype(np.uint8))
-    resized = image.resize(grid[::-1], Image.Resampling.NEAREST, box=visible_box(image.size, spec))
+    resized = image.resize((grid[1], grid[0]), Image.Resampling.NEAREST, box=visible_box(image.size, spec))
     return np.asarray(resized) > 0
 
 
@@ -109,4 +109,4 @@ def _grey(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def _blurred(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    return uniform_filter(values.astype(np.float32), _BLUR)
+    return np.asarray(uniform_filter(values.astype(np.float32), _BLUR), np.float32)

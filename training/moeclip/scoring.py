@@ -70,7 +70,8 @@ class Scorer:
     def __init__(
         self, run: Checkpoint[RunConfig], names: Sequence[str], domain: Domain, batch: int = BATCH
     ) -> None:
-        self.run, self.domain, self.batch = run, domain, batch
+        self.run, self.batch = run, batch
+        self.domain: Domain = domain
         self.texts = ClassTexts(run.model, run.tokenizer, names)
 
     @torch.inference_mode()

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 from export.contract.manifest import Level
 from training.metrics import Metrics, known_mean, mean_metrics
@@ -66,6 +67,10 @@ class Requirement:
         )
 
 
+def _at_threshold(rows: Sequence[Row]) -> dict[str, Any]:
+    return {name: known_mean(getattr(one, name) for one in rows) for name in AT_THRESHOLD}
+
+
 def mean_rows(rows: Sequence[Row]) -> list[Row]:
     """The mean of every group that all categories with defects have; none for a single category.
 
@@ -91,7 +96,7 @@ def mean_rows(rows: Sequence[Row]) -> list[Row]:
                 level: known_mean(one.level_auroc[level] for one in members)
                 for level in members[0].level_auroc
             },
-            **{name: known_mean(getattr(one, name) for one in members) for name in AT_THRESHOLD},
+            **_at_threshold(members),
         )
         for defects, members in shared.items()
     ]

@@ -57,12 +57,12 @@ def test_a_service_that_is_not_there_is_named(data: Path) -> None:
 
 def test_figures_are_written_by_suffix(scripted: Bundle, data: Path, tmp_path: Path) -> None:
     starts = {".csv": "dataset,category,defects,", ".md": "| dataset | category |", ".json": "{"}
+    arguments = ["evaluate", str(scripted.folder), "--data", str(data / "disc"), "--output"]
     for suffix, start in starts.items():
         output = tmp_path / f"figures{suffix}"
-        arguments = ["evaluate", str(scripted.folder), "--data", str(data / "disc"), "--output", str(output)]
-        result = CliRunner().invoke(app, arguments)
+        result = CliRunner().invoke(app, [*arguments, str(output)])
         assert result.exit_code == 0, result.output
         assert output.read_text().startswith(start)
-    result = CliRunner().invoke(app, [*arguments[:-1], str(tmp_path / "figures.txt")])
+    result = CliRunner().invoke(app, [*arguments, str(tmp_path / "figures.txt")])
     assert result.exit_code == 2
     assert "is none of .json, .csv, .md" in " ".join(result.output.replace("│", "").split())

@@ -307,7 +307,13 @@ def test_ablate_prints_the_table(
     def one_variant(data: Path, output: Path, config: FitConfig, *_: object) -> list[ablation.Result]:
         assert (data, output, config) == (fitted.data, tmp_path / "runs", tiny_config())
         found = ablation.Findings(
-            key="k", image_auroc={"all": 0.75}, least_share=0.5, dead_experts=[], redundancy={}
+            key="k",
+            dataset="",
+            image_auroc={"all": 0.75},
+            pixel_auroc=None,
+            least_share=0.5,
+            dead_experts=[],
+            redundancy={},
         )
         return [ablation.Result(ablation.Variant("levels", "patch", config), found)]
 

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -102,7 +101,7 @@ def evaluate_checkpoint(
 
 
 def evaluate_scoring(
-    score: Scoring, data: Path, spec: InputSpec, known: Collection[str] | None = None
+    score: Scoring, data: Place, spec: InputSpec, known: Collection[str] | None = None
 ) -> list[Row]:
     """As `evaluate_checkpoint`, of anything that scores the pictures of a category, prepared as `spec` says.
 

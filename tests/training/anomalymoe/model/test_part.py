@@ -1,5 +1,8 @@
 """The component expert in closed form: connected parts against those of normal pictures."""
 
+from typing import Any, cast
+
+import numpy.typing as npt
 import torch
 from scipy import ndimage
 
@@ -38,7 +41,9 @@ def fitted(size: int = 60) -> PartExpert:
 def test_labels_are_those_of_connected_parts() -> None:
     labels = part_labels(masks(1))[0]
     for mask in masks(1)[0]:
-        found, count = ndimage.label(mask.numpy(), structure=[[1] * 3] * 3)
+        found, count = cast(
+            "tuple[npt.NDArray[Any], int]", ndimage.label(mask.numpy(), structure=[[1] * 3] * 3)
+        )
         for part in range(1, count + 1):
             assert len(labels[torch.from_numpy(found == part)].unique()) == 1
     assert len(labels.unique()) == 5

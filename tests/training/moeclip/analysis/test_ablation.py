@@ -40,7 +40,7 @@ def test_rows_have_the_names_of_the_paper() -> None:
     assert {"MLP Router", "MoECLIP"} < {figure.variant for figure in reference_figures("moeclip", 10)}
     for table in ("7", "8"):
         published = {figure.variant for figure in reference_figures("moeclip", int(table))}
-        assert {one.name for one in variants(table, MoECLIPFitConfig())} == published
+        assert {one.name for one in variants(table, MoECLIPFitConfig.model_validate({}))} == published
 
 
 def test_without_fofs_the_experts_read_all_channels_and_train_them() -> None:
@@ -48,8 +48,8 @@ def test_without_fofs_the_experts_read_all_channels_and_train_them() -> None:
     frozen, trained = (
         tiny_detector(tiny_config({"moe": one.model_dump()}).model) for one in (separated, shared)
     )
-    assert (frozen.moe[0].lora_a == 0).any()
-    assert not (trained.moe[0].lora_a == 0).any()
+    assert (frozen.state_dict()["moe.0.lora_a"] == 0).any()
+    assert not (trained.state_dict()["moe.0.lora_a"] == 0).any()
     names = {name for name, one in trained.named_parameters() if one.requires_grad}
     assert "moe.0.lora_a" in names
     assert not any("lora_a" in name for name, _ in frozen.named_parameters())
@@ -76,7 +76,7 @@ def test_a_table_is_trained_once_and_shown_beside_the_paper(
     with pytest.raises(NameError, match="fit"):  # as it would train
         ablate("2", data, tmp_path, tiny_config(steps=3), tiny_backbone(), quiet_progress())
     shown = results_table("2", results)
-    assert next(iter(shown.columns[1].cells)).endswith(" / 67.4")
+    assert str(next(iter(shown.columns[1].cells))).endswith(" / 67.4")
 
 
 def test_plain_clip_projects_as_clip_does(pictures: Path, tmp_path: Path) -> None:
