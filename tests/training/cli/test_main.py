@@ -130,6 +130,13 @@ def test_stopping_says_how_to_go_on(fitted: Fitted, tmp_path: Path, monkeypatch:
     assert "stopped; the same command goes on" in reason(runner.invoke(main.app, arguments))
 
 
+def test_masks_belong_to_the_protocol_of_the_paper(fitted: Fitted) -> None:
+    arguments = ["evaluate", str(fitted.folder), "--data", str(fitted.data), "--masks", "."]
+    result = runner.invoke(main.app, arguments)
+    assert result.exit_code == 2
+    assert "--masks" in result.output
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -139,7 +146,6 @@ def test_stopping_says_how_to_go_on(fitted: Fitted, tmp_path: Path, monkeypatch:
         ["fit", "--data", ".", "--config", "nowhere.json"],
         ["evaluate", "nowhere", "--data", "."],
         ["evaluate", ".", "--data", ".", "--protocol", "half"],
-        ["evaluate", ".", "--data", ".", "--masks", "."],
         ["import-weights", "nowhere.pth"],
         ["calibrate", "nowhere", "--data", "."],
         ["analyse", ".", "--data", "."],
