@@ -20,11 +20,13 @@ pytestmark = [
     ),
 ]
 LOCK = ROOT / "docker/requirements/cpu.txt"
+PLAIN = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
 def pip(*arguments: object) -> None:
     """Raises: CalledProcessError."""
-    subprocess.run([sys.executable, "-m", "pip", *map(str, arguments), "--quiet"], check=True, cwd=ROOT)
+    command = [sys.executable, "-m", "pip", *map(str, arguments), "--quiet"]
+    subprocess.run(command, check=True, cwd=ROOT, env=PLAIN)
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +47,9 @@ def test_it_installs_and_serves_without_an_index(wheelhouse: Path, tmp_path: Pat
     found = ("--no-index", "--find-links", wheelhouse)
     pip("--python", python, "install", "--no-compile", *found, "anomoe[cpu]")
     port = free_port()
-    plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     settings = {"ANOMOE_PORT": str(port), "ANOMOE_BUNDLES": str(ROOT / "bundles/demo")}
     process = subprocess.Popen(
-        [tmp_path / "venv/bin/anomoe", "serve"], cwd=tmp_path, env={**plain, **settings}
+        [tmp_path / "venv/bin/anomoe", "serve"], cwd=tmp_path, env={**PLAIN, **settings}
     )
     try:
         url = f"http://127.0.0.1:{port}"
