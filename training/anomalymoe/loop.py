@@ -65,7 +65,7 @@ def train_experts(
     """Minimise Eq. 9 on random batches, going on from what `resume` holds; the encoder is frozen.
 
     What is random in a step follows from the seed and its number. There are no steps when nothing is left to
-    learn: a clustered router over subspaces alone. The detector is left on the CPU.
+    learn: a clustered router over experts in closed form. The detector is left on the CPU.
     kept_bytes: the features of all pictures are kept when they need no more.
     Raises ParallelError when a batch cannot be shared evenly, ResumeError for a state that cannot be used.
     """
