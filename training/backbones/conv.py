@@ -48,7 +48,7 @@ class ConvEncoderConfig(Frozen):
 
 
 class ConvEncoder(nn.Module):
-    """F_target is the chosen stages, brought to one grid and laid side by side; cls the pooled deepest one.
+    """F_target is the chosen stages, brought to one grid and laid side by side; cls the deepest of them.
 
     Both are standardised per channel over normal pictures and then moved by `offset`: around that common
     offset a cosine distance grows with the square of a deviation.
@@ -65,11 +65,18 @@ class ConvEncoder(nn.Module):
         self.config = config
         self.grid, self.image_size = config.grid, config.image_size
         self.mean, self.std = config.mean, config.std
-        network = timm.create_model(config.model, pretrained=False, features_only=True)
+        # A getter leaves out what comes after the deepest stage in use: a third of the time, most weights.
+        network = timm.create_model(
+            config.model,
+            pretrained=False,
+            features_only=True,
+            feature_cls="getter",
+            out_indices=tuple(range(config.stages[-1] + 1)),
+        )
         self.network = network.to(memory_format=torch.channels_last)
         info = network.feature_info
         assert isinstance(info, FeatureInfo)
-        if info.reduction() != [2 ** (stage + 1) for stage in range(STAGES)]:
+        if info.reduction() != [2 ** (stage + 1) for stage in range(config.stages[-1] + 1)]:
             raise ValueError(f"model must have stages at strides 2 to 32, got {config.model!r}")
         channels: list[int] = info.channels()
         ends = list(accumulate((channels[stage] for stage in config.stages), initial=0))

@@ -27,8 +27,9 @@ class Memory(nn.Module):
 
     def forward(self, x_bNC: Tensor) -> Tensor:
         """Squared distance of each vector to the nearest row, (b, N)."""
-        # |x - m|^2 = |x|^2 - 2 (x.m - |m|^2 / 2): one matrix product for all rows.
-        similarity_bNM = x_bNC @ self.rows.T - self.rows.square().sum(1) / 2
+        # |x - m|^2 = |x|^2 - 2 (x.m - |m|^2 / 2): one product of x and 1 with m and what is taken away.
+        rows_MC = torch.cat([self.rows, self.rows.square().sum(1, keepdim=True) / -2], 1)
+        similarity_bNM = F.pad(x_bNC, (0, 1), value=1.0) @ rows_MC.T
         return (x_bNC.square().sum(-1) - 2 * similarity_bNM.amax(-1)).clamp(min=0)
 
     @torch.no_grad()

@@ -1,11 +1,12 @@
 """A component expert in closed form: each connected part of a component against those of normal pictures.
 
-Legend: b pictures, n parts, N patches, M components, D width, C mixed channels, V = 2 C + 3, h w grid.
+Legend: b pictures, n parts, N patches, P = b (N + 1) possible numbers of parts, M components, D width,
+C mixed channels, V = 2 C + 3, X summed values, h w grid.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,6 +19,13 @@ from training.backbones.base import Size
 REACH = 12  # steps from patch to patch; what is further apart counts as another part
 PLACE_UNIT = 2.0  # patches by which the same part may lie elsewhere
 LEAST_UNIT = 1e-3
+
+
+class Parts(NamedTuple):
+    """number int64 (n,); described (n, V): mean and deviation of channels, log of the size, centre."""
+
+    number: Tensor
+    described: Tensor
 
 
 class PartExpert(nn.Module):
@@ -45,24 +53,26 @@ class PartExpert(nn.Module):
 
     def forward(self, features_bTF: Tensor, masks_bMhw: Tensor) -> ExpertOutput:
         """The error of each part on its patches, 0 where there is no component."""
-        described_bNV = self.describe(features_bTF, part_labels(smooth(masks_bMhw)).flatten(1))
-        is_covered_bN = masks_bMhw.any(1).flatten(1)
-        error_bN = self.memory(described_bNV / self.unit) * is_covered_bN
-        pooled_bD = described_bNV[..., : len(self.mixing)].mean(1) @ self.mixing
+        mixed_bNC = self._mix(features_bTF)
+        number_bN = part_numbers(smooth(masks_bMhw))
+        parts = self.parts(mixed_bNC, number_bN)
+        error_n = self.memory(parts.described / self.unit)
+        error_bN = _by_number(number_bN, parts.number, error_n)[number_bN] * masks_bMhw.any(1).flatten(1)
+        pooled_bD = mixed_bNC.mean(1) @ self.mixing
         return ExpertOutput(error_bN.unflatten(1, self.grid), error_bN.mean(1), pooled_bD)
 
-    def describe(self, features_bTF: Tensor, labels_bN: Tensor) -> Tensor:
-        """Of the part of each patch, (b, N, V): mean and deviation of channels, log of its size, centre."""
-        patches_bND = target_patches(features_bTF, self.width, self.prefix_tokens)
-        mixed_bNC = (patches_bND - self.mean) @ self.mixing.T
-        is_same_bNN = (labels_bN.unsqueeze(2) == labels_bN.unsqueeze(1)).to(mixed_bNC.dtype)
-        size_bN1 = is_same_bNN.sum(2, keepdim=True)
+    def parts(self, mixed_bNC: Tensor, number_bN: Tensor) -> Parts:
+        """Each part of the pictures once."""
         places_bN2 = self.places.expand(mixed_bNC.shape[0], -1, -1)
-        means_bNX = is_same_bNN @ torch.cat([mixed_bNC, mixed_bNC.square(), places_bN2], 2) / size_bN1
+        ones_bN1 = torch.ones_like(places_bN2[..., :1])
+        summed_bNX = torch.cat([mixed_bNC, mixed_bNC.square(), places_bN2, ones_bN1], 2)
+        sums_PX = _by_number(number_bN, number_bN.flatten(), summed_bNX.flatten(0, 1))
+        number_n = sums_PX[:, -1].nonzero().squeeze(1)
+        total_nX, size_n1 = sums_PX[number_n].tensor_split([-1], dim=1)
         channels = len(self.mixing)
-        mean_bNC, square_bNC, centre_bN2 = means_bNX.split([channels, channels, 2], dim=2)
-        variance_bNC = (square_bNC - mean_bNC.square()).clamp(min=LEAST_UNIT**2)
-        return torch.cat([mean_bNC, variance_bNC.sqrt(), size_bN1.log(), centre_bN2], 2)
+        mean_nC, square_nC, centre_n2 = (total_nX / size_n1).split([channels, channels, 2], dim=1)
+        variance_nC = (square_nC - mean_nC.square()).clamp(min=LEAST_UNIT**2)
+        return Parts(number_n, torch.cat([mean_nC, variance_nC.sqrt(), size_n1.log(), centre_n2], 1))
 
     @torch.no_grad()
     def fit(self, normal_nTF: Tensor, masks_nMhw: Tensor, views: Sequence[slice]) -> None:
@@ -71,23 +81,29 @@ class PartExpert(nn.Module):
         self.mean.copy_(patches_ND.mean(0))
         self.mixing.copy_(even_axes(patches_ND, views, len(self.mixing)))
         batches = zip(normal_nTF.split(8), masks_nMhw.split(8), strict=True)
-        parts = [self._parts(features, smooth(masks)) for features, masks in batches]
+        parts = [self._labelled_parts(self._mix(features), smooth(masks)) for features, masks in batches]
         described_nV, component_n = (torch.cat(column) for column in zip(*parts, strict=True))
         self.unit.copy_(_deviation_within(described_nV, component_n).clamp(min=LEAST_UNIT))
         self.unit[-2:] = PLACE_UNIT
         self.memory.fit(described_nV / self.unit)
 
-    def _parts(self, features_bTF: Tensor, masks_bMhw: Tensor) -> tuple[Tensor, Tensor]:
+    def _labelled_parts(self, mixed_bNC: Tensor, masks_bMhw: Tensor) -> tuple[Tensor, Tensor]:
         """Each part of the pictures once, (n, V), and the number of its component, (n,)."""
-        labels_bN = part_labels(masks_bMhw).flatten(1)
-        described_bNV = self.describe(features_bTF, labels_bN)
-        component_bN = masks_bMhw.flatten(2).to(torch.uint8).argmax(1)
-        firsts = [np.unique(labels_N, return_index=True)[1] for labels_N in labels_bN.numpy()]
-        described, components = (
-            torch.cat([values[first] for values, first in zip(rows, firsts, strict=True)])
-            for rows in (described_bNV, component_bN)
-        )
-        return described, components
+        number_bN = part_numbers(masks_bMhw)
+        parts = self.parts(mixed_bNC, number_bN)
+        component_P = torch.zeros(int(number_bN.max()) + 1, dtype=torch.uint8)
+        component_P[number_bN] = masks_bMhw.flatten(2).to(torch.uint8).argmax(1).to(torch.uint8)
+        return parts.described, component_P[parts.number]
+
+    def _mix(self, features_bTF: Tensor) -> Tensor:
+        patches_bND = target_patches(features_bTF, self.width, self.prefix_tokens)
+        return (patches_bND - self.mean) @ self.mixing.T
+
+
+def _by_number(number_bN: Tensor, rows_n: Tensor, values: Tensor) -> Tensor:
+    """Sums of values (n, ...) over rows of the same number, (P, ...)."""
+    possible = number_bN.shape[0] * (number_bN.shape[1] + 1)
+    return values.new_zeros(possible, *values.shape[1:]).index_add(0, rows_n, values)
 
 
 def smooth(masks_bMhw: Tensor) -> Tensor:
@@ -102,18 +118,21 @@ def smooth(masks_bMhw: Tensor) -> Tensor:
     return (votes_bMhw.argmax(1, keepdim=True) == numbers_M) & masks_bMhw.any(1, keepdim=True)
 
 
-def part_labels(masks_bMhw: Tensor) -> Tensor:
-    """A number for each patch, (b, h, w): the same for patches of a component that touch, 0 outside.
+def part_numbers(masks_bMhw: Tensor) -> Tensor:
+    """A number for each patch, int64 (b, N): the same for patches of a component that touch.
 
-    Each step takes the largest number next to a patch, corners included, within its component.
+    All patches of a picture that no component covers have one, too. Each step takes the largest number next
+    to a patch, corners included, within its component.
     """
     inside = masks_bMhw.to(torch.float32)
-    height, width = masks_bMhw.shape[2:]
-    numbers = torch.arange(1, height * width + 1, dtype=inside.dtype, device=inside.device)
+    batch, _, height, width = masks_bMhw.shape
+    patches = height * width
+    numbers = torch.arange(1, patches + 1, dtype=inside.dtype, device=inside.device)
     labels = inside * numbers.view(height, width)
     for _ in range(REACH):
         labels = F.max_pool2d(labels, 3, 1, 1) * inside
-    return labels.amax(1)
+    first_b1 = torch.arange(batch, device=inside.device).unsqueeze(1) * (patches + 1)
+    return labels.amax(1).flatten(1).long() + first_b1
 
 
 def _deviation_within(rows_nV: Tensor, group_n: Tensor) -> Tensor:

@@ -57,12 +57,13 @@ def in_timm_order(state: Mapping[str, Tensor], model: str) -> dict[str, Tensor]:
 
 
 def _load_timm(encoder: ConvEncoder, state: Mapping[str, Tensor]) -> None:
-    """Fill the stages; the head must be there, too, and is left out."""
+    """Fill the stages; the rest must be there, too, and is left out."""
     model = encoder.config.model
     whole = {name: tuple(tensor.shape) for name, tensor in timm.create_model(model).state_dict().items()}
     require_fit(state, whole)
-    stages = encoder.network.state_dict()
-    load_strict(encoder.network, {name: tensor for name, tensor in state.items() if name in stages})
+    network = encoder.network.get_submodule("model")
+    stages = network.state_dict()
+    load_strict(network, {name: tensor for name, tensor in state.items() if name in stages})
 
 
 def packaged(model: str) -> Path | None:

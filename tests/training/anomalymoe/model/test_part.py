@@ -7,7 +7,7 @@ import torch
 from scipy import ndimage
 
 from training.anomalymoe.model.config import PartConfig
-from training.anomalymoe.model.part import PartExpert, part_labels, smooth
+from training.anomalymoe.model.part import PartExpert, part_numbers, smooth
 
 WIDTH, PREFIX, SIDE = 4, 1, 8
 VIEWS = (slice(0, WIDTH),)
@@ -38,20 +38,21 @@ def fitted(size: int = 60) -> PartExpert:
     return expert
 
 
-def test_labels_are_those_of_connected_parts() -> None:
-    labels = part_labels(masks(1))[0]
+def test_numbers_are_those_of_connected_parts() -> None:
+    numbers = part_numbers(masks(1))[0].unflatten(0, (SIDE, SIDE))
     for mask in masks(1)[0]:
         found, count = cast(
             "tuple[npt.NDArray[Any], int]", ndimage.label(mask.numpy(), structure=[[1] * 3] * 3)
         )
         for part in range(1, count + 1):
-            assert len(labels[torch.from_numpy(found == part)].unique()) == 1
-    assert len(labels.unique()) == 5
+            assert len(numbers[torch.from_numpy(found == part)].unique()) == 1
+    assert len(numbers.unique()) == 5
 
 
-def test_what_no_mask_covers_has_the_label_0_and_no_error() -> None:
+def test_what_no_mask_covers_is_one_part_without_error() -> None:
     outside = masks(2)[:, 1:]
-    assert (part_labels(outside)[~outside[:, 0]] == 0).all()
+    numbers = part_numbers(outside).unflatten(1, (SIDE, SIDE))
+    assert [len(one[~mask].unique()) for one, mask in zip(numbers, outside[:, 0], strict=True)] == [1, 1]
     error = fitted()(pictures(masks(2), seed=2), outside).error
     assert (error[~outside[:, 0]] == 0).all()
     assert (error[outside[:, 0]] > 0).any()
@@ -59,8 +60,11 @@ def test_what_no_mask_covers_has_the_label_0_and_no_error() -> None:
 
 def described_by(expert: PartExpert, features: torch.Tensor) -> torch.Tensor:
     """What is said of the part of each patch, (n, h, w, V)."""
-    labels = part_labels(masks(len(features))).flatten(1)
-    return expert.describe(features, labels).unflatten(1, (SIDE, SIDE))
+    numbers = part_numbers(masks(len(features)))
+    patches = (features[:, PREFIX:] - expert.mean) @ expert.mixing.T
+    parts = expert.parts(patches, numbers)
+    rows = torch.searchsorted(parts.number, numbers)
+    return parts.described[rows].unflatten(1, (SIDE, SIDE))
 
 
 def test_ragged_edges_and_single_patches_are_smoothed_and_corners_stay() -> None:
