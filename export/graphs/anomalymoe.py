@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from export.contract.manifest import LEVELS, ExpertSpec
 from export.graphs.part import Part, random_pictures
 from training.anomalymoe.model.detector import AnomalyMoE, Scene
+from training.anomalymoe.model.gaussian import GaussianExpert
 from training.anomalymoe.model.head import Head
-from training.anomalymoe.model.memory import MemoryExpert
 from training.anomalymoe.model.subspace import SubspaceExpert
 
 NOT_LOOKED_AT = torch.empty(0)  # in place of what experts of the level at hand do not read
@@ -103,7 +103,7 @@ def detector_parts(detector: AnomalyMoE, head: Head, experts: tuple[ExpertSpec, 
 
 
 def _is_exact(detector: AnomalyMoE, expert: ExpertSpec) -> bool:
-    is_closed_form = isinstance(detector.experts[expert.column], MemoryExpert | SubspaceExpert)
+    is_closed_form = isinstance(detector.experts[expert.column], GaussianExpert | SubspaceExpert)
     return expert.level == "component" or is_closed_form
 
 

@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
 from training.anomalymoe.model.detector import AnomalyMoE
-from training.anomalymoe.model.memory import MemoryExpert
+from training.anomalymoe.model.gaussian import GaussianExpert
 from training.anomalymoe.model.part import PartExpert
 from training.anomalymoe.model.subspace import SubspaceExpert
 from training.anomalymoe.scoring import Centres
@@ -64,7 +64,7 @@ def fit_closed_forms(
     features = encoded.features
     for column, expert in enumerate(detector.experts):
         rows = _rows_of_products(chosen_nE[:, column], products_n)
-        if isinstance(expert, MemoryExpert):
+        if isinstance(expert, GaussianExpert):
             expert.fit(features[rows], detector.encoder.views)
         elif isinstance(expert, PartExpert):
             masks = detector.component_masks(features[rows], *centres(rows.numpy()))

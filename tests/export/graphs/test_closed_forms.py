@@ -20,8 +20,8 @@ from training.anomalymoe.checkpoint import build_detector
 from training.anomalymoe.model.config import (
     AnomalyMoEConfig,
     ComponentConfig,
+    GaussiansConfig,
     GlobalConfig,
-    MemoryConfig,
     PartConfig,
     PatchConfig,
     RouterConfig,
@@ -43,7 +43,7 @@ def detector() -> AnomalyMoE:
     torch.manual_seed(0)
     sections: dict[str, Any] = {
         "router": RouterConfig(hidden=None, top_k=3, selection="per_level"),
-        "patch": PatchConfig(count=1, memory=MemoryConfig(size=60, channels=8)),
+        "patch": PatchConfig(count=1, gaussians=GaussiansConfig(count=4, channels=8)),
         "component": ComponentConfig(count=1, parts=PartConfig(size=40, channels=4)),
         "global_": GlobalConfig(count=1, subspace=SubspaceConfig(channels=4, code=3)),
     }

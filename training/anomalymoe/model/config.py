@@ -27,10 +27,10 @@ class RouterConfig(Frozen):
 Scoring = Literal["paper", "calibrated"]
 
 
-class MemoryConfig(Frozen):
-    """A patch expert in closed form: `size` normal patches on their `channels` principal axes."""
+class GaussiansConfig(Frozen):
+    """A patch expert in closed form: `count` Gaussians of normal patches on `channels` principal axes."""
 
-    size: int = Field(default=2000, gt=0)
+    count: int = Field(default=32, gt=0)
     channels: int = Field(default=64, gt=0)
 
 
@@ -44,7 +44,7 @@ class PartConfig(Frozen):
 class PatchConfig(Frozen):
     """`count` patch experts; noise_std is in units of the features.
 
-    memory: in place of the decoder, for data sets too small to train one.
+    gaussians: in place of the decoder, for data sets too small to train one.
     """
 
     count: int = Field(default=6, ge=0)
@@ -54,7 +54,7 @@ class PatchConfig(Frozen):
     bottleneck_ratio: float = Field(default=4.0, gt=0)
     dropout: float = Field(default=0.2, ge=0, lt=1)
     noise_std: float = Field(default=0.1, ge=0)
-    memory: MemoryConfig | None = None
+    gaussians: GaussiansConfig | None = None
 
 
 class ComponentConfig(Frozen):
@@ -153,7 +153,7 @@ class AnomalyMoEConfig(Frozen):
         if self.router.selection == "per_level" and top_k != levels:
             raise ValueError(f"top_k must be the number of levels in use {levels} per level, got {top_k}")
         closed_forms = {
-            "patch.memory": self.patch.count and self.patch.memory,
+            "patch.gaussians": self.patch.count and self.patch.gaussians,
             "component.parts": self.component.count and self.component.parts,
             "global_.subspace": self.global_.count and self.global_.subspace,
         }

@@ -13,8 +13,8 @@ from export.contract.manifest import LEVELS, Level
 from training.anomalymoe.model.component import ComponentExpert, assign
 from training.anomalymoe.model.config import AnomalyMoEConfig, ComponentConfig, GlobalConfig, PatchConfig
 from training.anomalymoe.model.expert import ExpertOutput, init_linear, target_patches
+from training.anomalymoe.model.gaussian import GaussianExpert
 from training.anomalymoe.model.global_ import GlobalExpert, check_network
-from training.anomalymoe.model.memory import MemoryExpert
 from training.anomalymoe.model.part import PartExpert
 from training.anomalymoe.model.patch import PatchExpert
 from training.anomalymoe.model.router import Router, RouterOutput
@@ -132,7 +132,7 @@ class AnomalyMoE(nn.Module):
     def run_expert(self, column: int, scene: Scene) -> ExpertOutput:
         """One expert, by router column, on all pictures of the scene."""
         expert = self.experts[column]
-        if isinstance(expert, PatchExpert | MemoryExpert | SubspaceExpert):
+        if isinstance(expert, PatchExpert | GaussianExpert | SubspaceExpert):
             return expert(scene.features)
         if isinstance(expert, PartExpert):
             return expert(scene.features, scene.masks)
@@ -149,10 +149,10 @@ class AnomalyMoE(nn.Module):
         return torch.einsum("blk,bkhw->blhw", weights_BLK, calibrated.clamp(min=0))
 
 
-def _patch_expert(encoder: Encoder, config: PatchConfig) -> PatchExpert | MemoryExpert:
+def _patch_expert(encoder: Encoder, config: PatchConfig) -> PatchExpert | GaussianExpert:
     width, grid, prefix = encoder.width, encoder.grid, encoder.prefix_tokens
-    if config.memory is not None:
-        return MemoryExpert(width, grid, prefix, config.memory)
+    if config.gaussians is not None:
+        return GaussianExpert(width, grid, prefix, config.gaussians)
     return PatchExpert(width, grid, prefix, config)
 
 

@@ -1,6 +1,6 @@
-"""A patch expert in closed form: each patch against the nearest of a bounded memory of normal patches.
+"""A bounded memory of what is normal, and the axes on which it is compared.
 
-Legend: b pictures, n rows, N patches, D width, C mixed channels, M remembered rows, h w patch grid.
+Legend: n rows, D width, C mixed channels, M remembered rows.
 """
 
 from collections.abc import Sequence
@@ -9,11 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.anomalymoe.model.config import MemoryConfig
-from training.anomalymoe.model.expert import ExpertOutput, target_patches
-
 CANDIDATES = 20_000  # rows among which the memory is chosen
-NEIGHBOURHOOD = 3  # patches: what a patch looks like depends on those around it
 
 
 class Memory(nn.Module):
@@ -25,12 +21,12 @@ class Memory(nn.Module):
         super().__init__()
         self.register_buffer("rows", torch.zeros(size, width))
 
-    def forward(self, x_bNC: Tensor) -> Tensor:
-        """Squared distance of each vector to the nearest row, (b, N)."""
+    def forward(self, x_nC: Tensor) -> Tensor:
+        """Squared distance of each vector to the nearest row, (n,)."""
         # |x - m|^2 = |x|^2 - 2 (x.m - |m|^2 / 2): one product of x and 1 with m and what is taken away.
         rows_MC = torch.cat([self.rows, self.rows.square().sum(1, keepdim=True) / -2], 1)
-        similarity_bNM = F.pad(x_bNC, (0, 1), value=1.0) @ rows_MC.T
-        return (x_bNC.square().sum(-1) - 2 * similarity_bNM.amax(-1)).clamp(min=0)
+        similarity_nM = F.pad(x_nC, (0, 1), value=1.0) @ rows_MC.T
+        return (x_nC.square().sum(-1) - 2 * similarity_nM.amax(-1)).clamp(min=0)
 
     @torch.no_grad()
     def fit(self, normal_nC: Tensor) -> None:
@@ -40,48 +36,6 @@ class Memory(nn.Module):
         """
         chosen_nC = cover(normal_nC, min(len(self.rows), len(normal_nC)))
         self.rows.copy_(chosen_nC[torch.arange(len(self.rows)) % len(chosen_nC)].half())
-
-
-class MemoryExpert(nn.Module):
-    """F_target of each patch and its neighbours, on its principal axes, against remembered ones.
-
-    Nearest neighbours need no training and cannot learn to copy a defect, as the decoder of Eq. 5 can where
-    pictures are few. The error is the squared distance in units of the mean variance of an axis.
-    """
-
-    mixing: Tensor
-    mean: Tensor
-
-    def __init__(self, width: int, grid: tuple[int, int], prefix_tokens: int, config: MemoryConfig) -> None:
-        super().__init__()
-        self.width, self.grid, self.prefix_tokens = width, grid, prefix_tokens
-        self.register_buffer("mixing", torch.zeros(config.channels, width))
-        self.register_buffer("mean", torch.zeros(width))
-        self.memory = Memory(config.size, config.channels)
-
-    def forward(self, features_bTF: Tensor) -> ExpertOutput:
-        """Nothing here is moved by gradients."""
-        mixed_bNC = self._mix(features_bTF)
-        error_bN = self.memory(mixed_bNC)
-        pooled_bD = mixed_bNC.mean(1) @ self.mixing
-        return ExpertOutput(error_bN.unflatten(1, self.grid), error_bN.mean(1), pooled_bD)
-
-    @torch.no_grad()
-    def fit(self, normal_nTF: Tensor, views: Sequence[slice]) -> None:
-        """Learn axes and memory from the features of normal pictures, all of whose views count alike."""
-        patches_ND = target_patches(normal_nTF, self.width, self.prefix_tokens).flatten(0, 1)
-        self.mean.copy_(patches_ND.mean(0))
-        self.mixing.copy_(even_axes(patches_ND, views, len(self.mixing)))
-        batches = [self._mix(part).flatten(0, 1) for part in normal_nTF.split(16)]
-        self.memory.fit(torch.cat(batches))
-
-    def _mix(self, features_bTF: Tensor) -> Tensor:
-        patches_bND = target_patches(features_bTF, self.width, self.prefix_tokens)
-        mixed_bCN = ((patches_bND - self.mean) @ self.mixing.T).transpose(1, 2)
-        averaged_bChw = F.avg_pool2d(
-            mixed_bCN.unflatten(2, self.grid), NEIGHBOURHOOD, 1, NEIGHBOURHOOD // 2, count_include_pad=False
-        )
-        return averaged_bChw.flatten(2).transpose(1, 2)
 
 
 def even_axes(rows_nD: Tensor, views: Sequence[slice], count: int) -> Tensor:
