@@ -136,7 +136,7 @@ def with_learned_router(config: FitConfig) -> FitConfig:
     """The same run with a router that training moves, and the paper's experts where closed forms would be."""
     detector = config.detector.model_dump()
     detector["router"]["selection"] = "top_k"
-    detector["patch"]["memory"] = detector["component"]["parts"] = None
+    detector["patch"]["gaussians"] = detector["component"]["parts"] = None
     if config.detector.global_.subspace is not None:
         side = min(config.input.height, config.input.width)
         count = config.detector.global_.count
