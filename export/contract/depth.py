@@ -24,7 +24,11 @@ BAND_SAMPLES = 2**20  # that are looked up at once
 
 _DEEP_GREY = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 # Of colours of 16 bits Pillow keeps the upper 8. In the other order of bytes these are the lower ones.
-_OTHER_ORDER = {"RGB;16B": "RGB;16L", "RGB;16L": "RGB;16B", "RGB;16N": "RGB;16B"}
+_OTHER_ORDER = {
+    f"{colours};16{order}": f"{colours};16{other}"
+    for colours in ("RGB", "RGBA", "RGBX")
+    for order, other in ("BL", "LB", "NB")
+}
 _DEEP = ("16B", "16L", "16N")  # ends of the raw modes of 16 bits a sample
 _MAXIMA = (341, 281)  # a TIFF's SMaxSampleValue and MaxSampleValue
 _ALL_ONES = frozenset(2**depth - 1 for depth in range(8, 17))
@@ -48,15 +52,16 @@ def to_8_bits(image: Image.Image, bit_depth: int | None = None) -> Image.Image:
     raw_mode = _raw_mode(image)
     is_colour = raw_mode in _OTHER_ORDER
     is_deep = is_colour or image.mode in _DEEP_GREY
-    if bit_depth and raw_mode.endswith(_DEEP) and not is_deep:
-        raise DepthError(f"bit_depth: is not read with {image.mode} of 16 bits a sample, got {bit_depth}")
-    white = maximum or _told_white(image, is_deep)
-    significant = _significant_bits(image) if is_deep and isinstance(image, PngImageFile) else 0
-    if bit_depth and is_deep:
+    is_halved = raw_mode.endswith(_DEEP) and not is_deep  # of these the lower 8 bits cannot be had
+    white = maximum or _told_white(image, is_deep or is_halved)
+    significant = _significant_bits(image) if white == 65535 and isinstance(image, PngImageFile) else 0
+    if bit_depth and (is_deep or is_halved):
         white, significant = 2**bit_depth - 1, 0
     if white is None:
         raise DepthError("the samples have 32 bits; bit_depth says how many of them are used")
-    if white == 255 or (is_colour and white == 65535 and not significant):  # of which Pillow keeps the upper
+    if is_halved and (used := significant or white.bit_length()) < 16:
+        raise DepthError(f"samples of {used} bits in 16 are not read with alpha or as CMYK ({raw_mode})")
+    if white == 255 or ((is_colour or is_halved) and white == 65535 and not significant):
         image.load()
         return image
     samples = _samples(image, is_colour)
@@ -128,7 +133,8 @@ def _is_unscaled(samples: Samples, bits: int) -> bool:
 
     Scaled ones are large, or end in zeros: sections 12.4 and 13.12.
     """
-    return int(samples.max()) < 2**bits and bool((samples & (2 ** (16 - bits) - 1)).any())
+    values = samples[..., :3] if samples.ndim > 2 else samples  # without alpha
+    return int(values.max()) < 2**bits and bool((values & (2 ** (16 - bits) - 1)).any())
 
 
 def _raw_mode(image: Image.Image) -> str:
@@ -139,7 +145,7 @@ def _raw_mode(image: Image.Image) -> str:
 
 
 def _samples(image: Image.Image, is_colour: bool) -> Samples:
-    """Numbers (H, W), or (H, W, 3) of 16 bits."""
+    """Numbers (H, W), or (H, W, 3 or 4) of 16 bits."""
     lower = _loaded(_in_other_order(image)) if is_colour and isinstance(image, ImageFile) else None
     upper = _loaded(image)
     return upper if lower is None else upper.astype(np.uint16) << 8 | lower

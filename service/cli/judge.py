@@ -49,17 +49,15 @@ Examples:
 """
 
 
-def _existing(paths: list[Path]) -> list[Path]:
-    for path in paths:
-        if path != STDIN and not os.path.exists(path):  # noqa: PTH110 (false where a folder is closed to us)
-            raise typer.BadParameter(f"{str(path)!r} does not exist")
-    return paths
+def _existing(path: str) -> Path:
+    if Path(path) != STDIN and not os.path.exists(path):  # noqa: PTH110 (false where a folder is closed to us)
+        raise typer.BadParameter(f"{path!r} does not exist")
+    return Path(path)
 
 
 # One that cannot be read leaves the others: it is told when its turn comes.
 Paths = Annotated[
-    list[Path],
-    typer.Argument(callback=_existing, readable=False, help="Pictures and folders of them; - is stdin."),
+    list[Path], typer.Argument(parser=_existing, help="Pictures and folders of them; - is stdin.")
 ]
 SaveMaps = Annotated[
     Path | None, typer.Option(help="Folder for the anomaly maps, PICTURE.map.png each; files in it stay.")

@@ -9,6 +9,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 
 from service.errors import Kind, Problem
+from service.images.avif import frames_of
 from service.images.formats import format_of
 from service.images.tiff import check_strips, check_tiff
 
@@ -16,7 +17,7 @@ MAX_SIDE = 65_535  # as JPEG; a resize takes memory by the side, gigabytes for o
 
 START_OF_SCAN = b"\xff\xda"  # each goes over all pixels again; pixels themselves never look like that
 SCANS = 10  # of a progressive JPEG
-MOST_SCANNED = 4  # times max_pixels in as many scans: with more a thread would be held for 10 s
+MOST_SCANNED = 4  # times max_pixels in as many scans or frames: with more a thread would be held for 10 s
 
 MOST_STEPS = 2**16  # through a file, each of which takes Pillow microseconds: parts, or bytes between them
 
@@ -182,6 +183,14 @@ def _check_webp(data: bytes, max_pixels: float) -> None:
     raise _too_many_steps("WEBP", at)
 
 
+def _check_avif(data: bytes, max_pixels: float) -> None:
+    """Frames are decoded as large as they are, and then scaled to the size that the header announces."""
+    frames, width, height = frames_of(data)
+    check_pixels((width, height), max_pixels)
+    if frames * width * height > MOST_SCANNED * max_pixels:
+        raise Problem(Kind.TOO_LARGE, f"the picture has {frames} frames of up to {width} x {height} pixels")
+
+
 def _check_pnm(data: bytes, _: float) -> None:
     if not PNM_HEAD.match(data[:MOST_PNM_HEAD]):
         detail = f"the picture has no header of a PNM in its first {MOST_PNM_HEAD} bytes"
@@ -199,5 +208,6 @@ _CHECKS: dict[str, Callable[[bytes, float], None]] = {
     "GIF": _check_gif,
     "WEBP": _check_webp,
     "PPM": _check_pnm,
+    "AVIF": _check_avif,
     "TIFF": lambda data, _: check_tiff(data),
 }

@@ -9,15 +9,16 @@ Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.int64]
 
 
-class Part(NamedTuple):
-    """A component: its box, whose `right` and `bottom` are outside, its pixels, and (y, x) of its peak."""
+class Parts(NamedTuple):
+    """Boxes, whose `rights` and `bottoms` are outside, pixels, and peaks of components, each (P,)."""
 
-    left: int
-    top: int
-    right: int
-    bottom: int
-    area: int
-    peak: tuple[int, int]
+    lefts: Numbers
+    tops: Numbers
+    rights: Numbers
+    bottoms: Numbers
+    areas: Numbers
+    peak_rows: Numbers
+    peak_columns: Numbers
 
 
 class Runs(NamedTuple):
@@ -33,14 +34,14 @@ class Runs(NamedTuple):
     parts: Numbers
 
 
-def largest_parts(mask: Mask, values: npt.NDArray[np.float32], most: int) -> list[Part]:
+def largest_parts(mask: Mask, values: npt.NDArray[np.float32], most: int) -> Parts:
     """The largest 8-connected components of a mask (H, W), at most so many, with the peaks of values (H, W).
 
     Of equal ones, as of equal peaks, the first in reading order is first.
     """
     runs = label(mask)
     if not len(runs.parts):
-        return []
+        return Parts(*np.zeros((7, 0), np.int64))
     lengths = runs.rights - runs.lefts
     peaks = np.maximum.reduceat(values.ravel().compress(mask.ravel()), lengths.cumsum() - lengths)
     areas = np.bincount(runs.parts, lengths).astype(np.int64)
@@ -52,20 +53,19 @@ def largest_parts(mask: Mask, values: npt.NDArray[np.float32], most: int) -> lis
     rows, lefts, rights, peaks = (each.take(ordered) for each in (*runs[:3], peaks))
     begins = rank.take(ordered).searchsorted(np.arange(len(largest)))
     ends = np.append(begins[1:], len(ordered))
-    spans = zip(begins.tolist(), ends.tolist(), strict=True)
-    highest = [begin + int(peaks[begin:end].argmax()) for begin, end in spans]
-    columns = (
+    highest = np.flatnonzero(peaks == np.maximum.reduceat(peaks, begins).repeat(ends - begins))
+    highest = highest.take(highest.searchsorted(begins))
+    peak_rows, starts, stops = (each.take(highest) for each in (rows, lefts, rights))
+    columns = np.minimum(starts[:, None] + np.arange(np.max(stops - starts)), stops[:, None] - 1)
+    return Parts(
         np.minimum.reduceat(lefts, begins),
         rows[begins],
         np.maximum.reduceat(rights, begins),
         rows[ends - 1] + 1,
         areas[largest],
-        *(each[highest] for each in (rows, lefts, rights)),
+        peak_rows,
+        starts + values[peak_rows[:, None], columns].argmax(axis=1),
     )
-    parts: list[Part] = []
-    for *box_and_area, y, x, x_end in zip(*(column.tolist() for column in columns), strict=True):
-        parts.append(Part(*box_and_area, peak=(y, x + int(values[y, x:x_end].argmax()))))
-    return parts
 
 
 def label(mask: Mask) -> Runs:
@@ -89,11 +89,9 @@ def label(mask: Mask) -> Runs:
     below = parts.repeat(more)
     above = parts.take((last - more.cumsum()).repeat(more) + np.arange(len(below)))
     while (apart := below != above).any():
-        count = int(parts.max()) + 1
-        pairs: Numbers = np.unique((below * count + above)[apart])
-        below, above = pairs // count, pairs % count
-        parents = np.arange(count)
-        parents[np.maximum(below, above)] = np.minimum(below, above)
+        below, above = below[apart], above[apart]
+        parents = np.arange(int(parts.max()) + 1)
+        np.minimum.at(parents, np.maximum(below, above), np.minimum(below, above))
         trees = _trees(parents)
         parts, below, above = trees.take(parts), trees.take(below), trees.take(above)
     begun = (edges_until[stride - 1 :: stride] + 1) >> 1  # at the end of each row

@@ -1,7 +1,5 @@
 """Connected regions above the threshold, in pixels of the picture."""
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 
@@ -9,13 +7,11 @@ from export.contract.category import FloatArray
 from export.contract.decision import display_score
 from export.contract.manifest import LEVELS, InputSpec
 from export.contract.preprocess import visible_box
-from export.contract.provenance import Level
-from service.maps.components import Numbers, Part, largest_parts
+from service.maps.components import Numbers, largest_parts
 from service.maps.placement import Place, place_in_picture
 from service.maps.resize import stretched
 from service.schemas.findings import Region
 
-Box = tuple[float, float, float, float]
 Shares = npt.NDArray[np.float64]
 
 
@@ -32,26 +28,18 @@ def find_regions(
     """
     raw_map = _shrunk(raw_map, place_in_picture(size, spec))
     parts = largest_parts(raw_map > threshold, raw_map, MAX_REGIONS)
-    if not parts:
-        return []
-    ys, xs = np.transpose([part.peak for part in parts])
+    ys, xs = parts.peak_rows, parts.peak_columns
     levels: list[int] = _at(level_maps, ys, xs, raw_map.shape).argmax(axis=0).tolist()
-    peaks = [display_score(peak, threshold) for peak in raw_map[ys, xs].tolist()]
-    box = visible_box(size, spec)
+    left, top, right, bottom = visible_box(size, spec)
+    height, width = raw_map.shape
+    x, x_end = _stretch(parts.lefts, parts.rights, left, (right - left) / width)
+    y, y_end = _stretch(parts.tops, parts.bottoms, top, (bottom - top) / height)
+    areas = np.rint(parts.areas * (right - left) * (bottom - top) / (width * height)).astype(np.int64)
+    measures = (x, y, x_end - x, y_end - y, np.maximum(areas, 1), raw_map[ys, xs])
     return [
-        _region(part, peak, LEVELS[level], raw_map.shape, box)
-        for part, peak, level in zip(parts, peaks, levels, strict=True)
+        Region(*box, area, display_score(peak, threshold), LEVELS[level])
+        for *box, area, peak, level in zip(*(each.tolist() for each in measures), levels, strict=True)
     ]
-
-
-def _region(part: Part, peak: float, level: Level, shape: tuple[int, ...], box: Box) -> Region:
-    """A part of a map of `shape` (height, width) that covers a box of the picture."""
-    left, top, right, bottom = box
-    height, width = shape
-    x, x_end = _stretch(part.left, part.right, left, (right - left) / width)
-    y, y_end = _stretch(part.top, part.bottom, top, (bottom - top) / height)
-    area = max(1, round(part.area * (right - left) * (bottom - top) / (width * height)))
-    return Region(x=x, y=y, width=x_end - x, height=y_end - y, area=area, peak=peak, level=level)
 
 
 def _at(maps: FloatArray, ys: Numbers, xs: Numbers, shape: tuple[int, ...]) -> Shares:
@@ -66,9 +54,10 @@ def _shares(pixels: Numbers, length: int, cells: int) -> Shares:
     return np.maximum(1 - np.abs(np.arange(cells) - places[:, None]), 0)
 
 
-def _stretch(start: int, stop: int, offset: float, scale: float) -> tuple[int, int]:
+def _stretch(starts: Numbers, stops: Numbers, offset: float, scale: float) -> tuple[Numbers, Numbers]:
     """The whole pixels that map cells start..stop touch; rounding noise does not count as touching."""
-    return math.floor(offset + start * scale + 1e-6), math.ceil(offset + stop * scale - 1e-6)
+    first, last = np.floor(offset + starts * scale + 1e-6), np.ceil(offset + stops * scale - 1e-6)
+    return first.astype(np.int64), last.astype(np.int64)
 
 
 def _shrunk(raw_map: FloatArray, place: Place) -> FloatArray:

@@ -15,14 +15,16 @@ from export.contract.manifest import InputSpec
 from export.contract.preprocess import to_rgb
 
 BITS, PHOTOMETRIC, SAMPLES, PLANES, SAMPLE_FORMAT = 258, 262, 277, 284, 339
-MAXIMUM, SIGNED_MAXIMUM = 281, 341
+MAXIMUM, EXTRA_SAMPLES, SIGNED_MAXIMUM = 281, 338, 341
+UNSPECIFIED, PREMULTIPLIED, ALPHA = 0, 1, 2  # what extra samples are
+CMYK = {PHOTOMETRIC: 5}
 SIGNED, FLOAT = 2, 3
 RAMP = np.array([[0, 1024, 2048, 4095]], np.uint16)
 RAMP_8_BITS = [0, 64, 128, 255]
 
 
 def tiff(samples: NDArray[np.generic], bits: int, tags: dict[int, int] | None = None) -> bytes:
-    """Of one strip, with samples (H, W) or (H, W, 3) as they lie in memory."""
+    """Of one strip, with samples (H, W), (H, W, 3) or (H, W, 4) as they lie in memory."""
     data = samples.tobytes()
     height, width = samples.shape[:2]
     count = samples[0, 0].size
@@ -39,14 +41,14 @@ def packed_12_bits(samples: NDArray[np.uint16]) -> NDArray[np.uint8]:
 
 
 def png(samples: NDArray[np.integer[Any]], significant: int | None = None) -> bytes:
-    """A PNG of 16 bits, grey (H, W) or colour (H, W, 3)."""
+    """A PNG of 16 bits: grey (H, W), with alpha (H, W, 2), colour (H, W, 3), with alpha (H, W, 4)."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     height, width = samples.shape[:2]
     count = samples[0, 0].size
-    head = struct.pack(">IIBBBBB", width, height, 16, 0 if count == 1 else 2, 0, 0, 0)
+    head = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[count], 0, 0, 0)
     told = chunk(b"sBIT", bytes([significant] * count)) if significant else b""
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
     parts = [chunk(b"IHDR", head), told, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
@@ -61,6 +63,11 @@ def pnm(samples: NDArray[np.uint16], maximum: int) -> bytes:
 
 def colours(samples: NDArray[np.uint16]) -> NDArray[np.uint16]:
     return np.stack([samples, samples[:, ::-1], samples], axis=-1)
+
+
+def with_fourth(samples: NDArray[np.uint16], fourth: int) -> NDArray[np.uint16]:
+    """(H, W, 4): colours, then alpha or black."""
+    return np.concatenate([colours(samples), np.full((*samples.shape, 1), fourth, np.uint16)], axis=-1)
 
 
 def read(data: bytes, bit_depth: int | None = None) -> list[int]:
@@ -79,6 +86,22 @@ TOLD = {
     "TIFF of 16 bits, signed": (lambda: tiff(FULL // 2, 16, {SAMPLE_FORMAT: SIGNED}), [0, 1, 128, 255]),
     "TIFF of 32 bits, maximum": (lambda: tiff(RAMP.astype(np.uint32), 32, {MAXIMUM: 4095}), RAMP_8_BITS),
     "TIFF of floats": (lambda: tiff(FLOATS, 32, {SAMPLE_FORMAT: FLOAT}), [0, 64, 128, 255]),
+    "TIFF, alpha": (lambda: tiff(with_fourth(FULL, 65535), 16, {EXTRA_SAMPLES: ALPHA}), [0, 1, 128, 255]),
+    "TIFF, premultiplied alpha": (
+        lambda: tiff(with_fourth(FULL, 65535), 16, {EXTRA_SAMPLES: PREMULTIPLIED}),
+        [0, 1, 128, 255],
+    ),
+    "TIFF, a fourth sample": (
+        lambda: tiff(with_fourth(FULL, 0), 16, {EXTRA_SAMPLES: UNSPECIFIED}),
+        [0, 1, 128, 255],
+    ),
+    "TIFF, alpha, maximum": (
+        lambda: tiff(with_fourth(RAMP, 4095), 16, {EXTRA_SAMPLES: ALPHA, MAXIMUM: 4095}),
+        RAMP_8_BITS,
+    ),
+    "TIFF, CMYK": (lambda: tiff(with_fourth(FULL, 0), 16, CMYK), [255, 254, 127, 0]),
+    "PNG, alpha, sBIT": (lambda: png(with_fourth(RAMP, 4095), 12), RAMP_8_BITS),
+    "PNG, alpha, sBIT, scaled": (lambda: png(with_fourth(RAMP << 4 | RAMP >> 8, 65535), 12), RAMP_8_BITS),
     "TIFF, zero is white": (lambda: tiff(RAMP, 16, {MAXIMUM: 4095, PHOTOMETRIC: 0}), [255, 191, 127, 0]),
     "PNG, sBIT": (lambda: png(RAMP, 12), RAMP_8_BITS),
     "PNG, sBIT, scaled": (lambda: png(RAMP << 4 | RAMP >> 8, 12), RAMP_8_BITS),
@@ -109,6 +132,7 @@ UNTOLD = {
     "TIFF of 32 bits": lambda: tiff(RAMP.astype(np.uint32), 32),
     "TIFF of colours": lambda: tiff(colours(RAMP), 16),
     "TIFF of floats": lambda: tiff(RAMP.astype(np.float32), 32, {SAMPLE_FORMAT: FLOAT}),
+    "TIFF, alpha": lambda: tiff(with_fourth(RAMP, 4095), 16, {EXTRA_SAMPLES: ALPHA}),
     "PGM": lambda: pnm(RAMP, 65535),
     "PPM": lambda: pnm(colours(RAMP), 65535),
 }
@@ -148,6 +172,18 @@ REFUSED = {
     "TIFF of no numbers": (lambda: tiff(WITH_NAN, 32, {SAMPLE_FORMAT: FLOAT}), None, "nan"),
     "TIFF in planes": (lambda: tiff(colours(FULL[:, :3]), 16, {PLANES: 2, 278: 1}), None, "in planes"),
     "PNG with more bits": (lambda: png(FULL), 12, "65535, with 12 bits they are 0 to 4095"),
+    "PNG, alpha, sBIT of colours": (lambda: png(with_fourth(RAMP, 65535), 12), None, "65535, with 12 bits"),
+    "PNG, grey and alpha, sBIT": (
+        lambda: png(with_fourth(RAMP, 4095)[..., 2:], 12),
+        None,
+        "12 bits in 16 are not read with alpha",
+    ),
+    "TIFF, premultiplied alpha, maximum": (
+        lambda: tiff(with_fourth(RAMP, 4095), 16, {EXTRA_SAMPLES: PREMULTIPLIED, MAXIMUM: 4095}),
+        None,
+        "12 bits in 16 are not read with alpha",
+    ),
+    "TIFF, CMYK, bit_depth": (lambda: tiff(with_fourth(RAMP, 0), 16, CMYK), 12, "12 bits in 16 .* CMYK"),
     "PGM beyond its maximum": (lambda: pnm(FULL, 4095), None, "65535, with 12 bits"),
 }
 
@@ -157,22 +193,6 @@ def test_what_nobody_can_tell_is_refused_by_name(kind: str) -> None:
     make, bit_depth, words = REFUSED[kind]
     with pytest.raises(DepthError, match=words):
         read(make(), bit_depth)
-
-
-def test_transparency_of_16_bits_has_no_bit_depth() -> None:
-    file = io.BytesIO()
-    Image.new("RGBA", (2, 1)).save(file, "png")
-    eight = file.getvalue()
-    head = struct.pack(">IIBBBBB", 2, 1, 16, 6, 0, 0, 0)
-    rows = zlib.compress(bytes(1 + 16))
-    chunks = [(b"IHDR", head), (b"IDAT", rows), (b"IEND", b"")]
-    body = b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks
-    )
-    assert read(eight[:8] + body) == [255, 255]
-    with pytest.raises(DepthError, match="RGBA of 16 bits a sample, got 12"):
-        read(eight[:8] + body, 12)
 
 
 def test_a_bmp_whose_fourth_byte_is_unused_is_opaque() -> None:

@@ -7,7 +7,9 @@ import pytest
 from PIL import Image
 
 from service.errors import Kind, Problem
+from service.images.avif import frames_of
 from service.images.decode import decode
+from service.images.formats import FORMATS
 from service.images.limits import LONG_FILL, MOST_LONG_FILLS, MOST_STEPS
 from tests.service.conftest import encoded
 
@@ -93,3 +95,62 @@ def test_a_header_of_a_pnm_is_short(gap: bytes) -> None:
     assert decode(b"P5 #comment\n1\n1 255\n7", LIMIT).size == (1, 1)
     with pytest.raises(Problem, match="no header of a PNM in its first 4096 bytes"):
         decode(b"P5" + gap + b"1 1 255\n7", LIMIT)
+
+
+BOX = struct.pack(">II", *SIZE)
+needs_avif = pytest.mark.skipif("AVIF" not in FORMATS, reason="Pillow has no AVIF here")
+
+
+def avif(mode: str, size: tuple[int, int] = SIZE, **options: object) -> bytes:
+    return encoded(Image.new(mode, size), "AVIF", **options)
+
+
+def with_frames(data: bytes, times: int) -> bytes:
+    """An AVIF whose only item ends with its frame so many times; both lie at the end of the file."""
+    place, length = struct.unpack_from(">II", data, data.index(b"iloc") + 18)
+    assert place + length == len(data)
+    frame = data[data.index(b"\x32", place) :]
+    told = struct.pack(">II", place, length + (times - 1) * len(frame))
+    return data.replace(data[data.index(b"iloc") + 18 :][:8], told) + (times - 1) * frame
+
+
+@needs_avif
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_an_avif_is_read_with_what_belongs_to_it(mode: str) -> None:
+    data = avif(mode, exif=b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0")
+    assert decode(data, SIZE[0] * SIZE[1]).size == SIZE
+    assert frames_of(data) == (1 + (mode == "RGBA"), *SIZE)
+
+
+@needs_avif
+def test_a_frame_of_an_avif_is_checked_whatever_the_header_says() -> None:
+    hidden = avif("RGB", (640, 480)).replace(struct.pack(">II", 640, 480), BOX)
+    assert decode(hidden, 640 * 480).size == SIZE
+    with pytest.raises(Problem, match="640 x 480 pixels, the limit is 3072"):
+        decode(hidden, SIZE[0] * SIZE[1])
+
+
+@needs_avif
+def test_the_frames_of_an_avif_are_bounded() -> None:
+    data = avif("RGB")
+    assert frames_of(with_frames(data, 9)) == (9, *SIZE)
+    with pytest.raises(Problem, match="9 frames of up to 64 x 48 pixels"):
+        decode(with_frames(data, 9), 2 * SIZE[0] * SIZE[1])
+    assert f"{MOST_STEPS} parts" in refused(with_frames(data, MOST_STEPS))
+
+
+@needs_avif
+def test_an_avif_that_hides_its_frames_is_not_read() -> None:
+    film = avif("RGB", save_all=True, append_images=[Image.new("RGB", SIZE)])
+    with pytest.raises(Problem, match="a film"):
+        decode(film, LIMIT)
+    single = film.replace(b"moov", b"free").replace(b"ftypavis", b"ftypavif")
+    assert frames_of(single) == (1, *SIZE)  # by the long header of a sequence
+    data = avif("RGB")
+    for end in range(12, len(data)):
+        with pytest.raises(Problem):
+            decode(data[:end], LIMIT)
+    count = data.index(b"iloc") + 16  # of extents
+    boxes = data[:count] + struct.pack(">H", 3) + 3 * data[count + 2 : count + 10] + data[count + 10 :]
+    with pytest.raises(Problem):
+        decode(boxes, LIMIT)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from service.maps.components import Mask, Part, label, largest_parts
+from service.maps.components import Mask, label, largest_parts
 
 SHAPES = array_shapes(min_dims=2, max_dims=2, max_side=9)
 
@@ -34,11 +34,12 @@ def labelled(mask: Mask) -> npt.NDArray[np.int64]:
     return labels
 
 
-def measured(labels: npt.NDArray[np.int64], part: int, values: npt.NDArray[np.float32]) -> Part:
+def measured(labels: npt.NDArray[np.int64], part: int, values: npt.NDArray[np.float32]) -> tuple[int, ...]:
+    """Box, area and peak, as in Parts."""
     ys, xs = np.nonzero(labels == part)
     peak = values[ys, xs].argmax()
     box = (int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1)
-    return Part(*box, len(ys), (int(ys[peak]), int(xs[peak])))
+    return *box, len(ys), int(ys[peak]), int(xs[peak])
 
 
 def spiral(side: int) -> Mask:
@@ -86,10 +87,11 @@ def test_labels_of_a_pattern_are_those_of_a_flood(pattern: str):
 def test_the_largest_parts_are_measured(values: npt.NDArray[np.float32], most: int):
     labels = flooded(values > 0)
     expected = [measured(labels, part, values) for part in range(1, labels.max() + 1)]
-    expected.sort(key=lambda part: -part.area)
-    assert largest_parts(values > 0, values, most) == expected[:most]
+    expected.sort(key=lambda part: -part[4])
+    assert list(zip(*largest_parts(values > 0, values, most), strict=True)) == expected[:most]
 
 
 def test_touching_corners_connect():
-    assert len(largest_parts(np.eye(3, dtype=np.bool_), np.ones((3, 3), np.float32), 9)) == 1
-    assert len(largest_parts(np.eye(3, dtype=np.bool_)[::-1], np.ones((3, 3), np.float32), 9)) == 1
+    assert largest_parts(np.eye(3, dtype=np.bool_), np.ones((3, 3), np.float32), 9).areas.tolist() == [3]
+    flipped = np.eye(3, dtype=np.bool_)[::-1]
+    assert largest_parts(flipped, np.ones((3, 3), np.float32), 9).areas.tolist() == [3]
