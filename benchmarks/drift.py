@@ -46,7 +46,7 @@ def main(
     good: Annotated[Path | None, typer.Option(help="Folder of normal pictures of a category.")] = None,
     other: Annotated[Path | None, typer.Option(help="Folder of pictures of another product.")] = None,
     category: Annotated[str, typer.Option()] = "",
-    pictures: Annotated[int, typer.Option(min=20, help="Normal pictures of each demo product.")] = 500,
+    pictures: Annotated[int, typer.Option(min=20, help="Normal pictures of each demo product.")] = 300,
     runs: Annotated[int, typer.Option(min=3)] = 200,
 ) -> None:
     """Print a table: by calibration size, runs with a false alarm and median delays in pictures."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from time import time_ns
@@ -44,7 +45,8 @@ class Tracing:
             from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
         except ImportError as error:
             raise OSError(MISSING) from error
-        provider = TracerProvider(resource=Resource({SERVICE_NAME: SERVICE}).merge(Resource.create()))
+        name = os.environ.get("OTEL_SERVICE_NAME", SERVICE)
+        provider = TracerProvider(resource=Resource.create({SERVICE_NAME: name}))
         provider.add_span_processor(processor or BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = provider.get_tracer(SERVICE)
 
