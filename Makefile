@@ -80,7 +80,7 @@ clean:
 .venv/.ready: pyproject.toml constraints.txt
 	@echo "installing everything (several GB with torch) ..."
 	@$(PYTHON) -m venv .venv
-	@$(DEV)/pip install $(PIP_FLAGS) --editable '.[cpu,train,pretrained,export,dev]'
+	@$(DEV)/pip install $(PIP_FLAGS) --editable '.[cpu,train,pretrained,export,otel,dev]'
 	@touch $@
 
 .venv-bench/%/.ready: pyproject.toml constraints.txt

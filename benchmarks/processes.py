@@ -83,12 +83,12 @@ class Served:
 
 
 @contextmanager
-def service(log: Path, **settings: object) -> Generator[Served, None, None]:
-    """`anomoe serve` with settings."""
+def service(log: Path, module: str = "service.cli", **settings: object) -> Generator[Served, None, None]:
+    """`anomoe serve` with settings, or what a module makes of it."""
     port = free_port()
     chosen = {"port": port, "bundles": "bundles/demo", "log_level": "warning", **settings}
     environment = {f"ANOMOE_{name.upper()}": str(value) for name, value in chosen.items()}
-    command = [sys.executable, "-m", "service.cli", "serve"]
+    command = [sys.executable, "-m", module, "serve"]
     with running(Served(command, port, environment, log)) as served:
         yield served
 

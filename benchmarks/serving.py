@@ -96,6 +96,22 @@ def saturation(budget: Budget, folder: Path) -> Figures:
     return {**figures, **ratios, **reasons}
 
 
+def counting(budget: Budget, folder: Path) -> Figures:
+    """Pictures a second with metrics, and with such as count nothing, in turn."""
+    laps: dict[str, list[float]] = {}
+    with ExitStack() as stack:
+        servers = {
+            "counting": stack.enter_context(service(folder / "counting.log")),
+            "uncounted": stack.enter_context(service(folder / "uncounted.log", "benchmarks.uncounted")),
+        }
+        for number in range(2 * budget.rounds):
+            for name in sorted(servers, reverse=bool(number % 2)):  # neither is always the first
+                load = picture_target(servers[name]).put_load(clients=BUSY_CLIENTS, seconds=budget.seconds)
+                laps.setdefault(name, []).append(load.rate())
+    figures = {f"{name}_per_s": median(values) for name, values in laps.items()}
+    return {**figures, "ratio_counting_to_uncounted": _ratio(laps["counting"], laps["uncounted"])}
+
+
 def overload(budget: Budget, folder: Path) -> Figures:
     """Three times what it can do, for a minute; memory and latency before, during and after."""
     with service(folder / "overload.log") as served:
@@ -171,6 +187,7 @@ def main() -> None:
     sections: dict[str, Callable[[Budget, Path], Figures]] = {
         "one client": one_client,
         "saturation": saturation,
+        "metrics": counting,
         "camera": lambda budget, folder: camera_figures(budget.rounds, budget.seconds, folder),
         "overload": overload,
         "large pictures": lambda budget, folder: large_figures(budget.long_rounds, budget.long_s, folder),

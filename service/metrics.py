@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 from prometheus_client import (
@@ -26,7 +25,6 @@ DEADLINE_STAGES = ("admission", "body", "queue", "text", "decode", "engine", "en
 WORK = ("/detect", "/detect/batch", "/zero-shot")
 STATUSES = sorted({200, 499, *(kind.status for kind in Kind)})
 RELOADS = ("done", "refused")
-GPUS = Path("/proc/driver/nvidia/gpus")
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 SCORES = tuple(step / 20 for step in range(1, 21))
@@ -68,7 +66,6 @@ class Metrics:
             self.reloads.labels(result)
             self.last_reload.labels(result)
         self.build_info.labels(version("anomoe")).set(1)
-        self.gpus.set(len(list(GPUS.glob("*"))))
         self.expect((UNKNOWN, ZERO_SHOT))
         self.expect_endpoints((UNMATCHED,))
 
@@ -112,8 +109,8 @@ class Metrics:
         self.model_info = gauge("model_info", "1 per served model", "name", "version", "kind", "digest")
         computes = "1 per device asked for and what computes instead"
         self.device_info = gauge("device_info", computes, "device", "provider")
-        self.gpus = gauge("gpus", "NVIDIA GPUs that the machine shows")
-        self.gpu_missing = gauge("gpu_missing", "1 when a build for GPUs found none and uses the CPU")
+        unused = "1 when the CPU computes unasked, though the machine or the runtime is one for GPUs"
+        self.gpu_missing = gauge("gpu_missing", unused)
         self.build_info = gauge("build_info", "1 for the version of the service", "version")
         self.reloads = counter("reloads_total", "Reloads of the bundles", "result")
         latest = "Latest reload, or start, by result; 0 is none"

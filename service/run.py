@@ -17,6 +17,7 @@ from service.metrics import Metrics
 from service.models.loading import load_models
 from service.process import allow_many_connections, give_back_large_blocks
 from service.settings import Settings, ineffective_settings
+from service.tracing import tracing
 
 log = structlog.stdlib.get_logger("anomoe.run")
 
@@ -31,13 +32,15 @@ def run(settings: Settings) -> int:
     """Load the models, then listen until a signal stops the process; gives the exit code.
 
     What was accepted is answered first. Raises: BundleError or GraphError for a bad bundle, KeyFileError for
-    a bad file of keys, OSError for a missing bundle or a taken port.
+    a bad file of keys, OSError for a missing bundle, a taken port, or the missing extra `otel`.
     """
     configure_logging(settings.log_level)
     for reason in ineffective_settings():
         log.warning(reason)
     if open_keys(settings.api_keys_file, required=settings.require_keys) is None:
         log.warning("no API keys: whoever reaches this address may ask", setting="ANOMOE_API_KEYS_FILE")
+    if settings.otel:
+        tracing.start()
     gc.freeze()  # what was imported stays: looking through it now and then would stop every thread for 20 ms
     gc.set_threshold(GARBAGE_OBJECTS)
     sys.setswitchinterval(SWITCH_INTERVAL_S)

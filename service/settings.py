@@ -133,6 +133,10 @@ class Settings(BaseSettings):
         description="look for drift in every so many-th picture: where neighbours are alike",
     )
 
+    otel: bool = Field(
+        default=False, description="send traces to OpenTelemetry (extra otel, OTEL_EXPORTER_OTLP_ENDPOINT)"
+    )
+
     started_at: float = Field(
         default_factory=time, description="when the start began, Unix seconds; for the log line `ready`"
     )

@@ -31,7 +31,7 @@ TORCHSCRIPT = "service.inference.backends.torchscript"
 # Folders and files, lowest first: each imports from lower lines and from its own folder.
 ORDER = {
     "service": (
-        "errors settings api_keys process throttle",
+        "errors settings api_keys process throttle tracing",
         "scheduling schemas images inference.backends metrics logging watch",
         "inference tuning maps",
         "drift",
@@ -65,6 +65,7 @@ RESERVED = {
     "httptools": ("service.connection",),
     "starlette": WEB,
     "fastapi": WEB,
+    "opentelemetry": ("service.tracing",),
 }
 
 
@@ -240,7 +241,7 @@ def test_init_files_hold_a_docstring_and_nothing_else() -> None:
     ("module", "absent"),
     [
         ("service.app", (*HEAVY, "training")),
-        ("service.run", (*HEAVY, "training")),
+        ("service.run", (*HEAVY, "training", "opentelemetry.sdk")),
         ("service.cli.commands", (*HEAVY, "training")),
         ("anomoe_client", (*HEAVY, *OURS, "onnxruntime", "fastapi", "numpy")),
         ("export.contract.bundle", (*HEAVY, "training")),

@@ -285,11 +285,11 @@ DASHBOARDS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "Device",
-            "What was asked for, what computes, and the GPUs of the machine.",
+            "What was asked for, what computes, and whether a GPU is missed.",
             "none",
             (
                 (f"anomoe_device_info{{{SOURCE}}}", "{{device}}: {{provider}}"),
-                (f"anomoe_gpus{{{SOURCE}}}", "GPUs {{instance}}"),
+                (f"anomoe_gpu_missing{{{SOURCE}}}", "GPU missed {{instance}}"),
             ),
         ),
         Panel(

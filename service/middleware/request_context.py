@@ -17,6 +17,7 @@ from service.middleware.body import announced_bytes
 from service.middleware.identity import PRINTABLE
 from service.middleware.refusal_pacing import RefusalPacing
 from service.scheduling.caller import ANYONE, Caller
+from service.tracing import tracing
 
 CLIENT_CLOSED_REQUEST = 499
 QUIET_ENDPOINTS = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -39,6 +40,7 @@ class Exchange:
     """
 
     def __init__(self, metrics: Metrics, given_id: str = "", client: str = "") -> None:
+        self.trace_id = ""
         self.request_id = given_id if PRINTABLE.fullmatch(given_id) else uuid4().hex
         self.client = client
         self.started = perf_counter()
@@ -60,6 +62,8 @@ class Exchange:
         stages = {**self.timings_ms, "total": self._ms()}
         timing = ", ".join([f"{name};dur={ms:.3f}" for name, ms in stages.items()])
         own = ((b"x-request-id", self.request_id.encode()), (b"server-timing", timing.encode()))
+        if self.trace_id:
+            own = (*own, (b"x-trace-id", self.trace_id.encode()))
         names = {name for name, _ in given}
         return [*given, *own, *[header for header in SECURITY_HEADERS if header[0] not in names]]
 
@@ -68,6 +72,7 @@ class Exchange:
         status, ms = self.status or CLIENT_CLOSED_REQUEST, self._ms()
         self._metrics.requests.labels(endpoint, str(status)).inc()
         self._metrics.request_seconds.labels(endpoint).observe(ms / 1000)
+        tracing.answered(method, endpoint, status)
         write = log.debug if endpoint in QUIET_ENDPOINTS else log.info
         write(
             "request",
@@ -107,12 +112,15 @@ class RequestContext:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        exchange = Exchange(self.metrics, Headers(scope=scope).get("x-request-id", ""))
+        headers = Headers(scope=scope)
+        exchange = Exchange(self.metrics, headers.get("x-request-id", ""))
         scope.setdefault("state", {}).update(
             request_id=exchange.request_id, started=exchange.started, timings_ms=exchange.timings_ms
         )
         structlog.contextvars.bind_contextvars(request_id=exchange.request_id)  # of this request's own task
-        with self.metrics.in_flight.track_inprogress():
+        with self.metrics.in_flight.track_inprogress(), tracing.request(headers) as exchange.trace_id:
+            if exchange.trace_id:
+                structlog.contextvars.bind_contextvars(trace_id=exchange.trace_id)
             try:
                 await self._answer(scope, _Connection(exchange, receive, send))
             finally:

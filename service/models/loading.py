@@ -82,7 +82,10 @@ def _load(
         is_missing = misses_gpu(bundle, settings.device, tuned.engine.device)
         model = Model(bundle, tuned.engine, ModelPipeline(tuned, settings, metrics), is_missing)
     if model.misses_gpu:
-        log.warning("no GPU found: a runtime for GPUs computes on the CPU", setting="ANOMOE_DEVICE=cuda")
+        log.warning(
+            "the CPU computes, though the machine or the runtime is one for GPUs",
+            setting="ANOMOE_DEVICE=cuda",
+        )
     log.info(
         "model loaded",
         folder=str(folder),

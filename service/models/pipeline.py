@@ -5,7 +5,7 @@ Large pictures have a queue and stages of their own, which give way: no other wa
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from time import perf_counter
@@ -24,13 +24,14 @@ from service.scheduling.fair_queue import FairQueue
 from service.scheduling.stage import Stage, StageResult
 from service.scheduling.worker_pool import Priority, WorkerPool
 from service.settings import Settings
+from service.tracing import Timed, tracing
 from service.tuning.dual_engine import Computes, DualEngine
 from service.tuning.search import TunedEngine
 
 log = structlog.stdlib.get_logger("anomoe.pipeline")
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
+Result = TypeVar("Result", bound=Timed)
 Encoded = TypeVar("Encoded")
 
 LARGE = 2**20  # pixels or bytes; more take longer to decode and draw than the demo's model to compute
@@ -169,7 +170,8 @@ class Slot(Generic[Item, Result]):
 
     async def enter(self) -> None:
         """Wait for the turn. Raises: as `ModelPipeline.slot`."""
-        await self._size.queue.acquire(self._caller)
+        with tracing.span("turn"):
+            await self._size.queue.acquire(self._caller)
         self._entered = perf_counter()
         self._size.batcher.check()
 
@@ -184,18 +186,23 @@ class Slot(Generic[Item, Result]):
         while True:  # twice at most: of what is large there is no limit
             with suppress(LargePictureError):
                 call = partial(open_picture, data, spec, self._pipeline.max_pixels, self._size.limit)
-                return await self._size.decoding.submit(call, self._caller)
+                with tracing.span("decode"):
+                    return await self._size.decoding.submit(call, self._caller)
             self.leave()
             self._size = self._pipeline.large
             await self.enter()
 
-    def compute(self, item: Item) -> Awaitable[StageResult[Result]]:
+    async def compute(self, item: Item) -> StageResult[Result]:
         """What the model makes of it, in a batch with others."""
-        return self._size.batcher.submit(item, self._caller)
+        with tracing.span("compute"):
+            computed = await self._size.batcher.submit(item, self._caller)
+            tracing.parts(computed.result)
+        return computed
 
-    def encode(self, call: Callable[[], Encoded]) -> Awaitable[StageResult[Encoded]]:
+    async def encode(self, call: Callable[[], Encoded]) -> StageResult[Encoded]:
         """What a call gives, which makes the parts of the answer that take long."""
-        return self._size.encoding.submit(call, self._caller)
+        with tracing.span("encode"):
+            return await self._size.encoding.submit(call, self._caller)
 
 
 def watchdog_limit(settings: Settings, stage: str, batch_s: float, shortest_s: float) -> float:

@@ -76,7 +76,7 @@ class PlanInfo(BaseModel):
 class ModelInfo(ModelRef):
     """A served model.
 
-    misses_gpu: whether it computes on the CPU since a runtime that is built for GPUs found none.
+    misses_gpu: whether the CPU computes unasked, though the machine or the runtime is one for GPUs.
     """
 
     kind: str

@@ -1,17 +1,22 @@
 """The simulation of many runs at once finds what the service's own detector finds."""
 
+from pathlib import Path
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 
-from benchmarks.drift import Numbers, first_alarm, shifted
+from benchmarks import drift
+from benchmarks.drift import SIGMAS, SIZES, Line, bins, first_alarm
+from benchmarks.drift_scores import NORMAL, Numbers, kept
 from service.drift.product import ProductDrift
 
 
 class Halves:
     """Chance that always gives a half."""
 
-    def random(self, size: int) -> np.ndarray:
-        return np.full(size, 0.5)
+    def random(self, shape: tuple[int, int]) -> np.ndarray:
+        return np.full(shape, 0.5)
 
 
 def test_runs_alarm_as_the_service_does(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,7 +25,8 @@ def test_runs_alarm_as_the_service_does(monkeypatch: pytest.MonkeyPatch) -> None
     reference, scores, distances = (rng.lognormal(0, 0.3, shape) for shape in ((3, 20), (3, 200), (3, 200)))
     scores[0, 150:] *= 2
     distances[1, 100:] *= 1.5
-    found = first_alarm(reference, Numbers(scores, distances), 10_000, Halves())  # type: ignore[arg-type]
+    observed = Line(bins(scores), bins(distances))
+    found = first_alarm(bins(reference), observed, 10_000, Halves())  # type: ignore[arg-type]
     for run, picture in enumerate(found):
         product = ProductDrift(reference[run], 10_000)
         for number in zip(scores[run], distances[run], strict=True):
@@ -33,4 +39,37 @@ def test_runs_alarm_as_the_service_does(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_shift_is_counted_in_standard_deviations() -> None:
     numbers = Numbers(np.array([1.0, 3.0]), np.array([0.5, 0.5]))
-    assert shifted({"normal": numbers}, 2.0).scores.tolist() == [3.0, 5.0]
+    assert drift.changed({NORMAL: numbers}, 2.0).scores.tolist() == [3.0, 5.0]
+
+
+def test_runs_take_their_pictures_from_one_product_each() -> None:
+    pools = [{NORMAL: Numbers(np.array([low, low * 1.5]), np.full(2, low))} for low in (0.1, 10.0)]
+    drawn_line = drift.line(pools, NORMAL, (4, 50), np.random.default_rng(0))
+    for run, pool in enumerate(pools * 2):
+        assert set(drawn_line.scores[run]) == set(bins(pool[NORMAL].scores))
+        assert set(drawn_line.distances[run]) == set(bins(pool[NORMAL].distances))
+
+
+def test_a_lower_limit_alarms_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    pool = {NORMAL: Numbers(rng.lognormal(0, 0.3, 200), rng.lognormal(0, 0.3, 200))}
+    monkeypatch.setattr("benchmarks.drift.LENGTH", 500)
+    counts = []
+    for limit in (100_000, 1000, 10):
+        monkeypatch.setattr("benchmarks.drift.LIMIT", limit)
+        counts.append(drift.false_alarms([pool], 30, 100, np.random.default_rng(1)))
+    assert counts[0] <= counts[1] <= 50 < counts[2]  # the promise: half of the runs at most
+
+
+def test_scores_are_kept(tmp_path: Path) -> None:
+    made = {"tile": {NORMAL: Numbers(np.arange(3.0), np.ones(3)), "15 % less light": Numbers(*np.eye(2))}}
+    for make in (lambda: made, lambda: {}):
+        found = kept(tmp_path / "scores.npz", make)
+        assert found["tile"][NORMAL].scores.tolist() == [0, 1, 2]
+        assert found["tile"]["15 % less light"].distances.tolist() == [0, 1]
+
+
+def test_the_figure_has_a_line_a_size() -> None:
+    svg = ElementTree.fromstring(drift.drawn({size: [4, 7, 20, 96, 258] for size in SIZES}))
+    lines = svg.findall("{*}polyline")
+    assert [len(one.attrib["points"].split()) for one in lines] == [len(SIGMAS)] * len(SIZES)

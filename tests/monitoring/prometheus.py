@@ -16,6 +16,7 @@ import yaml
 
 RULES = Path(__file__).parents[2] / "docker" / "prometheus" / "rules"
 WAIT_S = 120  # for what comes within a few seconds on a machine with nothing else to do
+UNITS_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 class Prometheus:
@@ -43,6 +44,15 @@ class Prometheus:
         alerts = httpx.get(f"{self.url}/api/v1/alerts", timeout=30).json()["data"]["alerts"]
         return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
 
+    def wait_for(self, *alerts: str, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """Wait until they fire, and do something again and again until then."""
+
+        def all_fire() -> bool:
+            meanwhile()
+            return set(alerts) <= self.firing()
+
+        wait_until(all_fire, lambda: (alerts, self.firing()))
+
 
 def wait_until(reached: Callable[[], bool], what: Callable[[], object]) -> None:
     """Ask until it is so; an AssertionError tells what was instead."""
@@ -52,9 +62,18 @@ def wait_until(reached: Callable[[], bool], what: Callable[[], object]) -> None:
         time.sleep(0.5)
 
 
+def hurried(rules: str, shorter: int) -> str:
+    """Rules whose alerts fire at once, and whose windows and offsets are so many times shorter."""
+
+    def window(duration: "re.Match[str]") -> str:
+        return f"{int(duration[1]) * UNITS_MS[duration[2]] // shorter}ms"
+
+    return re.sub(r"\b(\d+)([mhd])\b", window, re.sub(r"\n +for: \w+", "", rules))
+
+
 @contextmanager
-def prometheus(folder: Path, target: str) -> Generator[Prometheus, None, None]:
-    """It runs while the context lasts, asks `target` (host:port), and lets alerts fire at once."""
+def prometheus(folder: Path, target: str, shorter: int = 1) -> Generator[Prometheus, None, None]:
+    """It runs while the context lasts, and asks `target` (host:port). shorter: see `hurried`."""
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": [str(folder / "rules" / "*.yml")],
@@ -62,7 +81,7 @@ def prometheus(folder: Path, target: str) -> Generator[Prometheus, None, None]:
     }
     (folder / "rules").mkdir(parents=True)
     for file in RULES.glob("*.yml"):
-        (folder / "rules" / file.name).write_text(re.sub(r"\n +for: \w+", "", file.read_text()))
+        (folder / "rules" / file.name).write_text(hurried(file.read_text(), shorter))
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"

@@ -73,7 +73,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[L
     """A line, a Prometheus that asks its service, and the folder of the bundle."""
     gpus = tmp_path / "gpus"
     (gpus / "0000:01:00.0").mkdir(parents=True)
-    monkeypatch.setattr("service.metrics.GPUS", gpus)
+    monkeypatch.setattr("service.inference.backends.loading.GPUS", gpus)
     bundle = Path(shutil.copytree(DEMO, tmp_path / "demo"))
     bundles = f"{bundle},{make_tiny_zero_shot_bundle(tmp_path / 'zero-shot')}"
     keys = tmp_path / "keys.txt"
@@ -115,22 +115,22 @@ def see_normal_traffic(line: Line, watcher: Prometheus) -> None:
 def see_other_pictures(line: Line, watcher: Prometheus) -> None:
     """Another thing, the wrong product, less light."""
     line.send(encoded(Image.effect_noise((256, 256), 100)), 20)
-    fires(watcher, "AnomoeUnknownProduct")
+    watcher.wait_for("AnomoeUnknownProduct")
     for _ in range(30):
         answer = line.client.post("/detect?map=none&category=board", content=PICTURE)
         assert answer.json()["reason"] == "not_this_product"
-    fires(watcher, "AnomoeNotThisProduct", "AnomoeRejectsAboveAlpha", "AnomoeDrift")
+    watcher.wait_for("AnomoeNotThisProduct", "AnomoeRejectsAboveAlpha", "AnomoeDrift")
     line.client.post("/drift/reset").raise_for_status()
     wait_until(lambda: "AnomoeDrift" not in watcher.firing(), watcher.firing)
     dimmed = ImageEnhance.Brightness(Image.open(BytesIO(PICTURE))).enhance(0.85)
     line.send(encoded(dimmed), 20)
-    fires(watcher, "AnomoeDrift")
+    watcher.wait_for("AnomoeDrift")
 
 
 def see_load(line: Line, watcher: Prometheus) -> None:
     """Late requests, bodies that do not come, and what is refused meanwhile."""
     line.send(PICTURE, 10, 504, **{"X-Deadline-Ms": "0.001"})
-    fires(watcher, "AnomoeDeadlinesMissed", "AnomoeAvailabilityBurnsFast", "AnomoeAvailabilityBurnsSlowly")
+    watcher.wait_for("AnomoeDeadlinesMissed", "AnomoeAvailabilityBurnsFast", "AnomoeAvailabilityBurnsSlowly")
     wanted = {"AnomoeQueueNearCapacity", "AnomoeRefusals"}
 
     def refused() -> bool:
@@ -150,19 +150,14 @@ def see_failures(line: Line, watcher: Prometheus, bundle: Path, monkeypatch: pyt
     """A bad bundle, a graph that fails, a thread that dies."""
     (bundle / "manifest.json").write_text("{}")
     assert line.client.post("/models/reload").status_code == 422
-    fires(watcher, "AnomoeReloadFailed")
+    watcher.wait_for("AnomoeReloadFailed")
     with monkeypatch.context() as broken:
         broken.setattr(Engine, "run", failing(GraphError("graph")))
         line.send(PICTURE, 3, 500)
-        fires(watcher, "AnomoeErrors")
+        watcher.wait_for("AnomoeErrors")
         broken.setattr(Engine, "run", failing(KeyboardInterrupt()))
         line.send(PICTURE, 1, 503)
-    fires(watcher, "AnomoeStageFailed")
-
-
-def fires(watcher: Prometheus, *alerts: str) -> None:
-    """Wait until they do."""
-    wait_until(lambda: set(alerts) <= watcher.firing(), lambda: (alerts, watcher.firing()))
+    watcher.wait_for("AnomoeStageFailed")
 
 
 def drawn(product: str, seed: int) -> bytes:

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable
 from importlib.metadata import version
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from export.contract.bundle import Bundle
 from export.contract.manifest import GraphSpec, TensorSpec
 from service.inference.backends.base import Device, Graph, GraphError, Signature
 from service.inference.backends.onnx import RUNTIME, OnnxGraph, is_gpu_build
 from service.throttle import Pause
+
+GPUS = Path("/proc/driver/nvidia/gpus")  # of the machine, a folder each
 
 
 def open_graphs(
@@ -28,11 +30,12 @@ def runtime_of(bundle: Bundle) -> str:
 
 
 def misses_gpu(bundle: Bundle, asked: Device, found: str) -> bool:
-    """Whether ONNX graphs compute on the CPU though a runtime for GPUs is installed and nobody asked for it.
+    """Whether the CPU computes, which nobody asked for, though the machine or the runtime is one for GPUs.
 
     PyTorch's usual build is for GPUs and says nothing about what was wanted.
     """
-    return asked == "auto" and found == "cpu" and bundle.manifest.format == "onnx" and is_gpu_build()
+    is_wanted = any(GPUS.glob("*")) or (bundle.manifest.format == "onnx" and is_gpu_build())
+    return asked == "auto" and found == "cpu" and is_wanted
 
 
 def open_graph(bundle: Bundle, key: str, device: Device = "auto", threads: int = 0) -> Graph:

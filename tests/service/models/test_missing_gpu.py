@@ -1,6 +1,7 @@
-"""A runtime for GPUs that finds none says so; nothing else does."""
+"""A machine or a runtime for GPUs on which the CPU computes says so; nothing else does."""
 
 import warnings
+from pathlib import Path
 
 import onnxruntime
 import pytest
@@ -10,21 +11,27 @@ from tests.service.conftest import ServiceFactory
 
 
 @pytest.mark.parametrize(
-    ("device", "providers", "is_missed"),
+    ("device", "providers", "gpus", "is_missed"),
     [
-        ("auto", ["CUDAExecutionProvider", "CPUExecutionProvider"], True),
-        ("cpu", ["CUDAExecutionProvider", "CPUExecutionProvider"], False),
-        ("auto", ["CPUExecutionProvider"], False),
+        ("auto", ["CUDAExecutionProvider", "CPUExecutionProvider"], 0, True),
+        ("cpu", ["CUDAExecutionProvider", "CPUExecutionProvider"], 1, False),
+        ("auto", ["CPUExecutionProvider"], 0, False),
+        ("auto", ["CPUExecutionProvider"], 1, True),
     ],
 )
 def test_it_is_in_the_log_the_models_and_a_metric(
     start_service: ServiceFactory,
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
     device: str,
     providers: list[str],
+    gpus: int,
     is_missed: bool,
 ) -> None:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+    monkeypatch.setattr("service.inference.backends.loading.GPUS", tmp_path)
+    for number in range(gpus):
+        (tmp_path / f"0000:0{number}:00.0").mkdir()
     with capture_logs() as lines, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the installed build knows no CUDA, as the runtime says
         service = start_service(device=device)
