@@ -106,7 +106,7 @@ class _Kept(NamedTuple):
 
     def __call__(self, members: list[Sample]) -> Scored:
         name = members[0].category
-        kept = keep_scores(self.place / name, members, BATCH, self.look, self.progress, f"score {name}")
+        kept = keep_scores(self.place, members, BATCH, self.look, self.progress, f"score {name}")
         small = (kept.all(one) for one in ("scores", "level_scores"))
         maps = KeptMaps(kept, lambda part: part["maps"])
         return Scored(members, *small, maps, kept.all("alarms"), self.threshold(name))
@@ -142,7 +142,7 @@ def _headers(key: str | None) -> dict[str, str]:
 
 
 def _answer(request: Request, what: str) -> dict[str, Any]:
-    url = request.full_url.partition("?")[0]
+    url = f"{request.type}://{request.host}"
     for tries_left in reversed(range(_TRIES)):
         try:
             with urlopen(request, timeout=_TIMEOUT_S) as response:

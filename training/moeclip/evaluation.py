@@ -65,7 +65,7 @@ def evaluate_run(  # noqa: PLR0913, PLR0917 - what is measured, on what, how
     with kept_in(state, _state_key(run, test, domain, batch)) as folder:
         for name, members in by_category(test).items():
             scorer.domain = domain or _domain(members[0])
-            scored = _score(scorer, members, by, folder / name, progress)
+            scored = _score(scorer, members, by, folder, progress)
             rows += category_rows(name, scored, run.config.input, sheets, all_only=True)
     return rows + mean_rows(rows)
 

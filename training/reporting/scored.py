@@ -5,6 +5,7 @@ Legend: n pictures, L levels, Hm Wm map.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,11 @@ from training.data.pictures import Sample
 
 Floats = npt.NDArray[np.floating]
 Bools = npt.NDArray[np.bool_]
+
+
+def file_name(category: str) -> str:
+    """The name of a category as a part of a file's name, whatever a list calls it."""
+    return quote(category, safe=" ")
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from export.contract.manifest import InputSpec
 from training.data.pictures import load_mask, load_picture
 from training.figures.sheet import Column, Tile, blend, draw_sheet, mark_truth
-from training.reporting.scored import Bools, Floats, Scored
+from training.reporting.scored import Bools, Floats, Scored, file_name
 
 EACH = 4  # pictures of a kind
 _HOT = np.array([255.0, 60.0, 0.0])
@@ -33,7 +33,7 @@ def draw_examples(scored: Scored, spec: InputSpec, folder: Path) -> None:
     scale = "from least to largest value here" if line is None else "half its strength at the threshold"
     sheet = draw_sheet(columns, _ROWS, f"blue: true defect; orange: anomaly, {scale}; numbers are scores")
     folder.mkdir(parents=True, exist_ok=True)
-    sheet.save(folder / f"{scored.samples[0].category}.png", optimize=True)
+    sheet.save(folder / f"{file_name(scored.samples[0].category)}.png", optimize=True)
 
 
 def examples(scored: Scored, each: int = EACH) -> dict[str, npt.NDArray[np.int64]]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from rich.progress import Progress
 
 from training.data.pictures import Sample
+from training.reporting.scored import file_name
 
 Batch = Mapping[str, npt.NDArray[Any]]
 KEY = "key.txt"
@@ -128,10 +129,11 @@ def keep_scores(
     progress: Progress,
     description: str,
 ) -> KeptScores:
-    """Score pictures `batch` at a time, but for those batches that are in the folder; returns all of them."""
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-    kept = KeptScores(folder, len(samples), batch)
+    """Score pictures of a category, but for those batches that are in the folder; returns all of them."""
+    own = folder and folder / f"{file_name(samples[0].category)}.scores"
+    if own is not None:
+        own.mkdir(parents=True, exist_ok=True)
+    kept = KeptScores(own, len(samples), batch)
     starts = range(0, len(samples), batch)
     for number, start in enumerate(progress.track(starts, description=description)):
         if number not in kept:

@@ -1,6 +1,7 @@
 """Scores on disk: batches are not scored twice, other keys start anew, and no other folder is removed."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,14 @@ def test_what_is_there_is_not_scored_again(tmp_path: Path) -> None:
         assert kept.all("score").tolist() == [0, 1, 2, 3, 4]
     assert seen == ["4"]
     assert not (tmp_path / "state").exists()
+
+
+def test_no_category_leads_out_of_the_folder(tmp_path: Path) -> None:
+    for name in ("..", "a/b", "/tmp/c"):
+        members = [replace(one, category=name) for one in pictures()]
+        kept = keep_scores(tmp_path, members, 2, score, quiet_progress(), "score")
+        assert kept.folder is not None
+        assert kept.folder.resolve().parent == tmp_path.resolve()
 
 
 def test_another_key_starts_anew(tmp_path: Path) -> None:

@@ -55,8 +55,7 @@ def evaluate_checkpoint(  # noqa: PLR0917 - what is measured, on what, how
     with kept_in(state, key) as folder:
 
         def score(members: list[Sample]) -> Scored:
-            place = folder / members[0].category
-            return score_samples(checkpoint, members, progress, protocol, batch, place)
+            return score_samples(checkpoint, members, progress, protocol, batch, folder)
 
         return measure(score, data, checkpoint.config.input, known, sheets)
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from training.moeclip.backbone import settings_of, with_image_size
 from training.moeclip.fit_config import MoECLIPFitConfig
+from training.moeclip.model.config import LEAST_GRID
 from training.moeclip.model.presets import FULL_SIZE, IMAGE_SIZE
 
 TABLES = ("2", "5", "7", "8", "9", "10", "figure-6", "figure-7", "figure-8")
@@ -86,7 +87,7 @@ def _sides(clip: str) -> list[int]:
     if (name := clip.partition(":")[0]) in _SIDES and not Path(clip).exists():
         return [*_SIDES[name]]
     vision = settings_of(clip).clip.vision
-    patches = (round(vision.grid[0] * side / IMAGE_SIZE) for side in _SIDES[FULL_SIZE])
+    patches = (max(LEAST_GRID, round(vision.grid[0] * side / IMAGE_SIZE)) for side in _SIDES[FULL_SIZE])
     return [vision.patch_size * one for one in dict.fromkeys(patches)]
 
 
