@@ -44,7 +44,8 @@ ORDER = {
     ),
     "training": (
         "device metrics stable_adamw data backbones moeclip.model moeclip.losses demo.drawing",
-        "distributed anomalymoe.model reporting figures demo.factory demo.things",
+        "distributed pixels anomalymoe.model figures demo.factory demo.things",
+        "reporting",
         "anomalymoe.losses runs",
         "anomalymoe.weights moeclip.weights backbones.offline",
         "anomalymoe moeclip",

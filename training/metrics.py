@@ -6,7 +6,7 @@ for 500 float32 maps of 256 x 256 that is a copy of 130 MB, and no index array.
 Legend: n pictures, H W pixels of a map, P and N the number of anomalous and of normal scores.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from statistics import fmean
 
@@ -17,11 +17,10 @@ from scipy import ndimage
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-Metric = Callable[[ArrayLike, ArrayLike], float]
 
 AUPRO_LIMIT = 0.3
 AUPIMO_RATES = (1e-5, 1e-4)
-_AUPIMO_STEPS = 256  # of the curve between both rates
+AUPIMO_STEPS = 256  # of the curve between both rates
 EIGHT_CONNECTED = np.ones((3, 3))
 
 
@@ -144,13 +143,14 @@ def aupimo(masks: ArrayLike, maps: ArrayLike, rates: tuple[float, float] = AUPIM
     if is_marked.all() or not is_marked.any():
         raise ValueError("pictures with and without a marked pixel are needed")
     normal = np.sort(values[~is_marked], axis=None)
-    above = np.floor(np.geomspace(*rates, _AUPIMO_STEPS + 1) * normal.size).astype(np.int64)
+    above = np.floor(np.geomspace(*rates, AUPIMO_STEPS + 1) * normal.size).astype(np.int64)
     thresholds = normal[normal.size - 1 - above]
-    curves = [_share_above(values[i][is_anomalous[i]], thresholds) for i in np.flatnonzero(is_marked)]
+    curves = [share_above(values[i][is_anomalous[i]], thresholds) for i in np.flatnonzero(is_marked)]
     return float(np.mean([(curve[1:] + curve[:-1]) / 2 for curve in curves]))
 
 
-def _share_above(values: Array, thresholds: Array) -> Floats:
+def share_above(values: Array, thresholds: Array) -> Floats:
+    """Share of the values above each threshold."""
     return 1 - np.searchsorted(np.sort(values), thresholds, side="right") / values.size
 
 
@@ -160,33 +160,6 @@ def region_weights(mask: Mask) -> Floats:
     ndimage.label(mask, structure=EIGHT_CONNECTED, output=regions)
     members = regions[mask]
     return 1.0 / np.bincount(members)[members]
-
-
-def evaluate(
-    scores: ArrayLike,
-    maps: ArrayLike,
-    labels: ArrayLike,
-    masks: Iterable[Mask | None],
-) -> Metrics:
-    """All figures of one category.
-
-    scores: raw image scores (n,). maps: anomaly maps (n, H, W). labels: True for anomalous (n,).
-    masks: bool (H, W) per picture; pictures whose mask is None are left out of the pixel figures.
-    Raises ValueError for shapes that do not belong together and for NaN.
-    """
-    image = _rank_or_none(*_paired(labels, scores))
-    pixel_masks, pixel_maps = _with_masks(list(masks), np.asarray(maps))
-    pixel = _rank_or_none(pixel_masks, pixel_maps)
-    return Metrics(
-        image_auroc=image and image.area(),
-        image_ap=image and image.average_precision(),
-        image_f1_max=image and image.f1_max(),
-        pixel_auroc=pixel and pixel.area(),
-        pixel_ap=pixel and pixel.average_precision(),
-        pixel_f1_max=pixel and pixel.f1_max(),
-        aupro=pixel and aupro(pixel_masks, pixel_maps),
-        aupimo=aupimo(pixel_masks, pixel_maps) if _some_unmarked(pixel_masks) else None,
-    )
 
 
 def mean_metrics(categories: Sequence[Metrics]) -> Metrics:
@@ -201,27 +174,20 @@ def known_mean(values: Iterable[float | None]) -> float | None:
     return fmean(known) if known else None
 
 
-def bootstrap_interval(
-    labels: ArrayLike,
-    scores: ArrayLike,
-    metric: Metric,
-    resamples: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> tuple[float, float]:
-    """Percentile interval of `metric(labels, scores)`, resampling normal and anomalous pictures apart.
+def resamples(labels: ArrayLike, count: int = 1000, seed: int = 0) -> Iterator[NDArray[np.int64]]:
+    """Rows of pictures drawn with replacement, normal and anomalous ones apart, so that none lacks a class.
 
-    labels, scores: (n,). The share of each class stays what it is, so no resample lacks one.
+    labels: True for anomalous (n,).
     """
-    is_anomalous, values = _paired(labels, scores)
-    classes = [np.flatnonzero(is_anomalous == label) for label in (False, True)]
+    is_anomalous = np.asarray(labels, dtype=bool)
+    classes = [rows for label in (False, True) if len(rows := np.flatnonzero(is_anomalous == label))]
     generator = np.random.default_rng(seed)
-    figures = np.empty(resamples)
-    for i in range(resamples):
-        chosen = np.concatenate(
-            [generator.choice(members, members.size) for members in classes if members.size]
-        )
-        figures[i] = metric(is_anomalous[chosen], values[chosen])
+    for _ in range(count):
+        yield np.concatenate([generator.choice(members, members.size) for members in classes])
+
+
+def interval(figures: Floats, level: float = 0.95) -> tuple[float, float]:
+    """Percentile interval of a figure from its value in each resample."""
     low, high = np.quantile(figures, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -231,25 +197,3 @@ def _paired(labels: ArrayLike, scores: ArrayLike) -> tuple[Mask, Array]:
     if is_anomalous.shape != values.shape:
         raise ValueError(f"labels or masks have shape {is_anomalous.shape}, scores or maps {values.shape}")
     return is_anomalous, values
-
-
-def _rank_or_none(is_anomalous: Mask, values: Array) -> Ranking | None:
-    both = is_anomalous.any() and not is_anomalous.all()
-    return rank_labelled(is_anomalous, values) if both else None
-
-
-def _some_unmarked(masks: Mask) -> bool:
-    is_marked = masks.any((1, 2))
-    return bool(is_marked.any() and not is_marked.all())
-
-
-def _with_masks(masks: list[Mask | None], maps: Array) -> tuple[Mask, Array]:
-    """The known masks (m, H, W) and the maps (m, H, W) they belong to."""
-    if len(maps) != len(masks):
-        raise ValueError(f"{len(maps)} maps and {len(masks)} masks")
-    known = [mask for mask in masks if mask is not None]
-    if not known:
-        return np.zeros((0, *maps.shape[1:]), dtype=bool), maps[:0]
-    # Indexing copies, so it is done only where a mask is missing.
-    kept = maps if len(known) == len(masks) else maps[[mask is not None for mask in masks]]
-    return _paired(np.stack(known), kept)

@@ -15,10 +15,10 @@ from training.metrics import (
     aupro,
     auroc,
     average_precision,
-    bootstrap_interval,
-    evaluate,
     f1_max,
+    interval,
     mean_metrics,
+    resamples,
 )
 
 # Descending: 4+ 3- 2+ 2- 1- ; of the six pairs, 4 beats three, 2 beats one and ties one.
@@ -139,34 +139,7 @@ class TestAupro:
         assert aupro(masks, maps, limit) == pytest.approx(sweep_aupro(masks, maps, limit))
 
 
-class TestEvaluate:
-    masks = (np.zeros((2, 2), dtype=bool), np.array([[True, False], [False, False]]), None)
-    maps = np.array([[[1, 2], [3, 4]], [[5, 1], [1, 1]], [[9, 9], [9, 9]]], dtype=np.float32)
-
-    def test_all_figures(self):
-        found = evaluate([0.1, 0.9, 0.8], self.maps, [False, True, True], self.masks)
-        assert found == Metrics(1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
-
-    def test_a_missing_mask_leaves_only_the_pixel_figures(self):
-        # With the third map's nines counted as normal the pixel figures would drop.
-        found = evaluate([0.1, 0.9, 0.0], self.maps, [False, True, True], self.masks)
-        assert found.image_auroc == pytest.approx(0.5)
-        assert found.pixel_auroc == pytest.approx(1.0)
-
-    def test_without_any_mask_there_are_no_pixel_figures(self):
-        found = evaluate([0.1, 0.9, 0.8], self.maps, [False, True, True], [None] * 3)
-        assert (found.image_auroc, found.pixel_auroc, found.aupro) == (1.0, None, None)
-
-    def test_without_normal_pictures_there_are_no_image_figures(self):
-        found = evaluate([0.9], self.maps[1:2], [True], self.masks[1:2])
-        assert found == Metrics(None, None, None, 1.0, 1.0, 1.0, 1.0)
-
-    def test_counts_and_sizes_must_agree(self):
-        with pytest.raises(ValueError, match="3 maps and 2 masks"):
-            evaluate([0.1, 0.9, 0.8], self.maps, [False, True, True], self.masks[:2])
-        with pytest.raises(ValueError, match=r"\(1, 3, 3\).*\(1, 2, 2\)"):
-            evaluate([0.1], self.maps[:1], [False], [np.zeros((3, 3), dtype=bool)])
-
+class TestMeans:
     def test_mean_is_taken_over_the_known_figures(self):
         whole = Metrics(1.0, 0.8, 0.6, 0.4, 0.2, 0.0, 0.5)
         images_only = Metrics(0.5, 0.6, 0.2, None, None, None, None)
@@ -181,25 +154,24 @@ class TestBootstrapInterval:
     labels = np.arange(60) < 20
     scores = np.random.default_rng(3).normal(size=60) + labels
 
+    def drawn(self, seed=0):
+        return np.array(
+            [auroc(self.labels[rows], self.scores[rows]) for rows in resamples(self.labels, 200, seed)]
+        )
+
     def test_holds_the_figure_and_repeats_itself(self):
-        low, high = bootstrap_interval(self.labels, self.scores, auroc, resamples=200)
+        low, high = interval(self.drawn())
         assert 0.5 < low < auroc(self.labels, self.scores) < high < 1.0
-        assert (low, high) == bootstrap_interval(self.labels, self.scores, auroc, resamples=200)
-        assert (low, high) != bootstrap_interval(self.labels, self.scores, auroc, resamples=200, seed=1)
+        assert (low, high) == interval(self.drawn())
+        assert (low, high) != interval(self.drawn(seed=1))
 
     def test_a_higher_level_is_wider(self):
-        narrow = bootstrap_interval(self.labels, self.scores, auroc, resamples=200, level=0.5)
-        wide = bootstrap_interval(self.labels, self.scores, auroc, resamples=200, level=0.99)
+        narrow, wide = interval(self.drawn(), level=0.5), interval(self.drawn(), level=0.99)
         assert wide[0] < narrow[0] < narrow[1] < wide[1]
 
     def test_keeps_the_share_of_each_class(self):
-        def share(labels, scores):
-            return float(np.mean(labels))
-
-        assert bootstrap_interval(self.labels, self.scores, share, 20) == pytest.approx((1 / 3, 1 / 3))
-
-    def test_of_a_perfect_order_is_a_point(self):
-        assert bootstrap_interval([False, True] * 5, [0, 1] * 5, auroc, resamples=20) == (1.0, 1.0)
+        assert {self.labels[rows].mean() for rows in resamples(self.labels, 20)} == {1 / 3}
+        assert all(len(rows) == 4 for rows in resamples([True] * 4, 3))
 
 
 class TestAUPIMO:

@@ -12,7 +12,7 @@ from training.anomalymoe.analysis.report import analyse as analyse_checkpoint
 from training.anomalymoe.analysis.report import summary_table
 from training.anomalymoe.checkpoint import load_checkpoint
 from training.anomalymoe.evaluation.macs import count_macs, macs_json, macs_table
-from training.cli.moeclip import ClipOption, ablate_moeclip
+from training.cli.moeclip import ablate_moeclip
 from training.cli.options import (
     ALL_GOOD_NAMES,
     DEFAULT_BACKBONE,
@@ -109,7 +109,10 @@ def ablate(  # noqa: PLR0913 - an option each
     weights: WeightsOption = None,
     *,
     method: Annotated[Method, typer.Option(help="Which detector to take apart.")] = "anomalymoe",
-    clip: ClipOption = None,
+    clip: Annotated[
+        list[str] | None,
+        typer.Option(help="moeclip: the CLIP to start from, as of fit; --table 5 compares several."),
+    ] = None,
     test: Annotated[
         Path | None, typer.Option(exists=True, help="moeclip: the pictures to measure on.")
     ] = None,
@@ -127,13 +130,15 @@ def ablate(  # noqa: PLR0913 - an option each
     \b
     Examples:
       anomoe-train ablate --data pictures/tile --output runs/tile-ablation
-      anomoe-train ablate --method moeclip --data visa --test mvtec --clip runs/clip --output runs/table-2
+      anomoe-train ablate --method moeclip --data visa --test mvtec --clip runs/clip --output runs/tables
+      anomoe-train ablate --method moeclip --table 5 --data visa --test mvtec --clip ViT-B-16:openai \\
+        --clip ViT-L-14-336:openai --output runs/tables
     """
     try:
         with reading(good, dataset), progress_bar() as progress:
             place = one_or_all(data)
             if method == "moeclip":
-                table_shown = ablate_moeclip(table, place, test, domain, output, clip, config, progress)
+                table_shown = ablate_moeclip(table, place, test, domain, output, clip or [], config, progress)
             else:
                 settings = read_settings(backbone, config)
                 table_shown = results_table(ablate_config(place, output, settings, weights, progress))

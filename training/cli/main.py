@@ -31,6 +31,7 @@ from training.cli.options import (
     read_settings,
     reading,
 )
+from training.cli.segment import add_segment
 from training.data.logs import log_to_stderr
 from training.data.pictures import DataError
 from training.demo.factory.folders import make_demo_data
@@ -178,3 +179,4 @@ def import_weights(
 add_measuring(app)
 add_demo(app)
 add_insight(app)
+add_segment(app)

@@ -1,15 +1,14 @@
 """The commands of `anomoe-train` that measure a run on pictures: evaluate and calibrate."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.progress import Progress
 from rich.table import Table
 
 from training.anomalymoe.checkpoint import load_checkpoint
-from training.anomalymoe.evaluation.evaluate import evaluate_checkpoint, rows_json, rows_table
+from training.anomalymoe.evaluation.evaluate import evaluate_checkpoint, rows_table
 from training.anomalymoe.evaluation.protocol import Normalisation, Protocol
 from training.anomalymoe.products import add_products
 from training.cli.options import (
@@ -38,7 +37,7 @@ from training.moeclip.scoring import Domain, Ranking
 from training.reporting.reference import Method, find_dataset
 from training.reporting.rows import MEAN, Row
 from training.reporting.rows_text import SUFFIXES, rows_text
-from training.reporting.tables import datasets_table, paper_table
+from training.reporting.tables import datasets_tables, paper_table, table_1
 from training.runs.files import CheckpointError, read_method, write_text
 
 RunPath = Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder of the run.")]
@@ -51,12 +50,32 @@ DomainOption = Annotated[
 ]
 
 
+SheetsOption = Annotated[
+    Path | None,
+    typer.Option(file_okay=False, help="Draw the worst, borderline and best pictures of each category."),
+]
+
+
+class How(NamedTuple):
+    """What `evaluate` is asked for beside run and pictures. state: where scores are kept on the way."""
+
+    beside: str | None
+    batch_size: int | None
+    state: Path | None
+    sheets: Path | None
+
+    def options(self) -> dict[str, Any]:
+        """For the function that measures."""
+        sized = {"batch": self.batch_size} if self.batch_size else {}
+        return {"state": self.state, "sheets": self.sheets, **sized}
+
+
 class Measured(NamedTuple):
-    """The figures of a run, as tables and as JSON."""
+    """The figures of a run, tables of them, and how they were measured."""
 
     rows: list[Row]
     tables: list[Table]
-    json: str
+    protocol: dict[str, Any]
 
 
 def add_measuring(app: typer.Typer) -> None:
@@ -88,6 +107,7 @@ def evaluate(  # noqa: PLR0913 - one an option
     ] = "calibrated",
     domain: AnyDomainOption = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures at a time.")] = None,
+    sheets: SheetsOption = None,
     good: GoodOption = ALL_GOOD_NAMES,
     dataset: DatasetOption = None,
     class_names: ClassNamesOption = None,
@@ -108,28 +128,34 @@ def evaluate(  # noqa: PLR0913 - one an option
     other number for the component of that number. The run needs no calibrated products then.
     A moeclip run is measured by category on whole pictures at its own size; figures of the paper stand beside
     ours where the folder has the name of its data set.
+    Scores lie beside --output while the command works (`<output>.state`): stopped and started again, it goes
+    on after the pictures that are scored. Intervals are 95 %, by bootstrap over the pictures.
     With --require, exit code 1 when a figure of the mean (or only) category is below its least value.
     """
     if output and output.suffix not in SUFFIXES:
         raise typer.BadParameter(f"--output: {output} is none of {', '.join(SUFFIXES)}")
-    sized = {} if batch_size is None else {"batch": batch_size}
+    how = How(beside, batch_size, output and output.with_name(f"{output.name}.state"), sheets)
     requirements = [read_requirement(text) for text in require or []]
     try:
+        method = read_method(checkpoint)
         with reading(good, dataset, class_names), progress_bar() as progress:
-            if read_method(checkpoint) == "moeclip":
+            if method == "moeclip":
                 _refuse("--masks and --normalise", "anomalymoe", bool(masks) or normalise != "calibrated")
-                how = domain, read_ranking(protocol)
-                measured = _measure_classes(checkpoint, one_or_all(data), beside, how, sized, progress)
+                ranked = domain, read_ranking(protocol)
+                measured = _measure_classes(checkpoint, one_or_all(data), ranked, how, progress)
             else:
                 _refuse("--domain", "moeclip", domain is not None)
                 chosen = read_protocol(protocol, masks, normalise)
-                measured = _measure_products(checkpoint, one_or_all(data), beside, chosen, sized, progress)
+                measured = _measure_products(checkpoint, one_or_all(data), chosen, how, progress)
+    except KeyboardInterrupt:
+        fail("stopped; with --output the same command goes on after the pictures that are scored")
     except (DataError, CheckpointError, OSError) as error:
         fail(str(error))
-    for table in measured.tables:
+    published = table_1(measured.rows, method)
+    for table in [*measured.tables, *datasets_tables(published, method)]:
         console.print(table)
     if output:
-        write_text(output, rows_text(output, measured.rows, measured.json))
+        write_text(output, rows_text(output, measured.rows, measured.protocol, published))
     missed = [complaint for one in requirements if (complaint := one.complaint(measured.rows))]
     if missed:
         fail("; ".join(missed))
@@ -168,43 +194,27 @@ def calibrate(
 
 
 def _measure_products(
-    checkpoint: Path,
-    data: Place,
-    beside: str | None,
-    protocol: Protocol,
-    sized: dict[str, int],
-    progress: Progress,
+    checkpoint: Path, data: Place, protocol: Protocol, how: How, progress: Progress
 ) -> Measured:
-    dataset = read_dataset(beside, "anomalymoe") if beside else None
+    dataset = read_dataset(how.beside, "anomalymoe") if how.beside else None
     run = load_checkpoint(checkpoint, calibrated=protocol.needs_categories)
-    rows = evaluate_checkpoint(run, data, progress, protocol, **sized)
+    rows = evaluate_checkpoint(run, data, progress, protocol, **how.options())
     theirs = [paper_table(rows, "anomalymoe", dataset)] if dataset else []
-    tables = [rows_table(rows, protocol), *theirs, *_table_1(rows, "anomalymoe")]
-    return Measured(rows, tables, rows_json(rows, protocol))
+    return Measured(rows, [rows_table(rows, protocol), *theirs], protocol.as_json())
 
 
 def _measure_classes(
-    checkpoint: Path,
-    data: Place,
-    beside: str | None,
-    chosen: tuple[Domain | None, Ranking],
-    sized: dict[str, int],
-    progress: Progress,
+    checkpoint: Path, data: Place, ranked: tuple[Domain | None, Ranking], how: How, progress: Progress
 ) -> Measured:
-    domain, by = chosen
+    domain, by = ranked
     run = load_run(checkpoint)
-    rows = by_class.evaluate_run(run, data, domain, progress, by, **sized)
+    rows = by_class.evaluate_run(run, data, domain, progress, by, **how.options())
     named = {find_dataset("moeclip", one.dataset) for one in rows if one.category != MEAN}
     recognised = named.pop() if len(named) == 1 else None
-    dataset = read_dataset(beside, "moeclip") if beside else recognised
+    dataset = read_dataset(how.beside, "moeclip") if how.beside else recognised
     table = paper_table(rows, "moeclip", dataset)
     table.caption = f"{table.caption}; {by_class.RANKED[by]}"
-    return Measured(rows, [table, *_table_1(rows, "moeclip")], by_class.rows_json(rows, run, domain, by))
-
-
-def _table_1(rows: Sequence[Row], method: Method) -> list[Table]:
-    table = datasets_table(rows, method)
-    return [table] if table else []
+    return Measured(rows, [table], by_class.protocol_json(run, domain, by))
 
 
 def _refuse(options: str, method: Method, is_given: bool) -> None:

@@ -9,7 +9,8 @@ from rich.table import Table
 
 from training.data.dataset import Place
 from training.distributed import is_main
-from training.moeclip.analysis.ablation import Data, ablate, results_table
+from training.moeclip.analysis.ablation import Data, ablate
+from training.moeclip.analysis.results import results_table
 from training.moeclip.analysis.variants import TABLES
 from training.moeclip.backbone import Backbone, read_backbone
 from training.moeclip.fit import fit
@@ -44,17 +45,19 @@ def ablate_moeclip(  # noqa: PLR0913, PLR0917 - an option each
     test: Path | None,
     domain: Domain | None,
     output: Path,
-    clip: str | None,
+    clips: list[str],
     config: Path | None,
     progress: Progress,
 ) -> Table:
     """Train and measure the variants of a table. Raises BadParameter for what is missing."""
-    if clip is None or test is None:
+    if not clips or test is None:
         raise typer.BadParameter("--clip and --test: method moeclip needs a CLIP and pictures to measure on")
     if table not in TABLES:
         raise typer.BadParameter(f"--table: {table!r} is none of {', '.join(TABLES)}")
-    settings, backbone = _read_both(clip, config)
-    results = ablate(table, Data(data, test, domain), output, settings, backbone, progress)
+    if len(clips) > 1 and table != "5":
+        raise typer.BadParameter(f"--clip: table {table} starts from one CLIP, got {', '.join(clips)}")
+    settings, backbone = _read_both(clips[0], config)
+    results = ablate(table, Data(data, test, domain), output, settings, backbone, progress, clips)
     return results_table(table, results)
 
 

@@ -50,13 +50,17 @@ def component_masks(
     return masks
 
 
+def mask_path(folder: Path, sample: Sample) -> Path:
+    """Where the components of a picture lie."""
+    kind = folder / sample.category / sample.split / sample.kind
+    return kind / sample.subfolder / f"{sample.path.stem}.png"
+
+
 def _picture_masks(
     folder: Path, sample: Sample, spec: InputSpec, grid: tuple[int, int]
 ) -> npt.NDArray[np.bool_]:
     """Bool (M, h, w)."""
-    kind = folder / sample.category / sample.split / sample.kind
-    path = on_disk(kind / sample.subfolder / f"{sample.path.stem}.png")
-    image = Image.fromarray(load_labels(path, sample))
+    image = Image.fromarray(load_labels(on_disk(mask_path(folder, sample)), sample))
     height, width = grid
     box = visible_box(image.size, spec)
     labels = np.asarray(image.resize((width, height), Image.Resampling.NEAREST, box=box))

@@ -43,7 +43,7 @@ def load_mask(
     height, width = size or (spec.height, spec.width)
     if not sample.mask_paths:
         return np.zeros((height, width), dtype=np.bool_)
-    expected = _upright_size(sample.path)
+    expected = upright_size(sample.path)
     union = np.logical_or.reduce([_read_mask(path, sample, expected) for path in sample.mask_paths])
     if not 0 < (share := union.mean()) <= MOST_MARKED:
         logger.warning("%s: marks %.0f %% of its picture %s", sample.mask_paths[0], 100 * share, sample.path)
@@ -58,7 +58,7 @@ def load_labels(path: Path, sample: Sample) -> NDArray[np.int32]:
     Raises DataError for a file that cannot be read, has colours, is lossy or not of the picture's size.
     """
     with _opened(path) as image:
-        values, size, expected = np.asarray(image), image.size, _upright_size(sample.path)
+        values, size, expected = np.asarray(image), image.size, upright_size(sample.path)
     if values.ndim != 2:
         raise DataError(f"{path}: holds {values.shape[2]} values a pixel, one is expected")
     if image.format in LOSSY_FORMATS:
@@ -88,7 +88,7 @@ def _read_mask(path: Path, sample: Sample, expected: tuple[int, int]) -> Mask:
     return mask
 
 
-def _upright_size(path: Path) -> tuple[int, int]:
+def upright_size(path: Path) -> tuple[int, int]:
     """(width, height) after the turn that EXIF orientations 5 to 8 ask for."""
     with _opened(path) as image:
         image.load()  # a PNG may tell its orientation at its end

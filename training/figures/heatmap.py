@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -109,8 +110,14 @@ class HeatMap:
         return max(LEAST_CELL_WIDTH, *(text_width(name) + 12 for name in self.columns))
 
 
-def draw_below_each_other(maps: Sequence[HeatMap]) -> Image.Image:
-    """All heat maps in one picture, the first uppermost."""
+class Drawing(Protocol):
+    """What can be drawn."""
+
+    def draw(self) -> Image.Image: ...
+
+
+def draw_below_each_other(maps: Sequence[Drawing]) -> Image.Image:
+    """All of them in one picture, the first uppermost."""
     drawn = [one.draw() for one in maps]
     size = max(one.width for one in drawn), sum(one.height for one in drawn)
     sheet = Image.new("RGB", size, "white")

@@ -3,23 +3,31 @@
 As in the paper 518 pixels without a crop, masks resized nearest; protocols differ in the image score.
 """
 
-import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import torch
 from rich.progress import Progress
 
 from export.contract.names import canonical_name
-from training.data.dataset import Place, find_samples
-from training.data.pictures import DataError, Sample, load_mask
+from training.data.dataset import Place
+from training.data.pictures import Sample
 from training.data.sets.known import find_known
-from training.metrics import auroc, bootstrap_interval, evaluate
+from training.device import on_training_device
 from training.moeclip.auxiliary import class_name
 from training.moeclip.checkpoint import Checkpoint, RunConfig
-from training.moeclip.scoring import BATCH, Domain, Ranking, Scorer, joined
-from training.reporting.rows import ALL, Row, mean_rows
+from training.moeclip.model.maps import margin_map
+from training.moeclip.scoring import BATCH, Domain, Ranking, Scorer, ranking
+from training.reporting.measuring import by_category, category_rows, find_test_samples
+from training.reporting.rows import Row, mean_rows
+from training.reporting.scored import Scored
+from training.runs.kept_scores import Batch, KeptMaps, files_key, keep_scores, kept_in
+from training.runs.resume import fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -31,33 +39,70 @@ RANKED: dict[Ranking, str] = {
 }
 
 
-def evaluate_run(
+def evaluate_run(  # noqa: PLR0913, PLR0917 - what is measured, on what, how
     run: Checkpoint[RunConfig],
     data: Place,
     domain: Domain | None,
     progress: Progress,
     by: Ranking = "serving",
     batch: int = BATCH,
+    state: Path | None = None,
+    sheets: Path | None = None,
 ) -> list[Row]:
-    """Figures of every category with test pictures, then their mean; by: see `PictureScores.ranking`.
+    """Figures of every category with test pictures, then their mean; by: see `ranking`.
 
     domain: None for medical where the pictures are of a known medical data set, else industrial.
-    Classes that the run was trained on are told: nothing is zero-shot there. Where all pictures are
-    anomalous, or none has a mask, there are pixel or image figures alone.
+    state: folder for what has been scored, that a stopped evaluation goes on from. sheets: folder for
+    examples of each category. Classes that the run was trained on are told: nothing is zero-shot there.
+    Where all pictures are anomalous, or none has a mask, there are pixel or image figures alone.
     Raises DataError when there are no test pictures.
     """
-    test = [one for one in find_samples(data) if one.split == "test"]
-    if not test:
-        raise DataError(f"{data}: no test pictures (test/<kind>) found")
+    test = [replace(one, category=canonical_name(one.category)) for one in find_test_samples(data)]
     if seen := seen_classes(run, test):
         logger.warning("%s: the run was trained on %s, which is not zero-shot", data, ", ".join(seen))
     scorer = Scorer(run, sorted({class_name(one) for one in test}), "industrial", batch)
     rows: list[Row] = []
-    for name in sorted({canonical_name(one.category) for one in test}):
-        members = [one for one in test if canonical_name(one.category) == name]
-        scorer.domain = domain or _domain(members[0])
-        rows.append(_row(scorer, name, members, by, progress))
+    with kept_in(state, _state_key(run, test, domain, batch)) as folder:
+        for name, members in by_category(test).items():
+            scorer.domain = domain or _domain(members[0])
+            scored = _score(scorer, members, by, folder, progress)
+            rows += category_rows(name, scored, run.config.input, sheets, all_only=True)
     return rows + mean_rows(rows)
+
+
+def _score(
+    scorer: Scorer, samples: Sequence[Sample], by: Ranking, folder: Path, progress: Progress
+) -> Scored:
+    """Pictures of one category; kept are the margins of their patches, of which the maps are made."""
+    spec = scorer.run.config.input
+    size = (spec.height, spec.width)
+
+    def look(members: Sequence[Sample]) -> Batch:
+        found = scorer.score_batch(members, size)
+        names = ("patches", "highest", "logits", "released")
+        return {name: getattr(found, name).numpy() for name in names}
+
+    with on_training_device(scorer.run.model):
+        kept = keep_scores(folder, samples, scorer.batch, look, progress, f"score {samples[0].category}")
+    medical, grid = scorer.domain == "medical", scorer.run.model.grid
+
+    def draw(part: Batch) -> npt.NDArray[np.float32]:
+        patches = torch.from_numpy(part["patches"])
+        return margin_map(patches, torch.full((len(patches),), medical), grid, size).numpy()
+
+    evidence = (torch.from_numpy(kept.all(name)) for name in ("highest", "logits", "released"))
+    scores = ranking(*evidence, by, medical=medical).numpy()
+    return Scored(samples, scores, np.empty((len(samples), 0)), KeptMaps(kept, draw))
+
+
+def _state_key(
+    run: Checkpoint[RunConfig], samples: Sequence[Sample], domain: Domain | None, batch: int
+) -> str:
+    """Tells runs, pictures, their class names and ways of scoring apart."""
+    names = repr([(class_name(one), domain or _domain(one)) for one in samples])
+    settings = [run.config.model_dump_json(), run.tokenizer.to_str(), str(batch), names, files_key(samples)]
+    weights = (tensor.cpu().numpy() for tensor in run.model.state_dict().values())
+    return fingerprint("\n".join(settings), weights)
 
 
 def _domain(sample: Sample) -> Domain:
@@ -70,27 +115,9 @@ def seen_classes(run: Checkpoint[RunConfig], samples: Sequence[Sample]) -> list[
     return sorted({class_name(one) for one in samples} & {*run.trained_on})
 
 
-def rows_json(
-    rows: Sequence[Row], run: Checkpoint[RunConfig], domain: Domain | None, by: Ranking = "serving"
-) -> str:
-    """The figures, 0..1, and how they were measured, as JSON."""
+def protocol_json(
+    run: Checkpoint[RunConfig], domain: Domain | None, by: Ranking = "serving"
+) -> dict[str, Any]:
+    """How figures were measured, ready for JSON."""
     size = (run.config.input.height, run.config.input.width)
-    protocol = {"name": by, "size": size, "crop": run.config.input.crop, "domain": domain or "by data set"}
-    return json.dumps({"protocol": protocol, "rows": [asdict(row) for row in rows]}, indent=2) + "\n"
-
-
-def _row(scorer: Scorer, name: str, samples: Sequence[Sample], by: Ranking, progress: Progress) -> Row:
-    spec = scorer.run.config.input
-    found = joined(scorer.score_samples(samples, (spec.height, spec.width), progress, f"score {name}"))
-    labels = np.array([one.is_anomalous for one in samples])
-    scores = found.ranking(by, scorer.domain).numpy()
-    has_both = labels.any() and not labels.all()
-    return Row(
-        category=name,
-        defects=ALL,
-        pictures=int(labels.sum()),
-        metrics=evaluate(scores, found.margins.numpy(), labels, [load_mask(one, spec) for one in samples]),
-        interval=bootstrap_interval(labels, scores, auroc) if has_both else None,
-        level_auroc={},
-        dataset=samples[0].dataset,
-    )
+    return {"name": by, "size": size, "crop": run.config.input.crop, "domain": domain or "by data set"}

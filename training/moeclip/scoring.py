@@ -19,9 +19,9 @@ from training.moeclip.model.maps import (
     TEMPERATURE,
     image_logits,
     image_score,
+    margin_map,
     margins,
     patch_logits,
-    released_map,
     released_score,
     score_margin,
     served_map,
@@ -37,7 +37,8 @@ BATCH = 8
 class PictureScores(NamedTuple):
     """score (B,) and peak (B,), the highest value of the map, 0..1 as served; margins: maps (B, H, W).
 
-    logits (B, 2): 100 x cosine of the image token with both texts. released (B,): `released_score`.
+    patches (B, N): before they are smoothed. logits (B, 2): 100 x cosine of the image token with both texts.
+    released (B,): `released_score`.
     A map is served as the sigmoid of its margins, which ends all distinctions among values near 1: pixels are
     sorted by margins, and pictures by `ranking`.
     """
@@ -45,23 +46,32 @@ class PictureScores(NamedTuple):
     score: Tensor
     peak: Tensor
     margins: Tensor
+    patches: Tensor
     logits: Tensor
     released: Tensor
 
-    def ranking(self, by: Ranking, domain: Domain) -> Tensor:
-        """What pictures are sorted by, float64 (B,).
+    @property
+    def highest(self) -> Tensor:
+        """The largest margin of each map, (B,)."""
+        return self.margins.flatten(1).amax(1)
 
-        serving: the logit of the served score. paper: Eq. 14, the cosine with the anomalous text. moeclip:
-        the released evaluation's, of industrial pictures the mean of highest pixel and image score, each
-        brought to 0..1 over these pictures (the map, some hundred times as large, would decide alone); of
-        medical ones the highest pixel.
-        """
-        highest_B, medical = self.margins.flatten(1).amax(1).double(), torch.tensor(domain == "medical")
-        if by == "serving":
-            return score_margin(highest_B, self.logits, medical)
-        if by == "paper":
-            return self.logits[:, 1].double() / TEMPERATURE
-        return highest_B if medical else (_min_max(highest_B) + _min_max(self.released.double())) / 2
+
+def ranking(
+    highest_B: Tensor, logits_B2: Tensor, released_B: Tensor, by: Ranking, *, medical: bool
+) -> Tensor:
+    """What pictures are sorted by, float64 (B,), by what `PictureScores` holds of them.
+
+    serving: the logit of the served score. paper: Eq. 14, the cosine with the anomalous text. moeclip:
+    the released evaluation's, of industrial pictures the mean of highest pixel and image score, each
+    brought to 0..1 over these pictures (the map, some hundred times as large, would decide alone); of
+    medical ones the highest pixel.
+    """
+    highest_B = highest_B.double()
+    if by == "serving":
+        return score_margin(highest_B, logits_B2, torch.tensor(medical))
+    if by == "paper":
+        return logits_B2[:, 1].double() / TEMPERATURE
+    return highest_B if medical else (_min_max(highest_B) + _min_max(released_B.double())) / 2
 
 
 class Scorer:
@@ -84,11 +94,16 @@ class Scorer:
         map_BHW = served_map(margins_BN, medical_B, model.grid, size)
         logits_B2 = image_logits(seen.summary, text_B2E)
         score_B = image_score(map_BHW, logits_B2, medical_B)
-        # The released map of two maps is one more than their mean margin.
-        margins_BHW = released_map(margins_BN, medical_B, model.grid, size, maps=2) - 1
+        margins_BHW = margin_map(margins_BN, medical_B, model.grid, size)
         peak_B = map_BHW.flatten(1).amax(1)
         released_B = released_score(seen.summary, text_B2E)
-        return PictureScores(*(part.cpu() for part in (score_B, peak_B, margins_BHW, logits_B2, released_B)))
+        parts = (score_B, peak_B, margins_BHW, margins_BN, logits_B2, released_B)
+        return PictureScores(*(part.cpu() for part in parts))
+
+    def score_batch(self, samples: Sequence[Sample], size: tuple[int, int]) -> PictureScores:
+        """A few pictures."""
+        pixels = np.stack([load_picture(one.path, self.run.config.input) for one in samples])
+        return self.score(torch.from_numpy(pixels), [class_name(one) for one in samples], size)
 
     def score_samples(
         self, samples: Sequence[Sample], size: tuple[int, int], progress: Progress, description: str
@@ -96,9 +111,7 @@ class Scorer:
         """All pictures, a batch at a time."""
         with on_training_device(self.run.model):
             for start in progress.track(range(0, len(samples), self.batch), description=description):
-                batch = samples[start : start + self.batch]
-                pixels = np.stack([load_picture(one.path, self.run.config.input) for one in batch])
-                yield self.score(torch.from_numpy(pixels), [class_name(one) for one in batch], size)
+                yield self.score_batch(samples[start : start + self.batch], size)
 
 
 def joined(parts: Iterator[PictureScores]) -> PictureScores:

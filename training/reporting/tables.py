@@ -13,7 +13,14 @@ from training.reporting.reference import (
     published_figure,
     reference_figures,
 )
-from training.reporting.rows import ALL, MEAN, Row, percent
+from training.reporting.rows import ALL, MEAN, Row
+
+AVERAGE, OURS = "average", "ours"
+FIGURES = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap")
+PAIRS: dict[Method, tuple[tuple[str, str], ...]] = {
+    "anomalymoe": (("image_auroc", "pixel_auroc"),),
+    "moeclip": (("image_auroc", "image_ap"), ("pixel_auroc", "pixel_ap")),
+}
 
 
 def metrics_table(
@@ -43,34 +50,51 @@ def paper_table(rows: Sequence[Row], method: Method, dataset: str | None) -> Tab
     return metrics_table(results, method, dataset)
 
 
-def datasets_table(rows: Sequence[Row], method: Method) -> Table | None:
-    """Table 1 of the method's paper with ours in it: means over the categories of each data set.
+def table_1(rows: Sequence[Row], method: Method) -> list[Figure]:
+    """Table 1 of the method's paper for the data sets at hand, with ours in it, in percent.
 
-    Image / pixel AUROC of ours, of the paper and of all the methods that it compares; the last row is the
-    average over the data sets above it. None where no category belongs to a data set of the paper.
+    Of ours the means over the categories of each data set, all others as published; each ends with its
+    average over these data sets. Empty where no category belongs to a data set of the paper.
     """
-    ours = {
-        find_dataset(method, name): mean_metrics([one.metrics for one in rows if _counts(one, name)])
+    published = [one for one in reference_figures(method, 1) if one.category is None]
+    ours = dataset_means(rows, method)
+    names = [one.dataset for one in ours]
+    variants = dict.fromkeys(one.variant for one in reversed(published))  # the paper's own method is the last
+    groups = [ours, *([one for one in published if one.variant == variant] for variant in variants)]
+    shown = [[one for one in group if one.dataset in names] for group in groups if names]
+    return [figure for group in shown for figure in (*group, average(group))]
+
+
+def dataset_means(rows: Sequence[Row], method: Method) -> list[Figure]:
+    """Ours for each data set of Table 1 of the method's paper that there is, in percent and in its order."""
+    members = {
+        find_dataset(method, name): [one.metrics for one in rows if _counts(one, name)]
         for name in dict.fromkeys(one.dataset for one in rows if _counts(one, one.dataset))
     }
-    published = {
-        (figure.variant, figure.dataset): (figure.image_auroc, figure.pixel_auroc)
-        for figure in reference_figures(method, 1)
-    }
-    names = [name for name in dict.fromkeys(name for _, name in published) if name in ours]
-    if not names:
-        return None
-    columns = {"ours": [(ours[name].image_auroc, ours[name].pixel_auroc) for name in names]}
-    for variant in reversed(dict.fromkeys(variant for variant, _ in published)):  # its own method is the last
-        found = [published[variant, name] for name in names]
-        columns[variant] = [(_share(image), _share(pixel)) for image, pixel in found]
-    table = Table("data set", *columns, caption="percent, image / pixel AUROC; all but ours as published")
-    for number, name in enumerate(names):
-        table.add_row(name, *(_pair(*figures[number]) for figures in columns.values()))
-    table.add_section()
-    averages = [[known_mean(part) for part in zip(*figures, strict=True)] for figures in columns.values()]
-    table.add_row("average", *(_pair(*one) for one in averages))
-    return table
+    known = dict.fromkeys(one.dataset for one in reference_figures(method, 1))
+    return [as_figure(name, OURS, mean_metrics(members[name])) for name in known if name in members]
+
+
+def with_average(figures: Sequence[Figure]) -> list[Figure]:
+    """The figures of data sets, and their average where there are several."""
+    return [*figures, average(figures)] if len(figures) > 1 else [*figures]
+
+
+def datasets_tables(figures: Sequence[Figure], method: Method) -> list[Table]:
+    """`table_1` as in the paper: a column a method and a row a data set, the average last."""
+    by_place = {(one.dataset, one.variant): one for one in figures}
+    variants = dict.fromkeys(one.variant for one in figures)
+    tables: list[Table] = []
+    for names in PAIRS[method] if figures else ():
+        title = " / ".join(name.replace("_", " ") for name in names)
+        table = Table("data set", *variants, caption=f"percent, {title}; all but ours as published")
+        for dataset in dict.fromkeys(one.dataset for one in figures):
+            if dataset == AVERAGE:
+                table.add_section()
+            pairs = ([getattr(by_place[dataset, one], name) for name in names] for one in variants)
+            table.add_row(dataset, *(" / ".join(map(_shown, pair)) for pair in pairs))
+        tables.append(table)
+    return tables
 
 
 def _counts(row: Row, dataset: str) -> bool:
@@ -78,12 +102,24 @@ def _counts(row: Row, dataset: str) -> bool:
     return row.dataset == dataset != "" and row.defects == ALL and row.category != MEAN
 
 
-def _share(percentage: float | None) -> float | None:
-    return None if percentage is None else percentage / 100
+def as_figure(dataset: str, variant: str, metrics: Metrics) -> Figure:
+    """Shares as a row of a paper's table, in percent."""
+    shares = {name: getattr(metrics, name) for name in FIGURES}
+    return Figure(
+        dataset=dataset,
+        variant=variant,
+        **{name: None if one is None else 100 * one for name, one in shares.items()},
+    )
 
 
-def _pair(image: float | None, pixel: float | None) -> str:
-    return f"{percent(image)} / {percent(pixel)}"
+def average(figures: Sequence[Figure]) -> Figure:
+    """The mean over data sets, each figure over those that have it."""
+    means = {name: known_mean(getattr(one, name) for one in figures) for name in FIGURES}
+    return Figure(dataset=AVERAGE, variant=figures[0].variant, **means)
+
+
+def _shown(percentage: float | None) -> str:
+    return "-" if percentage is None else f"{percentage:.1f}"
 
 
 def _cells(metrics: Metrics, figure: Figure | None) -> list[str]:

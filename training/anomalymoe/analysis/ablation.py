@@ -28,8 +28,9 @@ from training.anomalymoe.model.config import AnomalyMoEConfig, GlobalConfig
 from training.anomalymoe.presets import compact_autoencoder
 from training.data.dataset import Place, find_samples
 from training.data.pictures import DataError, Sample
-from training.reporting.reference import find_dataset, reference_figures
+from training.reporting.reference import Figure, reference_figures
 from training.reporting.rows import ALL, percent
+from training.reporting.tables import average, dataset_means, with_average
 from training.runs.files import write_text
 
 FINDINGS = "findings.json"
@@ -43,9 +44,9 @@ PAPER_ROWS = {
 }
 CAPTION = (
     "percent; image AUROC by group of defects, mean over the categories, one training each. pixels: pixel "
-    "AUROC. paper: its image / pixel AUROC. balancing: with a learned Top-K router and autoencoders. least "
-    "used: share of the test pictures that choose the least used expert. redundancy: mean linear CKA of two "
-    "experts of a level"
+    "AUROC. data sets: image / pixel AUROC, the paper's in brackets. balancing: with a learned Top-K router "
+    "and autoencoders. least used: share of the test pictures that choose the least used expert. redundancy: "
+    "mean linear CKA of two experts of a level"
 )
 
 
@@ -65,13 +66,13 @@ class Variant(NamedTuple):
 class Findings(BaseModel):
     """Figures of one trained variant, 0..1. key: of the settings and pictures they were measured with.
 
-    dataset: the published set that the pictures are of, if any.
+    datasets: in percent by data set of the paper, with their average where there are several.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     key: str
-    dataset: str
+    datasets: list[Figure]
     image_auroc: dict[str, float | None]
     pixel_auroc: float | None
     least_share: float
@@ -158,7 +159,8 @@ def results_table(results: Sequence[Result]) -> Table:
     known = dict.fromkeys(group for one in results for group in one.findings.image_auroc)
     groups = [group for group in known if (family := group.split("_")[0]) == group or family not in known]
     headings = [group.replace("_", " ") for group in groups]  # a heading may break between words
-    headings += ["pixels", "paper", "least used", *(f"{level} redundancy" for level in LEVELS)]
+    datasets = dict.fromkeys(figure.dataset for one in results for figure in one.findings.datasets)
+    headings += ["pixels", *datasets, "least used", *(f"{level} redundancy" for level in LEVELS)]
     table = Table("", "variant", *headings, caption=CAPTION)
     for number, (variant, findings) in enumerate(results):
         if number and variant.table != results[number - 1].variant.table:
@@ -168,19 +170,25 @@ def results_table(results: Sequence[Result]) -> Table:
             findings.pixel_auroc,
         ]
         others = [findings.least_share, *(findings.redundancy.get(level) for level in LEVELS)]
-        theirs = _published(variant, findings.dataset)
-        table.add_row(variant.table, variant.name, *map(percent, figures), theirs, *map(percent, others))
+        both = _beside_the_paper(variant, findings.datasets)
+        table.add_row(variant.table, variant.name, *map(percent, figures), *both, *map(percent, others))
     return table
 
 
-def _published(variant: Variant, dataset: str) -> str:
-    """Image / pixel AUROC of the paper's row, which leaves out global and component experts alone."""
+def _beside_the_paper(variant: Variant, ours: Sequence[Figure]) -> list[str]:
+    """Image / pixel AUROC of ours and of the paper, which leaves out global and component experts alone."""
     name = PAPER_ROWS.get(variant.name, variant.name)
-    number, wanted = 2 if variant.table == "levels" else 3, find_dataset("anomalymoe", dataset)
-    for row in reference_figures("anomalymoe", number):
-        if row.dataset == wanted and row.variant == name:
-            return f"{row.image_auroc} / {row.pixel_auroc}"
-    return "-"
+    rows = reference_figures("anomalymoe", 2 if variant.table == "levels" else 3)
+    theirs = [one for one in rows if one.variant == name and one.dataset in {own.dataset for own in ours}]
+    published = {one.dataset: one for one in [*theirs, *([average(theirs)] if theirs else [])]}
+    return [" ".join(filter(None, (_pair(one), _pair(published.get(one.dataset), "({})")))) for one in ours]
+
+
+def _pair(figure: Figure | None, form: str = "{}") -> str:
+    if figure is None:
+        return ""
+    both = (figure.image_auroc, figure.pixel_auroc)
+    return form.format(" / ".join("-" if one is None else f"{one:.1f}" for one in both))
 
 
 def results_json(results: Sequence[Result]) -> str:
@@ -204,7 +212,7 @@ def _train(
     last = [row for row in rows if row.category == rows[-1].category]  # the mean where there are several
     findings = Findings(
         key=key,
-        dataset=samples[0].dataset,
+        datasets=with_average(dataset_means(rows, "anomalymoe")),
         image_auroc={row.defects: row.metrics.image_auroc for row in last},
         pixel_auroc=next((row.metrics.pixel_auroc for row in last if row.defects == ALL), None),
         least_share=use.least_share,

@@ -3,15 +3,17 @@
 Legend: n pictures, L levels, h w patch grid.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from rich.progress import Progress
 from torch import Tensor
 from torch.nn import functional as F
 
+from export.contract.manifest import InputSpec
 from training.anomalymoe.checkpoint import Checkpoint
 from training.anomalymoe.products import measure_products
 from training.data.dataset import Place
@@ -49,7 +51,7 @@ class Protocol:
         """Whether products must have been calibrated: for centres of components, or scales of errors."""
         return self.masks is None
 
-    def as_json(self) -> dict[str, str | None]:
+    def as_json(self) -> dict[str, Any]:
         """The settings, ready for JSON."""
         masks = None if self.masks is None else str(self.masks)
         return {"view": self.view, "masks": masks, "normalise": self.normalise}
@@ -83,13 +85,43 @@ def prepared(checkpoint: Checkpoint, data: Place, protocol: Protocol, progress: 
     return replace(checkpoint, config=cropped, categories=categories)
 
 
-def min_max(levels_nLhw: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-    """Each level between its least and largest value over all pictures; 0 for a level that is even.
+def scaling(
+    protocol: Protocol, parts: Iterable[tuple[Tensor, Tensor]], spec: InputSpec
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """What makes level maps (b, L, h, w) and gates (b, L) into those that the protocol adds up.
+
+    parts: those of all pictures, of which the protocols of the papers need least and largest value.
+    """
+    if protocol.normalise == "calibrated":
+        return lambda levels_bLhw, _: levels_bLhw
+    size = (spec.height, spec.width) if protocol.normalise == "released" else None
+    ends = value_range((levels_bLhw for levels_bLhw, _ in parts), size)
+    if protocol.normalise == "test-minmax":
+        return lambda levels_bLhw, _: min_max(levels_bLhw, ends)
+    return lambda levels_bLhw, gates_bL: min_max(levels_bLhw, ends) * gates_bL[..., None, None]
+
+
+class Range(NamedTuple):
+    """Least and largest value of each level, (L, 1, 1)."""
+
+    least: Tensor
+    largest: Tensor
+
+
+def value_range(parts: Iterable[Tensor], size: tuple[int, int] | None = None) -> Range:
+    """Of each level over all pictures, which come in parts (b, L, h, w).
 
     size: (H, W) of the maps whose values are meant, as the release takes them; the patch grid by default.
     """
-    size = size or (levels_nLhw.shape[2], levels_nLhw.shape[3])
-    fine = [F.interpolate(one, size, mode="bilinear", align_corners=False) for one in levels_nLhw.split(16)]
-    least = torch.stack([one.amin((0, 2, 3)) for one in fine]).amin(0)[:, None, None]
-    span = torch.stack([one.amax((0, 2, 3)) for one in fine]).amax(0)[:, None, None] - least
-    return (levels_nLhw - least) / span.clamp(min=torch.finfo(span.dtype).tiny)
+    ends: list[tuple[Tensor, Tensor]] = []
+    for levels_bLhw in parts:
+        fine = F.interpolate(levels_bLhw, size or levels_bLhw.shape[2:], mode="bilinear", align_corners=False)
+        ends.append((fine.amin((0, 2, 3)), fine.amax((0, 2, 3))))
+    least, largest = zip(*ends, strict=True)
+    return Range(torch.stack(least).amin(0)[:, None, None], torch.stack(largest).amax(0)[:, None, None])
+
+
+def min_max(levels_nLhw: Tensor, ends: Range) -> Tensor:
+    """Each level between its least and largest value; 0 for a level that is even."""
+    span = ends.largest - ends.least
+    return (levels_nLhw - ends.least) / span.clamp(min=torch.finfo(span.dtype).tiny)

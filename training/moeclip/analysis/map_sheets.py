@@ -51,13 +51,13 @@ def draw_maps(run: Checkpoint[RunConfig], samples: Sequence[Sample]) -> tuple[Im
 
 
 @torch.inference_mode()
-def chosen_patches(run: Checkpoint[RunConfig], samples: Sequence[Sample]) -> list[npt.NDArray[np.bool_]]:
-    """Which experts the patches of each picture choose, (B, N, K), of each MoE layer (Figures 12 to 15)."""
+def patch_gates(run: Checkpoint[RunConfig], samples: Sequence[Sample]) -> list[npt.NDArray[np.float32]]:
+    """Gates (B, N, K) of the patches of each picture, 0 where not chosen (Figures 12 to 15), by MoE layer."""
     moe = run.config.model.moe
     assert moe is not None
     pixels = np.stack([load_picture(one.path, run.config.input) for one in samples])
     seen = run.model(run.model.normalise(torch.from_numpy(pixels)))
-    return [(top_gates(one.probabilities[:, 1:], moe.top_k) > 0).numpy() for one in seen.moe]
+    return [top_gates(one.probabilities[:, 1:], moe.top_k).numpy() for one in seen.moe]
 
 
 def _overlay(picture: Tile, map_HW: npt.NDArray[np.float32]) -> Tile:

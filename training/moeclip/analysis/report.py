@@ -18,9 +18,11 @@ from training.data.dataset import Place, find_samples
 from training.data.pictures import DataError, Sample
 from training.figures.heatmap import HeatMap, draw_below_each_other
 from training.figures.sheet import one_of_each
-from training.moeclip.analysis.map_sheets import chosen_patches, draw_maps
+from training.moeclip.analysis.cost import measure_cost
+from training.moeclip.analysis.grad_cam import grad_cams
+from training.moeclip.analysis.map_sheets import draw_maps, patch_gates
 from training.moeclip.analysis.observation import Observation, observe
-from training.moeclip.analysis.patch_maps import CHOSEN, FIRST, draw_patches
+from training.moeclip.analysis.patch_maps import CHOSEN, FIRST, GRAD_CAM, draw_patches
 from training.moeclip.auxiliary import class_name
 from training.moeclip.checkpoint import Checkpoint, RunConfig
 from training.reporting.rows import ALL
@@ -65,20 +67,32 @@ def analyse(run: Checkpoint[RunConfig], data: Place, output: Path, progress: Pro
     found = summarise(seen, group_names(samples), run.config.model.layers)
     output.mkdir(parents=True, exist_ok=True)
     shown = one_of_each(samples) or list(samples[:1])
-    first = seen.first[[samples.index(one) for one in shown]].numpy()
-    experts = np.arange(found.use.shape[2])
-    chosen = chosen_patches(run, shown)
-    for number, layer in enumerate(found.layers):
-        sheet = draw_patches(run.config, shown, first[:, number, :, None] == experts, FIRST)
-        sheet.save(output / f"patches_layer_{layer}.png", optimize=True)
-        sheet = draw_patches(run.config, shown, chosen[number], CHOSEN)
-        sheet.save(output / f"choices_layer_{layer}.png", optimize=True)
+    _draw_experts(run, shown, seen.first[[samples.index(one) for one in shown]].numpy(), output)
     for name, sheet in zip((MAPS, MAPS_BY_LAYER), draw_maps(run, shown), strict=True):
         sheet.save(output / name, optimize=True)
     draw_below_each_other(use_heat_maps(found)).save(output / USE, optimize=True)
     draw_below_each_other(similarity_heat_maps(found)).save(output / SIMILARITY, optimize=True)
-    write_text(output / FIGURES, json.dumps(analysis_json(found), indent=2) + "\n")
+    content = analysis_json(found) | {"cost": measure_cost(run)._asdict()}
+    write_text(output / FIGURES, json.dumps(content, indent=2) + "\n")
     return found
+
+
+def _draw_experts(
+    run: Checkpoint[RunConfig], shown: Sequence[Sample], first_nLN: npt.NDArray[np.int64], output: Path
+) -> None:
+    """By layer: the patches whose first choice is an expert, those that choose it, and its Grad-CAM."""
+    layers = zip(run.config.model.layers, patch_gates(run, shown), grad_cams(run, shown), strict=True)
+    for number, (layer, gates_nNK, cams_nNK) in enumerate(layers):
+        experts = np.arange(gates_nNK.shape[2])
+        weights = [f"expert {one} ({gates_nNK[..., one].mean():.2f})" for one in experts]
+        first_nNK = first_nLN[:, number, :, None] == experts
+        sheets = {
+            "patches": draw_patches(run.config, shown, first_nNK, FIRST, weights),
+            "choices": draw_patches(run.config, shown, gates_nNK > 0, CHOSEN),
+            "grad_cam": draw_patches(run.config, shown, cams_nNK, GRAD_CAM),
+        }
+        for name, sheet in sheets.items():
+            sheet.save(output / f"{name}_layer_{layer}.png", optimize=True)
 
 
 def group_names(samples: Sequence[Sample]) -> list[str]:

@@ -1,26 +1,32 @@
 """The variants of MoECLIP that the tables and figures of its paper compare, as changes of settings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from training.moeclip.backbone import settings_of, with_image_size
 from training.moeclip.fit_config import MoECLIPFitConfig
+from training.moeclip.model.config import LEAST_GRID
+from training.moeclip.model.presets import FULL_SIZE, IMAGE_SIZE
 
-TABLES = ("2", "7", "8", "9", "10", "figure-6", "figure-7")
+TABLES = ("2", "5", "7", "8", "9", "10", "figure-6", "figure-7", "figure-8")
 
 
 class Variant(NamedTuple):
-    """One row; name: as in the paper. is_trained: false for CLIP as it is."""
+    """One row; name: as in the paper. is_trained: false for CLIP as it is. clip: another to start from."""
 
     name: str
     config: MoECLIPFitConfig
     is_trained: bool = True
+    clip: str | None = None
 
 
-def variants(table: str, config: MoECLIPFitConfig) -> list[Variant]:
+def variants(table: str, config: MoECLIPFitConfig, clips: Sequence[str] = ()) -> list[Variant]:
     """All rows of one of TABLES, in the paper's order. Raises ValueError for a model without experts.
 
-    Layers are those of the paper, in the same places of a shallower model; ranks those that fit. Left out of
-    Table 10 are full-rank experts and the two other constraints, which the method does not use.
+    clips: what Table 5 starts from, see `read_backbone`; each has the sizes of the paper. Layers are those of
+    the paper, in the same places of a shallower model; ranks those that fit. Left out of Table 10 are
+    full-rank experts and the two other constraints, which the method does not use.
     """
     if config.model.moe is None:
         raise ValueError("model.moe: experts are needed to take something from them, got none")
@@ -36,6 +42,7 @@ def variants(table: str, config: MoECLIPFitConfig) -> list[Variant]:
             _changed("w/o PAA", config, model={"scales": (1,)}),
             Variant("MoECLIP", config),
         ],
+        "5": lambda: [_with_clip(config, clip, side) for clip in clips for side in _sides(clip)],
         "7": lambda: [
             *(_placed(config, _scaled(one, depth)) for one in _PLACES),
             _placed(config, layers),
@@ -60,6 +67,10 @@ def variants(table: str, config: MoECLIPFitConfig) -> list[Variant]:
             *(_changed(f"rank {rank}", config, moe={"rank": rank}) for rank in _RANKS if rank <= most),
             *(_changed(f"top {k}", config, moe={"top_k": k}) for k in (1, 2, 3, 4)),
         ],
+        "figure-8": lambda: [
+            _changed("single expert", config, moe={"experts": 1, "top_k": 1}),
+            Variant("MoECLIP", config),
+        ],
     }
     return rows[table]()
 
@@ -68,6 +79,24 @@ _PLACES = ((1, 2, 3, 4), (20, 21, 22, 23, 24), (3, 6, 9, 12, 15, 18, 21, 24))
 _PAPER_DEPTH = 24
 _RANKS = (4, 8, 16, 32)
 _WEIGHTS = (0.0, 0.001, 0.01, 0.1, 1.0)
+_SIDES = {"ViT-B-32": (448,), "ViT-B-16": (448,), "ViT-L-14": (518,), "ViT-L-14-336": (448, 518, 602)}
+
+
+def _sides(clip: str) -> list[int]:
+    """Sides of the pictures in Table 5 for a CLIP; in proportion, to whole patches, for one not in it."""
+    if (name := clip.partition(":")[0]) in _SIDES and not Path(clip).exists():
+        return [*_SIDES[name]]
+    vision = settings_of(clip).clip.vision
+    patches = (max(LEAST_GRID, round(vision.grid[0] * side / IMAGE_SIZE)) for side in _SIDES[FULL_SIZE])
+    return [vision.patch_size * one for one in dict.fromkeys(patches)]
+
+
+def _with_clip(config: MoECLIPFitConfig, clip: str, side: int) -> Variant:
+    own = with_image_size(settings_of(clip), (side, side))
+    model = config.model.model_dump() | {"clip": own.clip.model_dump(), "layers": own.layers}
+    settings = {"model": model, "train": config.train, "map_size": config.map_size}
+    name = clip.partition(":")[0] if not Path(clip).exists() else Path(clip).name
+    return Variant(f"{name} {side}", MoECLIPFitConfig.model_validate(settings), clip=clip)
 
 
 def _plain_clip(config: MoECLIPFitConfig) -> Variant:

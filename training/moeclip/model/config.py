@@ -8,7 +8,7 @@ RGB = tuple[float, float, float]
 Activation = Literal["gelu", "quick_gelu"]
 Prompts = Literal["paper", "released"]
 
-_LEAST_GRID = 5  # the 9 x 9 Gaussian of medical maps reflects 4 patches at the border
+LEAST_GRID = 5  # the 9 x 9 Gaussian of medical maps reflects 4 patches at the border
 
 
 class _Frozen(BaseModel):
@@ -38,9 +38,9 @@ class VisionConfig(_Frozen):
             raise ValueError(f"width must be a multiple of heads, got {self.width} and {self.heads}")
         if any(side % self.patch_size for side in self.image_size):
             raise ValueError(f"image_size must be a multiple of {self.patch_size}, got {self.image_size}")
-        if min(self.grid) < _LEAST_GRID:
+        if min(self.grid) < LEAST_GRID:
             raise ValueError(
-                f"image_size must give at least {_LEAST_GRID} x {_LEAST_GRID} patches of {self.patch_size} "
+                f"image_size must give at least {LEAST_GRID} x {LEAST_GRID} patches of {self.patch_size} "
                 f"pixels, got {self.image_size}"
             )
         return self

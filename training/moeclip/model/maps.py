@@ -42,14 +42,14 @@ def served_map(margins_BN: Tensor, medical_B: Tensor, grid: tuple[int, int], siz
     medical_B: bool, the wider Gaussian. 0.5 is as near to anomalous as to normal. With S maps the released
     protocol's sum of (100 cos a + 1 - 100 cos n) / 2 is S / 2 (1 + margin): see `released_map`.
     """
-    return torch.sigmoid(_smooth(margins_BN, medical_B, grid, size))
+    return torch.sigmoid(margin_map(margins_BN, medical_B, grid, size))
 
 
 def released_map(
     margins_BN: Tensor, medical_B: Tensor, grid: tuple[int, int], size: tuple[int, int], maps: int
 ) -> Tensor:
     """The map of the released evaluation, the sum over all `maps` of (100 cos a + 1 - 100 cos n) / 2."""
-    return maps / 2 * (1 + _smooth(margins_BN, medical_B, grid, size))
+    return maps / 2 * (1 + margin_map(margins_BN, medical_B, grid, size))
 
 
 def image_score(map_BHW: Tensor, logits_B2: Tensor, medical_B: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ def _for_each(text: Tensor) -> Tensor:
     return text if text.ndim == 3 else text.unsqueeze(0)
 
 
-def _smooth(margins_BN: Tensor, medical_B: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+def margin_map(margins_BN: Tensor, medical_B: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
     """Gaussian of each picture's domain on the grid, reflected at the border, then bilinear upsampling."""
     grid_B1hw = margins_BN.unflatten(1, grid).unsqueeze(1)
     is_medical = medical_B.view(-1, 1, 1, 1)

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from rich.console import Console
@@ -29,6 +30,7 @@ from training.anomalymoe.model.config import GlobalConfig, SubspaceConfig
 from training.anomalymoe.presets import compact_autoencoder
 from training.backbones.offline.pretext import PretextConfig
 from training.data.pictures import DataError
+from training.reporting.reference import Figure, reference_figures
 
 SUBSETS = [
     "patch",
@@ -204,7 +206,7 @@ def test_data_without_good_or_defective_test_pictures_is_refused_before_training
 def findings(key: str = "k") -> Findings:
     return Findings(
         key=key,
-        dataset="VisA",
+        datasets=[Figure(dataset="VisA", variant="ours", image_auroc=80.0, pixel_auroc=90.0)],
         image_auroc={"all": 0.875, "logical_missing": None},
         pixel_auroc=0.9,
         least_share=0.25,
@@ -218,29 +220,53 @@ def test_the_table_is_in_percent_and_parts_the_two_ablations() -> None:
         Result(Variant("levels", "patch", QUICK), findings()),
         Result(Variant("balancing", "ESB", QUICK), findings()),
     ]
-    console = Console(width=160, file=None)
+    console = Console(width=180, file=None)
     with console.capture() as capture:
         console.print(results_table(results))
     lines = capture.get().splitlines()
     row = [cell.strip() for cell in next(line for line in lines if " levels " in line).split("│")[1:-1]]
-    assert row == ["levels", "patch", "87.5", "-", "90.0", "97.0 / 98.8", "25.0", "50.0", "-", "-"]
+    assert row == [
+        "levels",
+        "patch",
+        "87.5",
+        "-",
+        "90.0",
+        "80.0 / 90.0 (97.0 / 98.8)",
+        "25.0",
+        "50.0",
+        "-",
+        "-",
+    ]
     heads = next(line for line in lines if "logical missing" in line)
     assert "least used" in heads
     parted = [number for number, line in enumerate(lines) if line.startswith("├")]
     assert len(parted) == 1
     assert "ESB" in lines[parted[0] + 1]
-    assert "97.4 / 98.9" in lines[parted[0] + 1]  # without EIR
+    assert "(97.4 / 98.9)" in lines[parted[0] + 1]  # without EIR
 
 
 def test_json_names_the_variant() -> None:
     (row,) = json.loads(results_json([Result(Variant("levels", "patch", QUICK), findings())]))
+    (figure,) = row.pop("datasets")
+    assert (figure["dataset"], figure["pixel_auroc"]) == ("VisA", 90.0)
     assert row == {
         "table": "levels",
         "variant": "patch",
-        "dataset": "VisA",
         "image_auroc": {"all": 0.875, "logical_missing": None},
         "pixel_auroc": 0.9,
         "least_share": 0.25,
         "dead_experts": [],
         "redundancy": {"patch": 0.5},
     }
+
+
+def test_the_paper_stands_beside_each_data_set_and_their_average() -> None:
+    names = ("VisA", "Ped2", "average")
+    figures = [Figure(dataset=one, variant="ours", image_auroc=80.0, pixel_auroc=90.0) for one in names]
+    both = findings().model_copy(update={"datasets": figures})
+    table = results_table([Result(Variant("levels", "patch", QUICK), both)])
+    cells = {str(column.header): next(iter(column.cells)) for column in table.columns}
+    theirs = {one.dataset: one for one in reference_figures("anomalymoe", 2) if one.variant == "patch"}
+    image = [theirs[one].image_auroc for one in names[:2]]
+    assert cells["VisA"] == "80.0 / 90.0 (97.0 / 98.8)"
+    assert str(cells["average"]).startswith(f"80.0 / 90.0 ({fmean(image):.1f} / ")  # type: ignore[type-var]

@@ -2,10 +2,11 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -13,19 +14,15 @@ from export.contract.decision import conformal_threshold
 from tests.training.conftest import Fitted
 from tests.training.tiny_run import DEFECTS, PRODUCTS, quiet_progress
 from training.anomalymoe.checkpoint import Checkpoint, load_checkpoint
-from training.anomalymoe.evaluation.evaluate import (
-    defect_groups,
-    evaluate_checkpoint,
-    rows_json,
-    rows_table,
-    score_samples,
-)
+from training.anomalymoe.evaluation.evaluate import evaluate_checkpoint, rows_table, score_samples
 from training.anomalymoe.evaluation.protocol import Protocol
 from training.anomalymoe.fit_config import CalibrationConfig
 from training.data.dataset import find_samples
 from training.data.pictures import DataError
 from training.metrics import auroc
-from training.reporting.rows import MEAN, Row
+from training.reporting.measuring import defect_groups
+from training.reporting.rows import AT_THRESHOLD, MEAN, Row
+from training.reporting.rows_text import rows_text
 
 HALF = CalibrationConfig(holdout=0.3, components=3, alpha=0.5)
 GROUPS = ["all", "structural", *DEFECTS]
@@ -92,7 +89,7 @@ def test_means_are_those_of_the_categories(rows: list[Row]) -> None:
             fmean(row.metrics.image_auroc or 0 for row in members)
         )
         assert mean.pictures == sum(row.pictures for row in members)
-        assert mean.interval is None
+        assert 0 <= mean.intervals["image_auroc"][0] <= mean.intervals["image_auroc"][1] <= 1
         for level, figure in mean.level_auroc.items():
             assert figure == pytest.approx(fmean(row.level_auroc[level] or 0 for row in members))
 
@@ -102,15 +99,17 @@ def test_a_group_is_measured_against_all_good_pictures(
 ) -> None:
     samples = [one for one in find_samples(fitted.data / "disc") if one.split == "test"]
     scored = score_samples(checkpoint, samples, quiet_progress())
-    assert scored.maps.shape == (8, 48, 48)
+    assert np.stack([*scored.maps]).shape == (8, 48, 48)
     assert scored.level_scores.shape == (8, 3)
     chosen = [row for row, one in enumerate(samples) if one.kind in ("good", "structural_spot")]
     labels = [samples[row].is_anomalous for row in chosen]
     found = next(row for row in rows if (row.category, row.defects) == ("disc", "structural_spot"))
     assert found.metrics.image_auroc == auroc(labels, scored.scores[chosen])
     assert found.level_auroc["global"] == auroc(labels, scored.level_scores[chosen, 2])
-    assert found.interval is not None
-    assert found.interval[0] <= found.interval[1]
+    figures = asdict(found.metrics) | {one: getattr(found, one) for one in AT_THRESHOLD}
+    assert found.intervals.keys() == figures.keys() - {"pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro"}
+    for name, (low, high) in found.intervals.items():
+        assert low <= figures[name] <= high
 
 
 def test_groups_that_not_all_categories_have_get_no_mean(checkpoint: Checkpoint, data: Path) -> None:
@@ -139,7 +138,7 @@ def test_the_figures_are_printed_in_percent_and_written_as_shares(rows: list[Row
     line = next(line for line in capture.get().splitlines() if "disc" in line and " all " in line)
     assert rows[0].metrics.image_auroc is not None
     assert f" {100 * rows[0].metrics.image_auroc:.1f} " in line
-    written = json.loads(rows_json(rows))["rows"]
+    written = json.loads(rows_text(Path("figures.json"), rows, {}))["rows"]
     assert len(written) == len(rows)
     assert written[0]["metrics"]["image_auroc"] == rows[0].metrics.image_auroc
     assert written[0]["level_auroc"].keys() == {"patch", "component", "global"}
@@ -169,7 +168,7 @@ def test_a_category_of_one_class_leaves_the_others_their_figures(
     disc = [row for row in found if row.category == "disc"]
     assert [row.defects for row in disc] == groups
     assert {row.metrics.image_auroc for row in disc} == {None}
-    assert {row.interval for row in disc} == {None}
+    assert all("image_auroc" not in row.intervals for row in disc)
     square = [row for row in rows if row.category == "square"]
     assert [row for row in found if row.category == "square"] == square
     mean = next(row for row in found if row.category == MEAN)

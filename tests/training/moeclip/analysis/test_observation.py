@@ -14,7 +14,9 @@ from tests.training.moeclip.tiny import MODEL, tiny_config, tiny_detector, tiny_
 from tests.training.tiny_run import quiet_progress
 from training.data.dataset import find_samples
 from training.data.pictures import DataError
-from training.moeclip.analysis.map_sheets import chosen_patches, draw_maps
+from training.moeclip.analysis.cost import measure_cost
+from training.moeclip.analysis.grad_cam import cam, grad_cams
+from training.moeclip.analysis.map_sheets import draw_maps, patch_gates
 from training.moeclip.analysis.observation import Observation, expert_similarity, observe_layer
 from training.moeclip.analysis.report import analyse, group_names, summarise
 from training.moeclip.checkpoint import Checkpoint, RunConfig
@@ -68,10 +70,10 @@ def test_analysis_is_written(pictures: Path, tmp_path: Path) -> None:
     assert found.classes == ("disc", "square", "all")
     np.testing.assert_allclose(found.use.sum(2), 1, rtol=1e-6)
     written = json.loads((tmp_path / "analysis.json").read_text())
-    assert list(written) == ["layer 2", "layer 3"]
+    assert list(written) == ["layer 2", "layer 3", "cost"]
     assert written["layer 2"]["use"]["disc"] == pytest.approx(found.use[0, 0].tolist())
     sheets = ("expert_use", "expert_similarity", "maps", "maps_by_layer")
-    by_layer = (f"{name}_layer_{layer}" for name in ("patches", "choices") for layer in (2, 3))
+    by_layer = (f"{name}_layer_{layer}" for name in ("patches", "choices", "grad_cam") for layer in (2, 3))
     for name in (f"{one}.png" for one in (*sheets, *by_layer)):
         with Image.open(tmp_path / name) as image:
             assert min(image.size) > 100
@@ -96,7 +98,7 @@ def test_pictures_of_several_data_sets_are_grouped_by_them(pictures: Path) -> No
 
 def test_patches_that_are_chosen_are_as_many_as_the_router_takes(pictures: Path) -> None:
     samples = find_samples(pictures)[:2]
-    chosen = chosen_patches(run(), samples)
+    chosen = [one > 0 for one in patch_gates(run(), samples)]
     assert [one.shape for one in chosen] == [(2, 25, 4)] * 2
     assert {count for one in chosen for count in one.sum(2).ravel().tolist()} == {2}
 
@@ -105,3 +107,28 @@ def test_maps_have_a_row_for_each_layer_and_scale(pictures: Path) -> None:
     samples = find_samples(pictures)[:2]
     whole, by_layer = draw_maps(run(), samples)
     assert by_layer.height - whole.height == 3 * (40 + 4)  # four maps in place of one
+
+
+def test_grad_cam_by_hand() -> None:
+    outputs = torch.tensor([[[[1.0, 0.0]], [[0.0, 2.0]], [[3.0, 3.0]]]])  # three patches, one expert
+    gradients = torch.tensor([[[[1.0, -3.0]], [[1.0, 0.0]], [[1.0, 0.0]]]])  # means 1 and -1
+    torch.testing.assert_close(cam(outputs, gradients), torch.tensor([[[1.0], [0.0], [0.0]]]))
+
+
+def test_grad_cam_sees_only_what_an_expert_says_to_its_patches(pictures: Path) -> None:
+    samples = find_samples(pictures)[:2]
+    cams = grad_cams(run(), samples)
+    assert [one.shape for one in cams] == [(2, 25, 4)] * 2
+    assert all(one.min() >= 0 and one.max() == 1 for one in cams)
+    assert not np.allclose(cams[1][0], cams[1][1])
+
+
+def test_the_cost_is_that_of_the_parameters_and_the_formula() -> None:
+    seen = run()
+    cost = measure_cost(seen)
+    assert cost.parameters == sum(one.numel() for one in seen.model.parameters())
+    assert cost.trained_parameters == sum(one.numel() for one in seen.model.adapters())
+    tokens, width = 26, MODEL.clip.vision.width
+    assert cost.flops > 2 * tokens * 12 * width**2 * MODEL.clip.vision.depth  # the blocks' matrices alone
+    assert cost.time_ms > 0
+    assert cost.peak_memory_bytes > 4 * cost.parameters
