@@ -28,6 +28,7 @@ class RouterUse:
 
     shares (C, E): share of the pictures that an expert is chosen for; a row sums to K.
     gates (C, E): mean gate over all pictures, 0 where not chosen; a row sums to 1.
+    entropy (C,): mean entropy of the gates of a picture in nats, log K when they are even.
     """
 
     categories: tuple[str, ...]
@@ -35,6 +36,7 @@ class RouterUse:
     levels: tuple[Level, ...]
     shares: Floats
     gates: Floats
+    entropy: Floats
 
     @property
     def level_gates(self) -> Floats:
@@ -66,6 +68,7 @@ def router_use(checkpoint: Checkpoint, samples: Sequence[Sample], progress: Prog
     looks = [one.router for one in look(checkpoint, samples, progress, "route")]
     chosen_nE = torch.cat([one.chosen for one in looks]).double().numpy()
     gates_nE = torch.cat([one.dense_gates for one in looks]).double().numpy()
+    entropy_n = torch.cat([torch.special.entr(one.gates).sum(1) for one in looks]).double().numpy()
     several = len({one.dataset for one in samples}) > 1
     categories = np.array([(several and one.dataset) or one.category for one in samples])
     names = sorted(set(categories.tolist()))
@@ -76,6 +79,7 @@ def router_use(checkpoint: Checkpoint, samples: Sequence[Sample], progress: Prog
         levels=checkpoint.detector.levels,
         shares=np.stack([chosen_nE[rows].mean(0) for rows in groups]),
         gates=np.stack([gates_nE[rows].mean(0) for rows in groups]),
+        entropy=np.array([entropy_n[rows].mean() for rows in groups]),
     )
 
 
@@ -90,7 +94,9 @@ def routing_heat_maps(use: RouterUse) -> list[HeatMap]:
 
 
 def routing_json(use: RouterUse) -> dict[str, Any]:
-    """By category: expert -> share, expert -> mean gate, level -> mean gate; and the dead experts."""
+    """By category: expert -> share, expert -> mean gate, level -> mean gate, entropy of the gates; and the
+    dead experts.
+    """
 
     def by_category(columns: Sequence[str], values: Floats) -> dict[str, dict[str, float]]:
         rows = (dict(zip(columns, row, strict=True)) for row in values.tolist())
@@ -100,6 +106,7 @@ def routing_json(use: RouterUse) -> dict[str, Any]:
         "shares": by_category(use.experts, use.shares),
         "gates": by_category(use.experts, use.gates),
         "level_gates": by_category(use.levels_in_use, use.level_gates),
+        "gate_entropy": dict(zip(use.categories, use.entropy.tolist(), strict=True)),
         "dead_experts": use.dead,
         "least_share": use.least_share,
     }

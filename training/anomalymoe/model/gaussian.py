@@ -54,7 +54,8 @@ class GaussianExpert(nn.Module):
         whitened_bNKC = (F.pad(mixed_bNC, (0, 1), value=1.0) @ self.whitening).unflatten(
             2, (len(self.surplus), -1)
         )
-        error_bN = (whitened_bNKC.square().sum(3) + self.surplus).amin(2)
+        # One pass over it, where squares and their sum take two.
+        error_bN = (torch.linalg.vector_norm(whitened_bNKC, dim=3).square() + self.surplus).amin(2)
         pooled_bD = mixed_bNC.mean(1) @ self.mixing
         return ExpertOutput(error_bN.unflatten(1, self.grid), error_bN.mean(1), pooled_bD)
 

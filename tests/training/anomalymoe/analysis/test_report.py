@@ -43,6 +43,11 @@ def test_json_holds_what_was_found(found: Analysis, folder: Path) -> None:
     written = json.loads((folder / "analysis.json").read_text())
     assert written["routing"]["shares"]["all"]["global 0"] == 1.0
     assert written["routing"]["dead_experts"] == found.routing.dead
+    assert written["routing"]["gate_entropy"]["all"] == found.routing.entropy[-1]
+    learned = found.worth["learned"].metrics
+    worth = written["image_and_pixel_auroc_by_routing"]
+    assert worth["learned"] == [learned.image_auroc, learned.pixel_auroc]
+    assert list(worth) == ["learned", "random", "fixed", "all"]
     assert written["redundancy"]["patch"]["cka"][0][1] == found.redundancy["patch"][0, 1]
     assert written["macs"]["encoder"] == found.macs.encoder
     used = macs_on_average(found.macs, found.routing.levels, found.routing.shares[2].tolist())

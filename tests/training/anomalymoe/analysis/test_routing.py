@@ -68,7 +68,9 @@ def by_hand() -> RouterUse:
     shares = np.array([[0.25, 0.75, 1.0], [0.5, 0.5, 1.0], [0.3, 0.7, 1.0]])
     gates = np.array([[0.1, 0.2, 0.7], [0.2, 0.2, 0.6], [0.15, 0.2, 0.65]])
     experts = ("patch 0", "patch 1", "global 0")
-    return RouterUse(("disc", "square", "all"), experts, ("patch", "patch", "global"), shares, gates)
+    return RouterUse(
+        ("disc", "square", "all"), experts, ("patch", "patch", "global"), shares, gates, np.ones(3)
+    )
 
 
 def test_json_names_every_value(by_hand: RouterUse) -> None:
