@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import httpx
 import pytest
@@ -97,10 +98,15 @@ def test_what_lasts_is_seen(watched: tuple[Line, Prometheus], monkeypatch: pytes
 
 def see_a_hung_start(line: Line, watcher: Prometheus, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread dies, and the graphs hang when the new one tries them, until they do not."""
-    freed = Event()
+    freed, encode = Event(), Engine._encode
+
+    def hung(*given: Any) -> Any:
+        freed.wait()
+        return encode(*given)
+
     with monkeypatch.context() as broken:
         broken.setattr(Engine, "run", dying)
-        broken.setattr(Engine, "warm_up", lambda _: freed.wait())
+        broken.setattr(Engine, "_encode", hung)
         assert line.send("brick") == [503]
         watcher.wait_for("AnomoeNotReady", "AnomoeStageFailed")
     freed.set()
