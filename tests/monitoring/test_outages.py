@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from service.inference.anomalymoe import Engine, Outcome, Picture
-from tests.monitoring.prometheus import Prometheus, prometheus, wait_until
+from tests.monitoring.prometheus import BUSY, LATENCY, Prometheus, prometheus, wait_until
 from tests.service.conftest import encoded, listening
 from tests.tiny_bundle import make_tiny_bundle, plain_picture
 
@@ -29,8 +29,6 @@ pytestmark = [
 SHORTER = 120
 CLIENTS = 8
 MANY = 40
-LATENCY = ("AnomoeLatencyBurnsFast", "AnomoeLatencyBurnsSlowly")
-BUSY = {"AnomoeDown", *LATENCY}  # where a scrape or a picture takes more than a second
 PICTURES = {name: encoded(plain_picture(name)) for name in ("brick", "slate")}
 
 
