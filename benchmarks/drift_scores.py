@@ -57,7 +57,7 @@ def kept(file: Path, make: Callable[[], Mapping[str, Pool]]) -> Mapping[str, Poo
             for product, pool in make().items()
             for kind, numbers in pool.items()
         }
-        np.savez(file, **arrays)
+        np.savez(file, allow_pickle=False, **arrays)
     pools: dict[str, dict[str, Numbers]] = {}
     with np.load(file) as stored:
         for key in stored.files:

@@ -97,8 +97,9 @@ def saturation(budget: Budget, folder: Path) -> Figures:
 
 
 def counting(budget: Budget, folder: Path) -> Figures:
-    """Pictures a second with metrics, and with such as count nothing, in turn."""
+    """Pictures a second, and of processor time, with metrics and with such as count nothing, in turn."""
     laps: dict[str, list[float]] = {}
+    per_cpu_s: dict[str, list[float]] = {}
     with ExitStack() as stack:
         servers = {
             "counting": stack.enter_context(service(folder / "counting.log")),
@@ -106,10 +107,15 @@ def counting(budget: Budget, folder: Path) -> Figures:
         }
         for number in range(2 * budget.rounds):
             for name in sorted(servers, reverse=bool(number % 2)):  # neither is always the first
+                cpu_s = servers[name].cpu_s()
                 load = picture_target(servers[name]).put_load(clients=BUSY_CLIENTS, seconds=budget.seconds)
                 laps.setdefault(name, []).append(load.rate())
+                answered = load.statuses.count(200)
+                per_cpu_s.setdefault(name, []).append(answered / (servers[name].cpu_s() - cpu_s))
     figures = {f"{name}_per_s": median(values) for name, values in laps.items()}
-    return {**figures, "ratio_counting_to_uncounted": _ratio(laps["counting"], laps["uncounted"])}
+    figures["ratio_counting_to_uncounted"] = _ratio(laps["counting"], laps["uncounted"])
+    figures["ratio_by_processor_time"] = _ratio(per_cpu_s["counting"], per_cpu_s["uncounted"])
+    return figures
 
 
 def overload(budget: Budget, folder: Path) -> Figures:

@@ -1,6 +1,7 @@
 """Around every request: its id, time, log line, metrics and headers, and an answer to every error."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from time import perf_counter
 from uuid import uuid4
 
@@ -118,7 +119,9 @@ class RequestContext:
             request_id=exchange.request_id, started=exchange.started, timings_ms=exchange.timings_ms
         )
         structlog.contextvars.bind_contextvars(request_id=exchange.request_id)  # of this request's own task
-        with self.metrics.in_flight.track_inprogress(), tracing.request(headers) as exchange.trace_id:
+        is_probe = scope["path"] in QUIET_ENDPOINTS
+        traced = nullcontext("") if is_probe else tracing.request(headers)
+        with self.metrics.in_flight.track_inprogress(), traced as exchange.trace_id:
             if exchange.trace_id:
                 structlog.contextvars.bind_contextvars(trace_id=exchange.trace_id)
             try:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import drift
-from benchmarks.drift import SIGMAS, SIZES, Line, bins, first_alarm
+from benchmarks.drift import SIGMAS, Line, bins, first_alarm
 from benchmarks.drift_scores import NORMAL, Numbers, kept
 from service.drift.product import ProductDrift
 
@@ -69,7 +69,9 @@ def test_scores_are_kept(tmp_path: Path) -> None:
         assert found["tile"]["15 % less light"].distances.tolist() == [0, 1]
 
 
-def test_the_figure_has_a_line_a_size() -> None:
-    svg = ElementTree.fromstring(drift.drawn({size: [4, 7, 20, 96, 258] for size in SIZES}))
-    lines = svg.findall("{*}polyline")
-    assert [len(one.attrib["points"].split()) for one in lines] == [len(SIGMAS)] * len(SIZES)
+def test_the_figure_is_higher_where_fewer_runs_have_no_alarm_yet() -> None:
+    svg = ElementTree.fromstring(drift.drawn([np.arange(low, low + 50) for low in (4, 7, 20, 96, 258)]))
+    lines = [one.attrib["points"].split() for one in svg.findall("{*}polyline")]
+    heights = [[float(point.partition(",")[2]) for point in line] for line in lines]
+    assert [len(line) for line in lines] == [len(SIGMAS)] * 3
+    assert all(most < median < least for most, median, least in zip(*heights, strict=True))

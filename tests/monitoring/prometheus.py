@@ -15,7 +15,9 @@ import httpx
 import yaml
 
 RULES = Path(__file__).parents[2] / "docker" / "prometheus" / "rules"
-WAIT_S = 120  # for what comes within a few seconds on a machine with nothing else to do
+WAIT_S = 300  # for what comes within a few seconds on a machine with nothing else to do
+LATENCY = ("AnomoeLatencyBurnsFast", "AnomoeLatencyBurnsSlowly")
+BUSY = {"AnomoeDown", *LATENCY}  # fire where the machine takes more than a second for a scrape or a picture
 UNITS_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 

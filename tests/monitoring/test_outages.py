@@ -10,12 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import httpx
 import pytest
 
 from service.inference.anomalymoe import Engine, Outcome, Picture
-from tests.monitoring.prometheus import Prometheus, prometheus, wait_until
+from tests.monitoring.prometheus import BUSY, LATENCY, Prometheus, prometheus, wait_until
 from tests.service.conftest import encoded, listening
 from tests.tiny_bundle import make_tiny_bundle, plain_picture
 
@@ -28,8 +29,6 @@ pytestmark = [
 SHORTER = 120
 CLIENTS = 8
 MANY = 40
-LATENCY = ("AnomoeLatencyBurnsFast", "AnomoeLatencyBurnsSlowly")
-BUSY = {"AnomoeDown", *LATENCY}  # where a scrape or a picture takes more than a second
 PICTURES = {name: encoded(plain_picture(name)) for name in ("brick", "slate")}
 
 
@@ -97,10 +96,15 @@ def test_what_lasts_is_seen(watched: tuple[Line, Prometheus], monkeypatch: pytes
 
 def see_a_hung_start(line: Line, watcher: Prometheus, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread dies, and the graphs hang when the new one tries them, until they do not."""
-    freed = Event()
+    freed, encode = Event(), Engine._encode
+
+    def hung(*given: Any) -> Any:
+        freed.wait()
+        return encode(*given)
+
     with monkeypatch.context() as broken:
         broken.setattr(Engine, "run", dying)
-        broken.setattr(Engine, "warm_up", lambda _: freed.wait())
+        broken.setattr(Engine, "_encode", hung)
         assert line.send("brick") == [503]
         watcher.wait_for("AnomoeNotReady", "AnomoeStageFailed")
     freed.set()

@@ -36,6 +36,7 @@ def spans() -> Iterator[Spans]:
 
 
 def test_a_picture_leaves_the_spans_of_what_it_waited_for(spans: Spans, service: TestClient) -> None:
+    service.get("/healthz")  # of which there are too many
     answer = service.post("/detect", content=PICTURE, headers=CALLER)
     found = spans()
     inside = ("backbone", "experts", "head")
