@@ -25,8 +25,8 @@ class Verdict:
 
     @property
     def is_anomalous(self) -> bool:
-        """Whether the score is above the threshold."""
-        return self.score > self.threshold
+        """Whether the score is above the threshold, or 1, where float32 ends: no score would be above."""
+        return self.score > self.threshold or self.score >= 1
 
 
 def judge(

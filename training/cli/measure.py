@@ -9,7 +9,7 @@ from rich.table import Table
 
 from training.anomalymoe.checkpoint import load_checkpoint
 from training.anomalymoe.evaluation.evaluate import evaluate_checkpoint, rows_table
-from training.anomalymoe.evaluation.protocol import Normalisation, Protocol
+from training.anomalymoe.evaluation.protocol import Normalisation
 from training.anomalymoe.products import add_products
 from training.cli.options import (
     ALL_GOOD_NAMES,
@@ -17,6 +17,7 @@ from training.cli.options import (
     DataPaths,
     DatasetOption,
     GoodOption,
+    ProtocolName,
     ProtocolOption,
     console,
     fail,
@@ -33,8 +34,8 @@ from training.data.pictures import DataError
 from training.moeclip import evaluation as by_class
 from training.moeclip.calibration import add_classes
 from training.moeclip.checkpoint import load_run
-from training.moeclip.scoring import Domain, Ranking
-from training.reporting.reference import Method, find_dataset
+from training.moeclip.scoring import Domain
+from training.reporting.reference import Figure, Method, find_dataset
 from training.reporting.rows import MEAN, Row
 from training.reporting.rows_text import SUFFIXES, rows_text
 from training.reporting.tables import datasets_tables, paper_table, table_1
@@ -59,6 +60,10 @@ SheetsOption = Annotated[
 class How(NamedTuple):
     """What `evaluate` is asked for beside run and pictures. state: where scores are kept on the way."""
 
+    protocol: ProtocolName
+    masks: Path | None
+    normalise: Normalisation
+    domain: Domain | None
     beside: str | None
     batch_size: int | None
     state: Path | None
@@ -71,11 +76,12 @@ class How(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """The figures of a run, tables of them, and how they were measured."""
+    """The figures of a run, how they were measured, tables of them, and Table 1 of the paper with them."""
 
     rows: list[Row]
-    tables: list[Table]
     protocol: dict[str, Any]
+    tables: list[Table]
+    published: list[Figure]
 
 
 def add_measuring(app: typer.Typer) -> None:
@@ -134,28 +140,20 @@ def evaluate(  # noqa: PLR0913 - one an option
     """
     if output and output.suffix not in SUFFIXES:
         raise typer.BadParameter(f"--output: {output} is none of {', '.join(SUFFIXES)}")
-    how = How(beside, batch_size, output and output.with_name(f"{output.name}.state"), sheets)
     requirements = [read_requirement(text) for text in require or []]
+    state = output and output.with_name(f"{output.name}.state")
+    how = How(protocol, masks, normalise, domain, beside, batch_size, state, sheets)
     try:
-        method = read_method(checkpoint)
         with reading(good, dataset, class_names), progress_bar() as progress:
-            if method == "moeclip":
-                _refuse("--masks and --normalise", "anomalymoe", bool(masks) or normalise != "calibrated")
-                ranked = domain, read_ranking(protocol)
-                measured = _measure_classes(checkpoint, one_or_all(data), ranked, how, progress)
-            else:
-                _refuse("--domain", "moeclip", domain is not None)
-                chosen = read_protocol(protocol, masks, normalise)
-                measured = _measure_products(checkpoint, one_or_all(data), chosen, how, progress)
+            measured = _measured(checkpoint, one_or_all(data), how, progress)
     except KeyboardInterrupt:
         fail("stopped; with --output the same command goes on after the pictures that are scored")
     except (DataError, CheckpointError, OSError) as error:
         fail(str(error))
-    published = table_1(measured.rows, method)
-    for table in [*measured.tables, *datasets_tables(published, method)]:
+    for table in measured.tables:
         console.print(table)
     if output:
-        write_text(output, rows_text(output, measured.rows, measured.protocol, published))
+        write_text(output, rows_text(output, measured.rows, measured.protocol, measured.published))
     missed = [complaint for one in requirements if (complaint := one.complaint(measured.rows))]
     if missed:
         fail("; ".join(missed))
@@ -193,28 +191,38 @@ def calibrate(
     console.print(f"{checkpoint}: calibrated for {', '.join(added)}")
 
 
-def _measure_products(
-    checkpoint: Path, data: Place, protocol: Protocol, how: How, progress: Progress
-) -> Measured:
+def _measured(checkpoint: Path, data: Place, how: How, progress: Progress) -> Measured:
+    """By the method of the run. Raises BadParameter for options of the other one."""
+    if read_method(checkpoint) == "moeclip":
+        _refuse("--masks and --normalise", "anomalymoe", bool(how.masks) or how.normalise != "calibrated")
+        return _measure_classes(checkpoint, data, how, progress)
+    _refuse("--domain", "moeclip", how.domain is not None)
+    return _measure_products(checkpoint, data, how, progress)
+
+
+def _measure_products(checkpoint: Path, data: Place, how: How, progress: Progress) -> Measured:
+    protocol = read_protocol(how.protocol, how.masks, how.normalise)
     dataset = read_dataset(how.beside, "anomalymoe") if how.beside else None
     run = load_checkpoint(checkpoint, calibrated=protocol.needs_categories)
     rows = evaluate_checkpoint(run, data, progress, protocol, **how.options())
     theirs = [paper_table(rows, "anomalymoe", dataset)] if dataset else []
-    return Measured(rows, [rows_table(rows, protocol), *theirs], protocol.as_json())
+    published = table_1(rows, "anomalymoe")
+    tables = [rows_table(rows, protocol), *theirs, *datasets_tables(published, "anomalymoe")]
+    return Measured(rows, protocol.as_json(), tables, published)
 
 
-def _measure_classes(
-    checkpoint: Path, data: Place, ranked: tuple[Domain | None, Ranking], how: How, progress: Progress
-) -> Measured:
-    domain, by = ranked
+def _measure_classes(checkpoint: Path, data: Place, how: How, progress: Progress) -> Measured:
+    by = read_ranking(how.protocol)
     run = load_run(checkpoint)
-    rows = by_class.evaluate_run(run, data, domain, progress, by, **how.options())
+    rows = by_class.evaluate_run(run, data, how.domain, progress, by, **how.options())
     named = {find_dataset("moeclip", one.dataset) for one in rows if one.category != MEAN}
     recognised = named.pop() if len(named) == 1 else None
     dataset = read_dataset(how.beside, "moeclip") if how.beside else recognised
     table = paper_table(rows, "moeclip", dataset)
     table.caption = f"{table.caption}; {by_class.RANKED[by]}"
-    return Measured(rows, [table], by_class.protocol_json(run, domain, by))
+    published = table_1(rows, "moeclip")
+    tables = [table, *datasets_tables(published, "moeclip")]
+    return Measured(rows, by_class.protocol_json(run, how.domain, by), tables, published)
 
 
 def _refuse(options: str, method: Method, is_given: bool) -> None:

@@ -213,4 +213,4 @@ def _pixel_draws(parts: Sequence[_Pixels]) -> dict[str, npt.NDArray[np.float64]]
 def _at_threshold(hits: npt.NDArray[np.int64]) -> dict[str, float]:
     """F1 and intersection over union of all pixels above the served threshold, with the marked ones."""
     both, either = hits.sum(0)
-    return {"pixel_f1": float(2 * both / (both + either)), "pixel_iou": float(both / either)}
+    return {"pixel_f1": float(2 * both / max(both + either, 1)), "pixel_iou": float(both / max(either, 1))}

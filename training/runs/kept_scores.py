@@ -3,6 +3,8 @@
 Only one batch is in memory at a time, however many pictures there are.
 """
 
+import hashlib
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -48,9 +50,12 @@ def _key_of(folder: Path) -> str | None:
 
 
 def files_key(samples: Sequence[Sample]) -> str:
-    """Changes with any picture or mask."""
-    paths = (path for one in samples for path in (one.path, *one.mask_paths))
-    return "\n".join(f"{path} {(stat := path.stat()).st_size} {stat.st_mtime_ns}" for path in paths)
+    """Changes with any picture or mask, by name, size and time."""
+    digest = hashlib.sha256()
+    for path in (path for one in samples for path in (one.path, *one.mask_paths) if path.exists()):
+        stat = path.stat()
+        digest.update(os.fsencode(f"{path} {stat.st_size} {stat.st_mtime_ns}\n"))
+    return digest.hexdigest()
 
 
 class KeptScores:

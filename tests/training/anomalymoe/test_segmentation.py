@@ -25,6 +25,11 @@ def checkpoint(fitted: Fitted) -> Checkpoint:
     return load_checkpoint(fitted.folder)
 
 
+def numbers(path: Path) -> np.ndarray:
+    with Image.open(path) as mask:
+        return np.asarray(mask)
+
+
 def test_masks_are_the_components_that_the_detector_finds(
     checkpoint: Checkpoint, fitted: Fitted, tmp_path: Path
 ) -> None:
@@ -34,8 +39,8 @@ def test_masks_are_the_components_that_the_detector_finds(
     assert result.exit_code == 0, result.output
     assert "14 masks written" in result.output
     count = len(checkpoint.categories["disc"].centres)
-    with Image.open(mask_path(tmp_path, samples[0])) as mask:
-        assert mask.size == Image.open(samples[0].path).size
+    with Image.open(mask_path(tmp_path, samples[0])) as mask, Image.open(samples[0].path) as picture:
+        assert mask.size == picture.size
         assert {*np.unique(np.asarray(mask))} <= {*range(1, count + 1)}
     read = component_masks(tmp_path, samples, checkpoint.config.input, GRID)
     assert (read.sum(1) == 1).all()  # each patch belongs to one component
@@ -58,7 +63,7 @@ def test_masks_that_are_there_are_kept(checkpoint: Checkpoint, fitted: Fitted, t
 def test_new_centres_are_as_many_as_asked_for(checkpoint: Checkpoint, fitted: Fitted, tmp_path: Path) -> None:
     bare = replace(checkpoint, categories={})
     write_components(bare, fitted.data / "disc", tmp_path, 2, quiet_progress())
-    masks = [np.asarray(Image.open(path)) for path in tmp_path.rglob("*.png")]
+    masks = [numbers(path) for path in tmp_path.rglob("*.png")]
     assert {*np.unique(np.stack(masks))} == {1, 2}
 
 
@@ -68,7 +73,7 @@ def test_what_a_crop_leaves_out_belongs_to_no_component(
     spec = checkpoint.config.input.model_copy(update={"crop": PAPER_CROP})
     cropped = replace(checkpoint, config=checkpoint.config.model_copy(update={"input": spec}))
     write_components(cropped, fitted.data / "disc", tmp_path, None, quiet_progress())
-    mask = np.asarray(Image.open(next(tmp_path.rglob("*.png"))))
+    mask = numbers(next(tmp_path.rglob("*.png")))
     assert (mask[:3] == 0).all()
     assert (mask[3:-3, 3:-3] > 0).all()
 

@@ -16,6 +16,7 @@ from training.anomalymoe.model.router import RouterOutput
 from training.anomalymoe.scoring import stack_centres
 from training.data.dataset import Place, find_samples
 from training.data.pictures import DataError, Sample, load_picture
+from training.device import on_training_device
 
 BATCH = 16
 
@@ -49,14 +50,16 @@ def look(
 ) -> Iterator[Look]:
     """Each batch of pictures encoded, routed, and parted into components."""
     detector, spec = checkpoint.detector, checkpoint.config.input
-    for start in progress.track(range(0, len(samples), BATCH), description=description):
-        batch = samples[start : start + BATCH]
-        pixels = torch.from_numpy(np.stack([load_picture(one.path, spec) for one in batch]))
-        image = detector.normalise(pixels)
-        features, cls = detector.encode(image)
-        centres = stack_centres([checkpoint.categories[one.category].centres for one in batch])
-        masks = detector.component_masks(features, centres.values, centres.valid)
-        yield Look(batch, detector.router(cls), Scene(image, features, masks))
+    with on_training_device(detector):
+        for start in progress.track(range(0, len(samples), BATCH), description=description):
+            batch = samples[start : start + BATCH]
+            pixels = torch.from_numpy(np.stack([load_picture(one.path, spec) for one in batch]))
+            image = detector.normalise(pixels)
+            features, cls = detector.encode(image)
+            centres = stack_centres([checkpoint.categories[one.category].centres for one in batch])
+            known = (part.to(image.device) for part in centres)
+            masks = detector.component_masks(features, *known)
+            yield Look(batch, detector.router(cls), Scene(image, features, masks))
 
 
 def expert_names(detector: AnomalyMoE) -> list[str]:

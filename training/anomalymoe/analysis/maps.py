@@ -59,12 +59,12 @@ def raw_level_maps(
     for seen in look(checkpoint, samples, progress, "draw maps"):
         categories = [checkpoint.categories[one.category] for one in seen.samples]
         offset, scale = (
-            torch.from_numpy(np.stack([getattr(one, field) for one in categories]))
+            torch.from_numpy(np.stack([getattr(one, field) for one in categories])).to(seen.scene.image)
             for field in ("error_offset", "error_scale")
         )
         levels_bLhw = checkpoint.detector.level_maps(
             checkpoint.detector.detect(seen.scene, seen.router), offset, scale
-        )
+        ).cpu()
         smoothed = [head(levels_bLhw[:, [level]]).map for level in range(len(LEVELS))]
         maps.extend(torch.stack(smoothed, dim=1).numpy())
     return maps

@@ -103,7 +103,7 @@ def _pooled_outputs(checkpoint: Checkpoint, samples: Sequence[Sample], progress:
         )
         for seen in look(checkpoint, samples, progress, "compare experts")
     ]
-    return torch.cat(batches).double().numpy()
+    return torch.cat(batches).double().cpu().numpy()
 
 
 def _unbiased_hsic(outputs_EnD: Floats) -> Floats:

@@ -66,9 +66,9 @@ def router_use(checkpoint: Checkpoint, samples: Sequence[Sample], progress: Prog
     Rows are data sets where the samples are of several, as in the paper, else categories.
     """
     looks = [one.router for one in look(checkpoint, samples, progress, "route")]
-    chosen_nE = torch.cat([one.chosen for one in looks]).double().numpy()
-    gates_nE = torch.cat([one.dense_gates for one in looks]).double().numpy()
-    entropy_n = torch.cat([torch.special.entr(one.gates).sum(1) for one in looks]).double().numpy()
+    chosen_nE = torch.cat([one.chosen for one in looks]).double().cpu().numpy()
+    gates_nE = torch.cat([one.dense_gates for one in looks]).double().cpu().numpy()
+    entropy_n = torch.cat([torch.special.entr(one.gates).sum(1) for one in looks]).double().cpu().numpy()
     several = len({one.dataset for one in samples}) > 1
     categories = np.array([(several and one.dataset) or one.category for one in samples])
     names = sorted(set(categories.tolist()))

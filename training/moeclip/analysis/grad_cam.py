@@ -32,7 +32,9 @@ def grad_cams(run: Checkpoint[RunConfig], samples: Sequence[Sample]) -> list[Flo
     outputs: list[Tensor] = [one.expert_outputs for one in seen.moe]
     logits_B2 = image_logits(seen.summary, text_B2E)
     gradients = torch.autograd.grad((logits_B2[:, 1] - logits_B2[:, 0]).sum(), outputs)
-    return [cam(one[:, 1:], slope[:, 1:]).numpy() for one, slope in zip(outputs, gradients, strict=True)]
+    return [
+        cam(one[:, 1:], slope[:, 1:]).cpu().numpy() for one, slope in zip(outputs, gradients, strict=True)
+    ]
 
 
 def cam(outputs_BNKD: Tensor, gradients_BNKD: Tensor) -> Tensor:

@@ -34,9 +34,9 @@ def draw_maps(run: Checkpoint[RunConfig], samples: Sequence[Sample]) -> tuple[Im
     layers, scales = model.config.layers, model.config.scales
     rows = [f"layer {layer}, {scale} x {scale}" for layer in layers for scale in scales]
     parts = {name: logits_BSN2[:, [row]] for row, name in enumerate(rows)} | {"map": logits_BSN2}
-    industrial_B = torch.zeros(len(samples), dtype=torch.bool)
+    industrial_B = torch.zeros(len(samples), dtype=torch.bool, device=logits_BSN2.device)
     maps = {
-        name: served_map(margins(part), industrial_B, model.grid, (spec.height, spec.width)).numpy()
+        name: served_map(margins(part), industrial_B, model.grid, (spec.height, spec.width)).cpu().numpy()
         for name, part in parts.items()
     }
     columns = []
@@ -57,7 +57,7 @@ def patch_gates(run: Checkpoint[RunConfig], samples: Sequence[Sample]) -> list[n
     assert moe is not None
     pixels = np.stack([load_picture(one.path, run.config.input) for one in samples])
     seen = run.model(run.model.normalise(torch.from_numpy(pixels)))
-    return [top_gates(one.probabilities[:, 1:], moe.top_k).numpy() for one in seen.moe]
+    return [top_gates(one.probabilities[:, 1:], moe.top_k).cpu().numpy() for one in seen.moe]
 
 
 def _overlay(picture: Tile, map_HW: npt.NDArray[np.float32]) -> Tile:

@@ -47,7 +47,7 @@ def observe(run: Checkpoint[RunConfig], samples: Sequence[Sample], progress: Pro
         pixels = np.stack([load_picture(one.path, run.config.input) for one in batch])
         seen = run.model(run.model.normalise(torch.from_numpy(pixels)), by_expert=True)
         layers = [observe_layer(one, moe.top_k) for one in seen.moe]
-        parts.append(Observation(*(torch.stack(column, 1) for column in zip(*layers, strict=True))))
+        parts.append(Observation(*(torch.stack(column, 1).cpu() for column in zip(*layers, strict=True))))
     return Observation(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from training.data.dataset import Place, find_samples
 from training.data.pictures import DataError, Sample
+from training.device import on_training_device
 from training.figures.heatmap import HeatMap, draw_below_each_other
 from training.figures.sheet import one_of_each
 from training.moeclip.analysis.cost import measure_cost
@@ -63,13 +64,15 @@ def analyse(run: Checkpoint[RunConfig], data: Place, output: Path, progress: Pro
     samples = [one for one in find_samples(data) if one.split == "test"]
     if not samples:
         raise DataError(f"{data}: no test pictures (test/<kind>) found")
-    seen = observe(run, samples, progress)
-    found = summarise(seen, group_names(samples), run.config.model.layers)
-    output.mkdir(parents=True, exist_ok=True)
     shown = one_of_each(samples) or list(samples[:1])
-    _draw_experts(run, shown, seen.first[[samples.index(one) for one in shown]].numpy(), output)
-    for name, sheet in zip((MAPS, MAPS_BY_LAYER), draw_maps(run, shown), strict=True):
+    output.mkdir(parents=True, exist_ok=True)
+    with on_training_device(run.model):
+        seen = observe(run, samples, progress)
+        _draw_experts(run, shown, seen.first[[samples.index(one) for one in shown]].numpy(), output)
+        sheets = draw_maps(run, shown)
+    for name, sheet in zip((MAPS, MAPS_BY_LAYER), sheets, strict=True):
         sheet.save(output / name, optimize=True)
+    found = summarise(seen, group_names(samples), run.config.model.layers)
     draw_below_each_other(use_heat_maps(found)).save(output / USE, optimize=True)
     draw_below_each_other(similarity_heat_maps(found)).save(output / SIMILARITY, optimize=True)
     content = analysis_json(found) | {"cost": measure_cost(run)._asdict()}

@@ -17,6 +17,7 @@ from training.anomalymoe.evaluation.protocol import Protocol
 from training.data.pictures import Sample
 from training.runs.kept_scores import Batch
 
+RELEASED = Protocol(view="paper", normalise="released")
 ROOT = Path(__file__).parents[4]
 
 # Evaluates in a process that kills itself before a batch, so that nothing can be tidied up.
@@ -38,7 +39,7 @@ app()
 """
 
 
-@pytest.mark.parametrize("protocol", [SERVED, Protocol(normalise="released")], ids=["serving", "released"])
+@pytest.mark.parametrize("protocol", [SERVED, RELEASED], ids=["serving", "released"])
 def test_a_killed_evaluation_goes_on(
     fitted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: Protocol
 ) -> None:
