@@ -9,6 +9,6 @@ lock() {
         --output-file "docker/requirements/$target.txt" "$@"
 }
 lock cpu pyproject.toml --extra cpu
-lock train pyproject.toml --extra cpu --extra train --extra export
+lock train pyproject.toml --extra cpu --extra train --extra pretrained --extra export
 echo 'onnxruntime-gpu[cuda,cudnn]' | lock gpu pyproject.toml --extra gpu -
 lock build docker/requirements/build.in

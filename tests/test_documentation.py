@@ -21,7 +21,10 @@ from tests.service.running import ROOT, ServiceProcess, service_process
 pytestmark = pytest.mark.alone
 
 TUTORIAL, CLIENT, README = ROOT / "docs" / "tutorial.md", ROOT / "docs" / "client.md", ROOT / "README.md"
+MENTIONED = re.compile(r"`(anomoe(?: [^`]+)+)`")  # commands in sentences
 PROGRAM = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+soak = pytest.mark.skipif("SOAK_TUTORIAL" not in os.environ, reason="takes minutes; SOAK_TUTORIAL=1 runs it")
 
 
 def commands(page: Path) -> list[str]:
@@ -79,6 +82,30 @@ def test_commands_of_the_readme(sandbox: Path, service: ServiceProcess) -> None:
     assert '"best":"metal gear"' in answers[1]
 
 
+def test_what_the_readme_mentions(sandbox: Path, service: ServiceProcess) -> None:
+    mentioned = [line for line in MENTIONED.findall(README.read_text()) if not re.search("FOLDER|tune", line)]
+    assert len(mentioned) == 3
+    for line in mentioned:
+        run(line.replace("PICTURES", "docs/board.png"), sandbox, service)
+    assert (sandbox / "keys.txt").read_text().startswith("line-7 infer sha256:")
+
+
+def test_targets_of_the_readme_exist() -> None:
+    targets = set(re.findall(r"(?:^    |`)make ([\w-]+)", README.read_text(), re.MULTILINE))
+    assert len(targets) >= 6
+    assert targets <= set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+@soak
+def test_training_and_export_of_the_readme(sandbox: Path, service: ServiceProcess) -> None:
+    run("anomoe-train demo-data pictures --train 12 --test-good 4 --test-defect 1", sandbox, service)
+    lines = [line for line in commands(README) if line.startswith(".venv/bin/")]
+    assert len(lines) == 3
+    for line in lines:
+        run(line.replace("<data>", "pictures/board"), sandbox, service)
+    assert (sandbox / "bundles" / "mine" / "manifest.json").is_file()
+
+
 LONG = ("anomoe-train fit", "anomoe-train evaluate", "anomoe-export")
 
 
@@ -93,7 +120,7 @@ def test_commands_of_the_tutorial(sandbox: Path, service: ServiceProcess) -> Non
     assert len(list((sandbox / "line-3" / "ok").iterdir())) >= 3
 
 
-@pytest.mark.skipif("SOAK_TUTORIAL" not in os.environ, reason="two minutes; SOAK_TUTORIAL=1 runs it")
+@soak
 def test_training_and_export_of_the_tutorial(sandbox: Path, service: ServiceProcess) -> None:
     lines = [line for line in commands(TUTORIAL) if line.startswith((*LONG, "anomoe-train"))]
     assert len(lines) == 5

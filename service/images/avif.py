@@ -48,10 +48,10 @@ def _coded(data: bytes) -> Iterator[bytes]:
         if name == b"moov":
             raise Problem(Kind.UNDECODABLE_PICTURE, "the AVIF is a film, only single pictures are read")
         for extents in _extents(data, list(_boxes(data, start + 4, stop))) if name == b"meta" else ():
-            parts = [data[at : at + length if length else None] for at, length in extents]
-            if (total := total + sum(map(len, parts))) > 2 * len(data):
+            ends = [(at, min(at + length if length else len(data), len(data))) for at, length in extents]
+            if (total := total + sum(max(0, end - at) for at, end in ends)) > 2 * len(data):
                 raise Problem(Kind.TOO_LARGE, f"the AVIF has {len(data)} bytes, its items share more")
-            yield b"".join(parts)
+            yield b"".join(data[at:end] for at, end in ends)
 
 
 def _extents(data: bytes, boxes: list[Box]) -> Iterator[Extents]:
@@ -101,13 +101,17 @@ def _locations(data: bytes, at: int, inside: int) -> Iterator[tuple[int, Extents
         return int.from_bytes(data[at - count : at], "big")
 
     width = 4 if version == 2 else 2
+    most = MOST_STEPS  # extents, which may have no bytes
     for _ in range(number(width)):
         item = number(width)
         is_inside = version and number(2) & 15 == 1
         number(2)
         base = number(base_bytes) + (inside if is_inside else 0)
         extents: Extents = []
-        for _ in range(number(2)):
+        count = number(2)
+        if (most := most - count) < 0:
+            raise Problem(Kind.TOO_LARGE, f"the AVIF has {MOST_STEPS} extents, no more are looked at")
+        for _ in range(count):
             number(index_bytes if version else 0)
             extents.append((base + number(offset_bytes), number(length_bytes)))
         yield item, extents

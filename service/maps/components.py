@@ -45,11 +45,14 @@ def largest_parts(mask: Mask, values: npt.NDArray[np.float32], most: int) -> Par
     lengths = runs.rights - runs.lefts
     peaks = np.maximum.reduceat(values.ravel().compress(mask.ravel()), lengths.cumsum() - lengths)
     areas = np.bincount(runs.parts, lengths).astype(np.int64)
-    largest = np.argsort(-areas, kind="stable")[:most]
-    ranks = np.full(len(areas), len(largest), np.uint16)  # which are sorted in one pass each byte
-    ranks[largest] = np.arange(len(largest))
+    last = min(most, len(areas))
+    large = np.flatnonzero(areas >= np.partition(areas, -last)[-last])
+    largest = large.take(np.argsort(-areas.take(large), kind="stable")[:most])
+    ranks = np.full(len(areas), last, np.uint16)  # which are sorted in one pass each byte
+    ranks[largest] = np.arange(last)
     rank = ranks.take(runs.parts)
-    ordered = rank.argsort(kind="stable")[: np.count_nonzero(rank < len(largest))]
+    chosen = np.flatnonzero(rank < last)
+    ordered = chosen.take(rank.take(chosen).argsort(kind="stable"))
     rows, lefts, rights, peaks = (each.take(ordered) for each in (*runs[:3], peaks))
     begins = rank.take(ordered).searchsorted(np.arange(len(largest)))
     ends = np.append(begins[1:], len(ordered))

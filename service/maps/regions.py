@@ -28,6 +28,8 @@ def find_regions(
     """
     raw_map = _shrunk(raw_map, place_in_picture(size, spec))
     parts = largest_parts(raw_map > threshold, raw_map, MAX_REGIONS)
+    if not parts.areas.size:
+        return []
     ys, xs = parts.peak_rows, parts.peak_columns
     levels: list[int] = _at(level_maps, ys, xs, raw_map.shape).argmax(axis=0).tolist()
     left, top, right, bottom = visible_box(size, spec)
@@ -35,10 +37,12 @@ def find_regions(
     x, x_end = _stretch(parts.lefts, parts.rights, left, (right - left) / width)
     y, y_end = _stretch(parts.tops, parts.bottoms, top, (bottom - top) / height)
     areas = np.rint(parts.areas * (right - left) * (bottom - top) / (width * height)).astype(np.int64)
-    measures = (x, y, x_end - x, y_end - y, np.maximum(areas, 1), raw_map[ys, xs])
+    measures = np.stack((x, y, x_end - x, y_end - y, np.maximum(areas, 1)), axis=1)
     return [
-        Region(*box, area, display_score(peak, threshold), LEVELS[level])
-        for *box, area, peak, level in zip(*(each.tolist() for each in measures), levels, strict=True)
+        Region(x, y, across, down, area, display_score(peak, threshold), LEVELS[level])
+        for (x, y, across, down, area), peak, level in zip(
+            measures.tolist(), raw_map[ys, xs].tolist(), levels, strict=True
+        )
     ]
 
 

@@ -9,7 +9,7 @@ from packaging.utils import canonicalize_name
 from tests.deploy.podman import ROOT
 
 IMAGE = {"python_version": "3.11", "python_full_version": "3.11.14", "sys_platform": "linux", "extra": ""}
-EXTRAS = {"cpu": ["cpu"], "gpu": ["gpu"], "train": ["cpu", "train", "export"]}
+EXTRAS = {"cpu": ["cpu"], "gpu": ["gpu"], "train": ["cpu", "train", "pretrained", "export"]}
 
 
 def locked(target: str) -> dict[str, str]:

@@ -150,7 +150,18 @@ def test_an_avif_that_hides_its_frames_is_not_read() -> None:
     for end in range(12, len(data)):
         with pytest.raises(Problem):
             decode(data[:end], LIMIT)
-    count = data.index(b"iloc") + 16  # of extents
-    boxes = data[:count] + struct.pack(">H", 3) + 3 * data[count + 2 : count + 10] + data[count + 10 :]
-    with pytest.raises(Problem):
-        decode(boxes, LIMIT)
+
+
+@needs_avif
+def test_the_extents_of_an_avif_are_bounded() -> None:
+    """Three items are told so many extents, which take no bytes and are all of the file."""
+    data = avif("RGB")
+    start, end = (data.index(name) - 4 for name in (b"iloc", b"iinf"))
+
+    def with_extents(item: int, count: int) -> bytes:
+        items = 3 * struct.pack(">HHH", item, 0, count)
+        iloc = b"iloc" + bytes(6) + struct.pack(">H", 3) + items
+        return data[:start] + struct.pack(">I", 4 + len(iloc)) + iloc + data[end:]
+
+    assert "its items share more" in refused(with_extents(1, 1))
+    assert f"{MOST_STEPS} extents" in refused(with_extents(2, 2**15))

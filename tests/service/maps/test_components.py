@@ -1,7 +1,7 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
@@ -71,6 +71,7 @@ PATTERNS = {
 }
 
 
+@settings(deadline=None)
 @given(arrays(np.bool_, SHAPES, elements=st.booleans()))
 def test_labels_are_those_of_a_flood(mask: Mask):
     np.testing.assert_array_equal(labelled(mask), flooded(mask))
@@ -83,6 +84,7 @@ def test_labels_of_a_pattern_are_those_of_a_flood(pattern: str):
         np.testing.assert_array_equal(labelled(turned), flooded(turned))
 
 
+@settings(deadline=None)
 @given(arrays(np.float32, SHAPES, elements=st.sampled_from([0.0, 0.5, 1.0])), st.integers(1, 5))
 def test_the_largest_parts_are_measured(values: npt.NDArray[np.float32], most: int):
     labels = flooded(values > 0)
