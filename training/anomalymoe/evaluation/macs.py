@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from rich.table import Table
+from torch.fx.experimental import _config as fx_config
 
 from export.contract.manifest import LEVELS, Level
 from training.anomalymoe.checkpoint import build_detector
@@ -41,8 +42,12 @@ class Macs:
 
 
 def count_macs(config: FitConfig) -> Macs:
-    """Count a configuration of any size; nothing is computed, no weights are held."""
-    with torch.device("meta"), torch.no_grad():
+    """Count a configuration of any size; nothing is computed, no weights are held.
+
+    Parts of components are counted as if every patch were one.
+    """
+    most_parts = fx_config.patch(meta_nonzero_assume_all_nonzero=True)  # pyright: ignore[reportAttributeAccessIssue]
+    with torch.device("meta"), torch.no_grad(), most_parts:
         detector = build_detector(config).eval()
         head = Head(config.map_size, detector.encoder.grid)
         image = torch.empty(1, 3, config.input.height, config.input.width)

@@ -97,8 +97,10 @@ def _gaussians(rows_nC: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # STEPS are enough, and what is found is used
         fitted.fit(rows_nC.numpy())
-    whitening, mean = np.asarray(fitted.precisions_cholesky_), np.asarray(fitted.means_)
-    density = np.log(np.diagonal(whitening, axis1=1, axis2=2)).sum(1) + np.log(fitted.weights_)
+    whitening, mean, weight = (
+        np.asarray(one) for one in (fitted.precisions_cholesky_, fitted.means_, fitted.weights_)
+    )
+    density = np.log(np.diagonal(whitening, axis1=1, axis2=2)).sum(1) + np.log(weight)
     surplus = 2 * (density.max() - density)
     repeated = np.arange(count) % len(mean)
     whitening_KCC, mean_KC, surplus_K = (

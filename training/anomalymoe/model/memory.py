@@ -26,7 +26,9 @@ class Memory(nn.Module):
         # |x - m|^2 = |x|^2 - 2 (x.m - |m|^2 / 2): one product of x and 1 with m and what is taken away.
         rows_MC = torch.cat([self.rows, self.rows.square().sum(1, keepdim=True) / -2], 1)
         similarity_nM = F.pad(x_nC, (0, 1), value=1.0) @ rows_MC.T
-        return (x_nC.square().sum(-1) - 2 * similarity_nM.amax(-1)).clamp(min=0)
+        # How a row is added up may depend on where in memory it begins, and so on the others of its batch.
+        square_n = F.pad(x_nC.square(), (0, -x_nC.shape[-1] % 16)).sum(-1)
+        return (square_n - 2 * similarity_nM.amax(-1)).clamp(min=0)
 
     @torch.no_grad()
     def fit(self, normal_nC: Tensor) -> None:

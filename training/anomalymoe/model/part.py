@@ -18,7 +18,8 @@ from training.backbones.base import Size
 
 REACH = 12  # steps from patch to patch; what is further apart counts as another part
 PLACE_UNIT = 2.0  # patches by which the same part may lie elsewhere
-LEAST_UNIT = 1e-3
+LEAST_DEVIATION = 1e-3
+LEAST_UNIT = 0.02  # what hardly varies must not become so large that float32 loses the rest
 
 
 class Parts(NamedTuple):
@@ -71,7 +72,7 @@ class PartExpert(nn.Module):
         total_nX, size_n1 = sums_PX[number_n].tensor_split([-1], dim=1)
         channels = len(self.mixing)
         mean_nC, square_nC, centre_n2 = (total_nX / size_n1).split([channels, channels, 2], dim=1)
-        variance_nC = (square_nC - mean_nC.square()).clamp(min=LEAST_UNIT**2)
+        variance_nC = (square_nC - mean_nC.square()).clamp(min=LEAST_DEVIATION**2)
         return Parts(number_n, torch.cat([mean_nC, variance_nC.sqrt(), size_n1.log(), centre_n2], 1))
 
     @torch.no_grad()

@@ -114,7 +114,13 @@ def test_two_parts_grown_into_one_are_wrong() -> None:
 def test_the_error_is_the_distance_to_the_nearest_remembered_part() -> None:
     expert, features = fitted(), pictures(masks(2), seed=5)
     described = described_by(expert, features).flatten(1, 2) / expert.unit
-    nearest = torch.cdist(described, expert.memory.rows.expand(2, -1, -1)).amin(2).square()
+    nearest = (
+        torch.cdist(
+            described, expert.memory.rows.expand(2, -1, -1), compute_mode="donot_use_mm_for_euclid_dist"
+        )
+        .amin(2)
+        .square()
+    )
     torch.testing.assert_close(expert(features, masks(2)).error.flatten(1), nearest, atol=1e-2, rtol=1e-3)
     assert expert(features, masks(2)).pooled.shape == (2, WIDTH)
 
