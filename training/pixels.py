@@ -77,12 +77,14 @@ class PixelCounts:
         keys, columns = (np.concatenate(part) for part in zip(*parts, strict=True))
         self._pending = []
         while True:
-            values, place = np.unique(keys >> self._dropped << self._dropped, return_inverse=True)
+            kept = (keys >> self._dropped << self._dropped).astype(np.uint32)
+            values, place = np.unique(kept, return_inverse=True)
             if len(values) <= self.most:
                 break
             self._dropped += 1
         self.keys = values
-        self.columns = np.stack([np.bincount(place, one, len(values)) for one in columns.T], 1)
+        sums = [np.bincount(place, one, len(values)) for one in columns.T]
+        self.columns = np.stack(sums, 1).astype(np.float64)
 
 
 def joined(parts: Iterable[PixelCounts]) -> PixelCounts:

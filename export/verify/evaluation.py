@@ -107,9 +107,9 @@ class _Kept(NamedTuple):
     def __call__(self, members: list[Sample]) -> Scored:
         name = members[0].category
         kept = keep_scores(self.place, members, BATCH, self.look, self.progress, f"score {name}")
-        small = (kept.all(one) for one in ("scores", "level_scores"))
+        scores, level_scores, alarms = map(kept.all, ("scores", "level_scores", "alarms"))
         maps = KeptMaps(kept, lambda part: part["maps"])
-        return Scored(members, *small, maps, kept.all("alarms"), self.threshold(name))
+        return Scored(members, scores, level_scores, maps, alarms, self.threshold(name))
 
 
 def scored_answers(answers: Sequence[dict[str, Any]]) -> Batch:

@@ -90,8 +90,10 @@ def _score(
         patches = torch.from_numpy(part["patches"])
         return margin_map(patches, torch.full((len(patches),), medical), grid, size).numpy()
 
-    evidence = (torch.from_numpy(kept.all(name)) for name in ("highest", "logits", "released"))
-    scores = ranking(*evidence, by, medical=medical).numpy()
+    highest, logits, released = (
+        torch.from_numpy(kept.all(name)) for name in ("highest", "logits", "released")
+    )
+    scores = ranking(highest, logits, released, by, medical=medical).numpy()
     return Scored(samples, scores, np.empty((len(samples), 0)), KeptMaps(kept, draw))
 
 

@@ -115,7 +115,7 @@ def as_figure(dataset: str, variant: str, metrics: Metrics) -> Figure:
 def average(figures: Sequence[Figure]) -> Figure:
     """The mean over data sets, each figure over those that have it."""
     means = {name: known_mean(getattr(one, name) for one in figures) for name in FIGURES}
-    return Figure(dataset=AVERAGE, variant=figures[0].variant, **means)
+    return Figure.model_validate({"dataset": AVERAGE, "variant": figures[0].variant, **means})
 
 
 def _shown(percentage: float | None) -> str:

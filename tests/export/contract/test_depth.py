@@ -101,7 +101,10 @@ TOLD = {
     ),
     "TIFF, CMYK": (lambda: tiff(with_fourth(FULL, 0), 16, CMYK), [255, 254, 127, 0]),
     "PNG, alpha, sBIT": (lambda: png(with_fourth(RAMP, 4095), 12), RAMP_8_BITS),
-    "PNG, alpha, sBIT, scaled": (lambda: png(with_fourth(RAMP << 4 | RAMP >> 8, 65535), 12), RAMP_8_BITS),
+    "PNG, alpha, sBIT, scaled": (
+        lambda: png(with_fourth((RAMP << 4 | RAMP >> 8).astype(np.uint16), 65535), 12),
+        RAMP_8_BITS,
+    ),
     "TIFF, zero is white": (lambda: tiff(RAMP, 16, {MAXIMUM: 4095, PHOTOMETRIC: 0}), [255, 191, 127, 0]),
     "PNG, sBIT": (lambda: png(RAMP, 12), RAMP_8_BITS),
     "PNG, sBIT, scaled": (lambda: png(RAMP << 4 | RAMP >> 8, 12), RAMP_8_BITS),

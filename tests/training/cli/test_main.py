@@ -314,7 +314,7 @@ def test_ablate_prints_the_table(
         assert (data, output, config) == (fitted.data, tmp_path / "runs", tiny_config())
         found = ablation.Findings(
             key="k",
-            dataset="",
+            datasets=[],
             image_auroc={"all": 0.75},
             pixel_auroc=None,
             least_share=0.5,

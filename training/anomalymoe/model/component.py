@@ -105,7 +105,8 @@ def fit_centres(patches: NDArray[np.float32], count: int, seed: int = 0) -> NDAr
     """
     if len(patches) < count:
         raise ValueError(f"count must not exceed the number of patches {len(patches)}, got {count}")
-    means = MiniBatchKMeans(count, random_state=seed, batch_size=4096, n_init=STARTS).fit(patches)
+    means = MiniBatchKMeans(count, random_state=seed, batch_size=4096)
+    means.set_params(n_init=STARTS).fit(patches)
     return np.asarray(means.cluster_centers_, dtype=np.float32)
 
 

@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 from training.anomalymoe.model.config import GaussiansConfig
 from training.anomalymoe.model.expert import ExpertOutput, target_patches
-from training.anomalymoe.model.memory import even_axes
 
 ROWS = 20_000  # random patches that the mixture is fitted to
 NEIGHBOURHOOD = 3  # patches: what a patch looks like depends on those around it
@@ -84,6 +83,20 @@ class GaussianExpert(nn.Module):
             mixed_bCN.unflatten(2, self.grid), NEIGHBOURHOOD, 1, NEIGHBOURHOOD // 2, count_include_pad=False
         )
         return averaged_bChw.flatten(2).transpose(1, 2)
+
+
+def even_axes(rows_nD: Tensor, views: Sequence[slice], count: int) -> Tensor:
+    """The axes (count, D) of largest variance where every view, however wide, has a variance of 1 in all.
+
+    Axes beyond the channels are zero.
+    """
+    covariance_DD = torch.cov(rows_nD.T)
+    weight_D = torch.zeros(len(covariance_DD))
+    for view in views:
+        weight_D[view] = covariance_DD.diagonal()[view].sum().clamp(min=1e-6).rsqrt()
+    _, vectors = torch.linalg.eigh(weight_D[:, None] * covariance_DD * weight_D)
+    axes_CD = vectors.flip(1).T[:count] * weight_D
+    return F.pad(axes_CD, (0, 0, 0, count - len(axes_CD)))
 
 
 def _gaussians(rows_nC: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -13,13 +13,42 @@ from torch.nn import functional as F
 
 from training.anomalymoe.model.config import PartConfig
 from training.anomalymoe.model.expert import ExpertOutput, target_patches
-from training.anomalymoe.model.memory import Memory, even_axes
+from training.anomalymoe.model.gaussian import even_axes
 from training.backbones.base import Size
 
 REACH = 12  # steps from patch to patch; what is further apart counts as another part
 PLACE_UNIT = 2.0  # patches by which the same part may lie elsewhere
+CANDIDATES = 20_000  # parts among which the memory is chosen
 LEAST_DEVIATION = 1e-3
 LEAST_UNIT = 0.02  # what hardly varies must not become so large that float32 loses the rest
+
+
+class Memory(nn.Module):
+    """Rows of normal pictures; what is far from all of them was never seen."""
+
+    rows: Tensor
+
+    def __init__(self, size: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("rows", torch.zeros(size, width))
+
+    def forward(self, x_nC: Tensor) -> Tensor:
+        """Squared distance of each vector to the nearest row, (n,)."""
+        # |x - m|^2 = |x|^2 - 2 (x.m - |m|^2 / 2): one product of x and 1 with m and what is taken away.
+        rows_MC = torch.cat([self.rows, self.rows.square().sum(1, keepdim=True) / -2], 1)
+        similarity_nM = F.pad(x_nC, (0, 1), value=1.0) @ rows_MC.T
+        # How a row is added up may depend on where in memory it begins, and so on the others of its batch.
+        square_n = F.pad(x_nC.square(), (0, -x_nC.shape[-1] % 16)).sum(-1)
+        return (square_n - 2 * similarity_nM.amax(-1)).clamp(min=0)
+
+    @torch.no_grad()
+    def fit(self, normal_nC: Tensor) -> None:
+        """Keep those rows that cover the others best; all of them, repeated, where they are fewer.
+
+        They are rounded to half precision, in which a bundle keeps them at half the size.
+        """
+        chosen_nC = cover(normal_nC, min(len(self.rows), len(normal_nC)))
+        self.rows.copy_(chosen_nC[torch.arange(len(self.rows)) % len(chosen_nC)].half())
 
 
 class Parts(NamedTuple):
@@ -140,3 +169,19 @@ def _deviation_within(rows_nV: Tensor, group_n: Tensor) -> Tensor:
     """Standard deviation of each number within the groups, (V,)."""
     groups = [rows_nV[group_n == one] for one in group_n.unique()]
     return torch.cat([rows - rows.mean(0) for rows in groups]).square().mean(0).sqrt()
+
+
+def cover(rows_nC: Tensor, count: int) -> Tensor:
+    """`count` rows of which each was the farthest from those before it (k-centre, greedily), (count, C).
+
+    At most CANDIDATES rows, chosen at random, are considered. The rarest normal patches are kept in this way,
+    which a random choice would miss.
+    """
+    order = torch.randperm(len(rows_nC), generator=torch.Generator().manual_seed(0))
+    rows_nC = rows_nC[order[: max(CANDIDATES, count)]]
+    chosen = torch.zeros(count, dtype=torch.int64)
+    distance_n = (rows_nC - rows_nC[0]).square().sum(1)
+    for place in range(1, count):
+        chosen[place] = distance_n.argmax()
+        distance_n = torch.minimum(distance_n, (rows_nC - rows_nC[chosen[place]]).square().sum(1))
+    return rows_nC[chosen]

@@ -2,7 +2,7 @@
 
 import torch
 
-from training.anomalymoe.model.memory import Memory, cover
+from training.anomalymoe.model.part import Memory, cover
 
 
 def filled(rows: torch.Tensor, size: int) -> Memory:
