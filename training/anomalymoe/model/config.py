@@ -87,7 +87,7 @@ class SubspaceConfig(Frozen):
     """A global expert in closed form: `code` principal components of at most `channels` mixed channels."""
 
     channels: int = Field(default=20, gt=0)
-    code: int = Field(default=40, gt=0)
+    code: int = Field(default=80, gt=0)
 
 
 class GlobalConfig(Frozen):
