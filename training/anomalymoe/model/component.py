@@ -13,8 +13,6 @@ from torch.nn import functional as F
 from training.anomalymoe.model.config import ComponentConfig
 from training.anomalymoe.model.expert import ExpertOutput, cosine_distance, init_linear, target_patches
 
-STARTS = 3  # of K-means, the best of which counts
-
 
 class ComponentExpert(nn.Module):
     """MLP autoencoder D -> hidden -> code -> code -> code -> hidden -> D of component embeddings."""
@@ -105,8 +103,7 @@ def fit_centres(patches: NDArray[np.float32], count: int, seed: int = 0) -> NDAr
     """
     if len(patches) < count:
         raise ValueError(f"count must not exceed the number of patches {len(patches)}, got {count}")
-    means = MiniBatchKMeans(count, random_state=seed, batch_size=4096)
-    means.set_params(n_init=STARTS).fit(patches)
+    means = MiniBatchKMeans(count, random_state=seed, batch_size=4096).fit(patches)
     return np.asarray(means.cluster_centers_, dtype=np.float32)
 
 
