@@ -1,5 +1,6 @@
 """The bundle that comes with the repository: small, whole, repeatable, and able to see a defect."""
 
+import io
 import json
 import os
 import subprocess
@@ -8,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from export.contract.bundle import Bundle
+from export.contract.decision import conformal_threshold
 from export.contract.manifest import InputSpec
 from export.contract.preprocess import fit
 from service.inference.anomalymoe import Engine, Outcome, Picture
@@ -115,6 +118,23 @@ def test_each_product_is_recognised(together: list[Outcome]) -> None:
     names = (list(PRODUCTS) * 3)[:8]
     assert [outcome.category.name for outcome in together] == names
     assert max(outcome.distance for outcome in together) < 1
+
+
+@pytest.mark.parametrize("quality", [70, 90])
+def test_a_good_picture_sent_as_jpeg_is_still_good(engine: Engine, quality: int) -> None:
+    size = (engine.manifest.input.width, engine.manifest.input.height)
+    for name in PRODUCTS:
+        is_alarm = []
+        for seed in range(SEED, SEED + 20):
+            written = io.BytesIO()
+            render(name, seed)[0].save(written, "JPEG", quality=quality)
+            with Image.open(written) as image:
+                assert image.size == size
+                outcome = computed(engine, [Picture(fit(image, engine.manifest.input))])[0]
+            assert outcome.category.name == name
+            assert outcome.distance < 1
+            is_alarm.append(outcome.raw_score > conformal_threshold(outcome.category.scores, 0.01))
+        assert sum(is_alarm) <= 2
 
 
 def test_a_hole_scores_higher_than_the_whole(

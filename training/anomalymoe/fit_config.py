@@ -71,13 +71,21 @@ class TrainConfig(BaseModel):
 class DataConfig(BaseModel):
     """How pictures are read. memory_gb: for pictures and features that are kept, half for each.
 
-    workers: threads that read pictures.
+    workers: threads that read pictures. jpeg: lowest and highest quality at which half of the normal pictures
+    of lossless files are compressed first, since a product may be sent either way; None leaves them as they are.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     memory_gb: float = Field(default=2.0, gt=0)
     workers: int = Field(default=4, gt=0)
+    jpeg: tuple[int, int] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "DataConfig":
+        if self.jpeg is not None and not 1 <= self.jpeg[0] <= self.jpeg[1] <= 100:
+            raise ValueError(f"jpeg must be two qualities from 1 to 100, the lower one first, got {self.jpeg}")
+        return self
 
     @property
     def kept_bytes(self) -> int:
@@ -196,4 +204,5 @@ def _small(backbone: Literal["efficientnet-lite0", "offline"]) -> FitConfig:
         ),
         train=TrainConfig(steps=300, learning_rate=2e-3, gradient_clip=1.0, save_every=50),
         calibration=CalibrationConfig(components=16),
+        data=DataConfig(jpeg=(75, 95)),
     )

@@ -50,7 +50,8 @@ def read_normal(data: Place, config: FitConfig, progress: Progress) -> NormalSpl
     if not normal:
         raise DataError(f"{data}: no normal training pictures (train/good) found")
     kept, held_out = split_holdout(normal, config.calibration.holdout)
-    store = PictureStore(normal, config.input, config.data.kept_bytes, config.data.workers, progress)
+    reading = config.data
+    store = PictureStore(normal, config.input, reading.kept_bytes, reading.workers, progress, reading.jpeg)
     return NormalSplit(kept, held_out, store)
 
 

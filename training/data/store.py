@@ -37,15 +37,21 @@ class Pictures(Protocol):
 class PictureStore:
     """All pictures of a run at model size; each is read once, so that a broken one is told before training.
 
-    most_bytes: they are kept if all of them together need no more. workers: threads that read, as decoders
+    jpeg: as `load_picture`. most_bytes: they are kept if all of them together need no more. workers: threads that read, as decoders
     and resizing leave the interpreter free. digests: of the pixels of each picture.
     Raises DataError naming a file that cannot be read.
     """
 
     def __init__(
-        self, samples: Sequence[Sample], spec: InputSpec, most_bytes: float, workers: int, progress: Progress
+        self,
+        samples: Sequence[Sample],
+        spec: InputSpec,
+        most_bytes: float,
+        workers: int,
+        progress: Progress,
+        jpeg: tuple[int, int] | None = None,
     ) -> None:
-        self.spec, self.workers = spec, workers
+        self.spec, self.workers, self.jpeg = spec, workers, jpeg
         self.digests: dict[Sample, bytes] = {}
         self._kept: dict[Sample, Pixels] = {}
         keeps = len(samples) * spec.height * spec.width * 3 <= most_bytes
@@ -71,9 +77,9 @@ class PictureStore:
 
     def _read(self, samples: Sequence[Sample]) -> list[Pixels]:
         if len(samples) < 2:
-            return [load_picture(one.path, self.spec) for one in samples]
+            return [load_picture(one.path, self.spec, self.jpeg) for one in samples]
         with ThreadPoolExecutor(self.workers) as pool:
-            return list(pool.map(lambda one: load_picture(one.path, self.spec), samples))
+            return list(pool.map(lambda one: load_picture(one.path, self.spec, self.jpeg), samples))
 
 
 class PictureRows:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from export.contract.manifest import InputSpec
 from tests.training.anomalymoe.tiny import vit_config
 from tests.training.tiny_run import tiny_config, vit_run_config
-from training.anomalymoe.fit_config import BackboneName, FitConfig, TrainConfig, preset
+from training.anomalymoe.fit_config import BackboneName, DataConfig, FitConfig, TrainConfig, preset
 
 
 @pytest.mark.parametrize("name", get_args(BackboneName))
@@ -47,3 +47,9 @@ def test_blocks_are_shared_evenly_between_fuse_groups() -> None:
 def test_a_batch_is_made_of_equal_parts() -> None:
     with pytest.raises(ValidationError, match="batch_size must be a multiple of accumulate 3, got 4"):
         TrainConfig(batch_size=4, accumulate=3)
+
+
+@pytest.mark.parametrize("jpeg", [(0, 90), (95, 75), (75, 101)])
+def test_qualities_of_jpeg_are_checked(jpeg: tuple[int, int]) -> None:
+    with pytest.raises(ValidationError, match="jpeg must be two qualities"):
+        DataConfig(jpeg=jpeg)

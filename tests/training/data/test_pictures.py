@@ -33,6 +33,24 @@ def save_mask(path: Path, box: tuple[int, int, int, int], size: Size = (16, 12),
     return save(path, pixels)
 
 
+def test_half_of_the_lossless_pictures_are_compressed(tmp_path: Path) -> None:
+    rng, spec = np.random.default_rng(0), InputSpec(height=32, width=32)
+    pixels = rng.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+    paths = [save(tmp_path / f"{number}.png", one) for number, one in enumerate(pixels)]
+    read = np.stack([load_picture(path, spec, (70, 95)) for path in paths])
+    is_changed = (read != pixels).any((1, 2, 3))
+    assert 10 <= is_changed.sum() <= 30
+    assert np.abs(read.astype(int) - pixels).mean((1, 2, 3))[is_changed].min() > 1
+    copy = save(tmp_path / "copy.bmp", pixels[is_changed][0])
+    np.testing.assert_array_equal(load_picture(copy, spec, (70, 95)), read[is_changed][0])
+
+
+def test_pictures_that_were_compressed_stay_as_they_are(tmp_path: Path) -> None:
+    for seed in range(8):
+        path = save(tmp_path / f"{seed}.jpg", np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8))
+        np.testing.assert_array_equal(load_picture(path, SPEC, (1, 1)), load_picture(path, SPEC))
+
+
 def anomaly(picture: Path, *masks: Path) -> Sample:
     return Sample(picture, "tile", "test", "crack", masks, is_anomalous=True)
 
