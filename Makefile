@@ -4,8 +4,8 @@ EXTRA ?= cpu
 DEV := .venv/bin
 LIGHT := .venv-serve/bin
 PEERS := litserve bentoml mlserver
-AS_GOOD := --require structural:image_auroc=0.97 --require component:image_auroc=0.95 \
-	--require logical:image_auroc=0.95 --require all:pixel_auroc=0.95
+AS_GOOD := --require all:image_auroc=0.99 --require structural:image_auroc=0.98 \
+	--require component:image_auroc=0.98 --require logical:image_auroc=0.98 --require all:pixel_auroc=0.98
 AS_GOOD_ZERO_SHOT := --require all:image_auroc=0.85 --require all:pixel_auroc=0.90
 PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 
