@@ -24,15 +24,23 @@ VARIABLES = {  # by name: the series whose label of that name, or of the given o
     "product": 'label_values(anomoe_images_total{job=~"$job",instance=~"$instance"}, category)',
 }
 
-SERIES = re.compile(r"\b((?:\w+:)?(?:anomoe|process)_\w+(?::\w+)?|up|ALERTS)\b(?:\{([^}]*)\})?")
+SERIES = re.compile(r"(?<![\w:$])([a-zA-Z_:][\w:]*)\b(?!\s*\()(?:\s*\{([^}]*)\})?")
+OPERATORS = frozenset({"and", "or", "unless", "bool", "offset"})
 GROUPING = re.compile(r"\b(?:by|on|ignoring|without|group_left|group_right) ?\(([^)]*)\)")
-MATCHER = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"[^"]*"')
+MATCHER = re.compile(r"(\w+)\s*(?:=~|!~|!=|=)\s*[\"'`]")
+
+
+def selectors(expression: str) -> Iterator[tuple[str, str]]:
+    """Every series that an expression names, with its matchers."""
+    for name, matchers in SERIES.findall(GROUPING.sub(" ", expression)):
+        if name not in OPERATORS:
+            yield name, matchers
 
 
 def faults(expression: str, known: Mapping[str, frozenset[str]], legend: str = "") -> Iterator[str]:
     """What an expression, and the legend of its lines, asks for and nobody defines."""
     has = set(TARGET)
-    for name, matchers in SERIES.findall(expression):
+    for name, matchers in selectors(expression):
         if name not in known:
             yield f"no metric {name}"
             continue
@@ -144,8 +152,8 @@ def main() -> int:
     wrong = [
         f"{title}: {fault}" for title, *query in queries() for fault in faults(query[0], known, query[1])
     ]
-    for file, text in files.items():
-        if not file.is_file() or file.read_text(encoding="utf-8") != text:
+    for file in sorted({*files, *FOLDER.glob("*.json")}):
+        if not file.is_file() or file.read_text(encoding="utf-8") != files.get(file):
             wrong.append(f"{file.name} is stale: python docker/grafana/generate.py")
     print("\n".join(wrong) or "dashboards are right")
     return bool(wrong)

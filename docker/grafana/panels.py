@@ -254,8 +254,8 @@ DASHBOARDS: dict[str, tuple[Panel, ...]] = {
         ),
     ),
     "machine": (
-        tile("Ready", "0: pictures are not answered.", "none", f"1 - anomoe_ready{{{SOURCE}}}", 1),
-        tile("Scraped", "1: Prometheus cannot reach it.", "none", f"1 - up{{{SOURCE}}}", 1),
+        tile("Not ready", "1: pictures are not answered.", "none", f"1 - anomoe_ready{{{SOURCE}}}", 1),
+        tile("Not scraped", "1: Prometheus cannot reach it.", "none", f"1 - up{{{SOURCE}}}", 1),
         Panel(
             "CPU",
             "Cores that the process uses.",

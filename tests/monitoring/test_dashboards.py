@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +19,8 @@ GRAFANA = ROOT / "docker" / "grafana"
 KNOWN = known_series(Metrics().labels)
 
 
-def check() -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, GRAFANA / "generate.py", "--check"]
+def check(folder: Path = GRAFANA) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, folder / "generate.py", "--check"]
     return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
 
 
@@ -35,13 +36,33 @@ def test_check_finds_nothing() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.alone
+def test_check_finds_what_is_wrong(tmp_path: Path) -> None:
+    docker = Path(shutil.copytree(ROOT / "docker", tmp_path / "docker"))
+    (docker / "grafana" / "dashboards" / "machine.json").write_text("{}")
+    (docker / "grafana" / "dashboards" / "forgotten.json").write_text("{}")
+    panels = docker / "grafana" / "panels.py"
+    panels.write_text(panels.read_text().replace("anomoe_gpu_missing{", "anomoe_gpu_mising{"))
+    done = check(docker / "grafana")
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [
+        "machine, Device: no metric anomoe_gpu_mising",
+        "forgotten.json is stale: python docker/grafana/generate.py",
+        "machine.json is stale: python docker/grafana/generate.py",
+    ]
+
+
 @pytest.mark.parametrize(
     ("expression", "legend", "fault"),
     [
         ("anomoe_ready", "{{instance}}", None),
         ("sum by (le) (rate(anomoe_score_bucket[5m]))", "", None),
         ('up{job="anomoe"}', "", None),
+        ("rate(up[$__rate_interval]) and on (job) anomoe_ready offset 5m unless up > bool 1e3", "", None),
         ("anomoe_reddy", "", "no metric anomoe_reddy"),
+        ("anomo_ready", "", "no metric anomo_ready"),
+        ("rate(go_gc_seconds_count [5m])", "", "no metric go_gc_seconds_count"),
+        ("anomoe_ready {instanze='a'}", "", "anomoe_ready has no label instanze"),
         ("category:anomoe_rejects:ratio2h", "", "no metric category:anomoe_rejects:ratio2h"),
         ('anomoe_ready{category="tile"}', "", "anomoe_ready has no label category"),
         ("sum by (level) (anomoe_images_total)", "", "no label level"),
