@@ -45,11 +45,11 @@ def made(folder: Path, count: int, side: int) -> Path:
 
 def settings(side: int) -> FitConfig:
     """The default of `fit` with a small encoder."""
-    config = preset("efficientnet-lite0")
+    config, grid = preset("efficientnet-lite0"), side // 8
     return FitConfig.model_validate(
         config.model_dump()
         | {
-            "encoder": ConvEncoderConfig(model=ENCODER, image_size=(side, side)),
+            "encoder": ConvEncoderConfig(model=ENCODER, image_size=(side, side), grid=(grid, grid)),
             "input": InputSpec(height=side, width=side),
             "train": config.train.model_copy(update={"steps": 5}),
         }
