@@ -6,7 +6,9 @@ Legend: H W pixels.
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from PIL.ImageFile import ImageFile
 
+from export.contract.depth import lower_bytes
 from export.contract.preprocess import orientation
 
 Mask = NDArray[np.bool_]
@@ -14,15 +16,20 @@ Mask = NDArray[np.bool_]
 LOSSY_FORMATS = frozenset({"AVIF", "JPEG", "JPEG2000", "MPO", "WEBP"})
 
 
-def marked(image: Image.Image) -> Mask:
+def marked(image: ImageFile) -> Mask:
     """Anomalous pixels (H, W) of an upright mask: all that is not black, or not transparent.
 
     Where transparency varies, transparent pixels are not marked, whatever their colour; the others all are if
     they have the same one. Any number marks, as masks may hold one for each kind of defect, but in a lossy
-    file what Otsu's threshold parts from black.
+    file what Otsu's threshold parts from black. Of a file that has not been loaded.
+
+    Raises: DepthError for samples of which a part cannot be read.
     """
     is_lossy = image.format in LOSSY_FORMATS or image.info.get("compression") == "jpeg"
+    lower = lower_bytes(image)
     image.load()  # a PNG may tell its orientation at its end
+    if lower is not None:  # small numbers mark, too
+        image.paste(Image.fromarray(np.maximum(np.asarray(image), lower > 0)))
     if orientation(image) in range(2, 9):
         image = ImageOps.exif_transpose(image)
     if image.mode[0] in "IF":  # 16 or 32 bits, which a conversion would cut off
