@@ -6,7 +6,6 @@ Legend: H W pixels.
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from PIL.ImageFile import ImageFile
 
 from export.contract.depth import lower_bytes
 from export.contract.preprocess import orientation
@@ -16,7 +15,7 @@ Mask = NDArray[np.bool_]
 LOSSY_FORMATS = frozenset({"AVIF", "JPEG", "JPEG2000", "MPO", "WEBP"})
 
 
-def marked(image: ImageFile) -> Mask:
+def marked(image: Image.Image) -> Mask:
     """Anomalous pixels (H, W) of an upright mask: all that is not black, or not transparent.
 
     Where transparency varies, transparent pixels are not marked, whatever their colour; the others all are if
