@@ -72,6 +72,21 @@ def to_8_bits(image: Image.Image, bit_depth: int | None = None) -> Image.Image:
     return Image.fromarray(255 - grey if zero_is_white else grey)
 
 
+def lower_bytes(image: Image.Image) -> Samples | None:
+    """The lower bytes (H, W, 3 or 4) of colours of 16 bits, of which Pillow keeps the upper; else None.
+
+    Of a picture that has not been loaded. Raises DepthError where they cannot be had.
+    """
+    if isinstance(image, PpmImageFile):
+        _unscaled(image)
+    raw_mode = _raw_mode(image)
+    if raw_mode in _OTHER_ORDER and isinstance(image, ImageFile):
+        return _loaded(_in_other_order(image))
+    if raw_mode.endswith(_DEEP) and image.mode not in _DEEP_GREY:
+        raise DepthError(f"of 16 bits ({raw_mode}) the lower ones are lost: save 8 bits, or no alpha")
+    return None
+
+
 def _told_white(image: Image.Image, is_deep: bool) -> int | None:
     """The sample that is white, as far as a file tells it."""
     if isinstance(image, TiffImageFile):

@@ -13,12 +13,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from anomoe_client import ClassVerdict, ClientError, Detection, ZeroShotDetection
+from anomoe_client.answers import without_maps
 
 Judged = Detection | ZeroShotDetection
 Columns = Mapping[str, Callable[[Any], object]]
 """Titles, and what each makes of an answer."""
 
-_MAPS = {"anomaly_map": True, "classes": {"__all__": {"anomaly_map"}}}
 _COLOURS = {"normal": "green", "undecided": "yellow", "anomalous": "red"}
 TEXTS = ("picture", "category", "best", "verdict")
 
@@ -58,7 +58,7 @@ class JsonReport:
         if isinstance(result, ClientError):
             shown: dict[str, object] = {"error": str(result)}
         else:
-            shown = result.model_dump(mode="json", exclude=_MAPS)
+            shown = without_maps(result)
         print(json.dumps({"picture": str(name), **shown}), flush=True)
 
     def end(self) -> None:

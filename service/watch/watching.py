@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from anomoe_client import AsyncClient, ClientError, Detection, PictureError, ProblemError, UnreachableError
+from anomoe_client.answers import without_maps
 from service.watch.folder import Claim, Place, WatchedFolder
 from service.watch.journal import WatchError
 
@@ -94,4 +95,4 @@ def told_of(result: Detection | ClientError) -> Mapping[str, object]:
     """What the log says of a picture."""
     if isinstance(result, ClientError):
         return {"error": str(result)}
-    return result.model_dump(mode="json", exclude={"anomaly_map"})
+    return without_maps(result)

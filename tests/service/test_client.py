@@ -1,6 +1,7 @@
 """The client against a service that listens on a real port."""
 
 import socket
+from typing import Any
 
 import httpx
 import pytest
@@ -63,5 +64,5 @@ def test_endless_body_is_cut_off(service_url: str) -> None:
 @pytest.mark.parametrize(
     ("own", "answered"), [(Detection, DetectAnswer), (ZeroShotDetection, ZeroShotAnswer)]
 )
-def test_the_client_tells_every_field_of_an_answer(own: type[BaseModel], answered: type[BaseModel]) -> None:
-    assert set(answered.model_fields) - set(own.model_fields) == set()
+def test_the_client_tells_every_field_of_an_answer(own: Any, answered: type[BaseModel]) -> None:
+    assert set(answered.model_fields) - set(own.__dataclass_fields__) == set()

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from export.contract.depth import lower_bytes
 from export.contract.preprocess import orientation
 
 Mask = NDArray[np.bool_]
@@ -19,10 +20,15 @@ def marked(image: Image.Image) -> Mask:
 
     Where transparency varies, transparent pixels are not marked, whatever their colour; the others all are if
     they have the same one. Any number marks, as masks may hold one for each kind of defect, but in a lossy
-    file what Otsu's threshold parts from black.
+    file what Otsu's threshold parts from black. Of a file that has not been loaded.
+
+    Raises: DepthError for samples of which a part cannot be read.
     """
     is_lossy = image.format in LOSSY_FORMATS or image.info.get("compression") == "jpeg"
+    lower = lower_bytes(image)
     image.load()  # a PNG may tell its orientation at its end
+    if lower is not None:  # small numbers mark, too
+        image.paste(Image.fromarray(np.maximum(np.asarray(image), lower > 0)))
     if orientation(image) in range(2, 9):
         image = ImageOps.exif_transpose(image)
     if image.mode[0] in "IF":  # 16 or 32 bits, which a conversion would cut off

@@ -1,21 +1,17 @@
-"""The answers of the service; fields that a newer one adds are kept as they came."""
+"""The answers of the service; fields that a newer one adds are passed over."""
 
 from base64 import b64decode
+from dataclasses import asdict, dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING
-
-from pydantic import BaseModel, ConfigDict
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-
-class ModelRef(_Part):
+@dataclass(frozen=True, kw_only=True)
+class ModelRef:
     """Which model answered."""
 
     name: str
@@ -23,14 +19,16 @@ class ModelRef(_Part):
     digest: str
 
 
-class LevelShare(_Part):
+@dataclass(frozen=True, kw_only=True)
+class LevelShare:
     """One level alone: its score, 0 to 1, and the gate weight of its chosen experts."""
 
     score: float
     weight: float
 
 
-class ExpertUse(_Part):
+@dataclass(frozen=True, kw_only=True)
+class ExpertUse:
     """A chosen expert and its gate weight."""
 
     level: str
@@ -38,7 +36,8 @@ class ExpertUse(_Part):
     weight: float
 
 
-class Region(_Part):
+@dataclass(frozen=True, kw_only=True)
+class Region:
     """A connected part of the map above the pixel threshold, in pixels of the picture (upright)."""
 
     x: int
@@ -50,7 +49,8 @@ class Region(_Part):
     level: str
 
 
-class AnomalyMap(_Part):
+@dataclass(frozen=True, kw_only=True)
+class AnomalyMap:
     """The anomaly map as a file in base64; `encoding` is png, png16, overlay (a PNG) or npy."""
 
     encoding: str
@@ -74,7 +74,8 @@ class AnomalyMap(_Part):
         return np.load(BytesIO(self.file()), allow_pickle=False)
 
 
-class _Answer(_Part):
+@dataclass(frozen=True, kw_only=True)
+class _Answer:
     request_id: str
     model: ModelRef
     anomaly_map: AnomalyMap | None
@@ -82,6 +83,7 @@ class _Answer(_Part):
     batch_size: int
 
 
+@dataclass(frozen=True, kw_only=True)
 class Detection(_Answer):
     """The verdict on one picture. An unknown product is anomalous, without score, p_value and threshold."""
 
@@ -104,7 +106,8 @@ class Detection(_Answer):
     regions: list[Region]
 
 
-class ClassVerdict(_Part):
+@dataclass(frozen=True, kw_only=True)
+class ClassVerdict:
     """The verdict with one class name."""
 
     class_name: str
@@ -114,6 +117,7 @@ class ClassVerdict(_Part):
     anomaly_map: AnomalyMap | None
 
 
+@dataclass(frozen=True, kw_only=True)
 class ZeroShotDetection(_Answer):
     """The verdict on one picture with each class name; `best` fits the picture best."""
 
@@ -122,7 +126,8 @@ class ZeroShotDetection(_Answer):
     classes: list[ClassVerdict]
 
 
-class Problem(_Part):
+@dataclass(frozen=True, kw_only=True)
+class Problem:
     """An error of the service (RFC 9457)."""
 
     type: str
@@ -130,3 +135,10 @@ class Problem(_Part):
     status: int
     detail: str
     request_id: str
+
+
+def without_maps(answer: Detection | ZeroShotDetection) -> dict[str, Any]:
+    """The answer as JSON holds it, but for its maps."""
+    return asdict(
+        answer, dict_factory=lambda pairs: {key: value for key, value in pairs if key != "anomaly_map"}
+    )

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx2
-from pydantic import BaseModel, ValidationError
 
 from anomoe_client.answers import Problem
 from anomoe_client.errors import ClientError, PictureError, ProblemError, UnreachableError
 from anomoe_client.proxy import proxy_for
+from anomoe_client.reading import ReadError, read_json
 from anomoe_client.retry import Attempts, Patience, seconds_of
 
-Answer = TypeVar("Answer", bound=BaseModel)
+Answer = TypeVar("Answer")
 Transport = TypeVar("Transport")
 Picture = bytes | str | PathLike[str]
 """An encoded picture, or the path of its file."""
@@ -82,17 +82,17 @@ class Service:
         if not response.is_success:
             raise self._problem(response)
         try:
-            return wanted.model_validate_json(response.content)
-        except ValidationError as error:
-            raise ClientError(f"{self._where}: not an answer of this service's version") from error
+            return read_json(wanted, response.content)
+        except ReadError as error:
+            raise ClientError(f"{self._where}: not an answer of this service's version: {error}") from error
 
     def _problem(self, response: httpx2.Response) -> ProblemError:
         status, phrase = response.status_code, response.reason_phrase
         try:
-            problem = Problem.model_validate_json(response.content)
+            problem = read_json(Problem, response.content)
             reason = f"{problem.title} ({problem.status}): {problem.detail}"
             kind, title, detail, request_id = problem.type, problem.title, problem.detail, problem.request_id
-        except ValidationError:
+        except ReadError:
             reason = f"{self._where}: HTTP {status} {phrase}"
             kind, title, detail, request_id = "about:blank", phrase, "", response.headers.get("X-Request-ID")
         told = [f"{name}: {response.headers[name]}" for name in HINTS if name in response.headers]

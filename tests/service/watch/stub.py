@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Iterable
 from pathlib import Path
 
 from anomoe_client import ClientError, Detection, ProblemError
+from anomoe_client.reading import read
 
 DETECTION: dict[str, object] = {
     "request_id": "1",
@@ -59,6 +60,6 @@ class StubClient:
             )
         category = None if "other" in text else "board"
         is_anomalous = category is None or "bad" in text
-        return Detection.model_validate(
-            {**DETECTION, "category": category, "is_anomalous": is_anomalous, "verdict": None}
+        return read(
+            Detection, {**DETECTION, "category": category, "is_anomalous": is_anomalous, "verdict": None}
         )

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from anomoe_client import ClientError, Detection, PictureError, ProblemError, UnreachableError
+from anomoe_client.reading import read
 from service.watch.folder import LOG, PLACES, Claim, WatchedFolder
 from service.watch.journal import Journal, WatchError
 from service.watch.watching import Watch, place_of
@@ -93,7 +94,7 @@ def test_pictures_are_sorted_with_a_line_each(tmp_path: Path) -> None:
     ],
 )
 def test_only_a_normal_picture_of_a_known_product_is_ok(fields: dict[str, object], place: str) -> None:
-    assert place_of(Detection.model_validate({**DETECTION, **fields})) == place
+    assert place_of(read(Detection, {**DETECTION, **fields})) == place
 
 
 def test_errors_are_of_the_picture_or_of_the_service() -> None:

@@ -8,7 +8,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from export.contract.depth import DepthError
 from tests.exif import NOT_TURNED, TURNED
+from tests.export.contract.test_depth import png
 from training.data.masks import marked
 
 SHAPE = (48, 64)
@@ -132,3 +134,20 @@ def test_a_mask_is_turned_as_it_says() -> None:
 @pytest.mark.parametrize("exif", NOT_TURNED, ids=bytes.hex)
 def test_exif_that_is_none_turns_nothing(exif: bytes) -> None:
     np.testing.assert_array_equal(read(Image.fromarray(HOLE), exif=exif), HOLE)
+
+
+@pytest.mark.parametrize("value", [1, 200, 255, 256, 65535])
+@pytest.mark.parametrize("channel", [0, 1, 2])
+def test_a_small_number_of_16_bits_marks_in_any_channel(value: int, channel: int) -> None:
+    samples = np.zeros((6, 8, 3), np.uint16)
+    samples[1:3, 2:4, channel] = value
+    ppm = b"P6 8 6 65535\n" + samples.astype(">u2").tobytes()
+    for file in (png(samples), ppm, png(np.dstack((samples, np.full((6, 8), 65535, np.uint16))))):
+        with Image.open(BytesIO(file)) as mask:
+            np.testing.assert_array_equal(marked(mask), samples.any(axis=-1))
+
+
+def test_16_bits_whose_lower_ones_are_lost_are_refused() -> None:
+    grey_and_alpha = np.full((6, 8, 2), 200, np.uint16)
+    with Image.open(BytesIO(png(grey_and_alpha))) as mask, pytest.raises(DepthError, match="lower ones"):
+        marked(mask)
