@@ -72,7 +72,7 @@ class DataConfig(BaseModel):
     """How pictures are read. memory_gb: for pictures and features that are kept, half for each.
 
     workers: threads that read pictures. jpeg: lowest and highest quality at which half of the normal pictures
-    of lossless files are compressed first, since a product may be sent either way; None leaves them as they are.
+    of lossless files are compressed first, since a product may be sent either way.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,7 +84,7 @@ class DataConfig(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> "DataConfig":
         if self.jpeg is not None and not 1 <= self.jpeg[0] <= self.jpeg[1] <= 100:
-            raise ValueError(f"jpeg must be two qualities from 1 to 100, the lower one first, got {self.jpeg}")
+            raise ValueError(f"jpeg must be two qualities from 1 to 100, the lower first, got {self.jpeg}")
         return self
 
     @property

@@ -37,8 +37,9 @@ class Pictures(Protocol):
 class PictureStore:
     """All pictures of a run at model size; each is read once, so that a broken one is told before training.
 
-    jpeg: as `load_picture`. most_bytes: they are kept if all of them together need no more. workers: threads that read, as decoders
-    and resizing leave the interpreter free. digests: of the pixels of each picture.
+    most_bytes: they are kept if all of them together need no more. workers: threads that read, as decoders
+    and resizing leave the interpreter free. jpeg: as of `load_picture`. digests: of the pixels of each
+    picture.
     Raises DataError naming a file that cannot be read.
     """
 

@@ -47,7 +47,9 @@ def test_half_of_the_lossless_pictures_are_compressed(tmp_path: Path) -> None:
 
 def test_pictures_that_were_compressed_stay_as_they_are(tmp_path: Path) -> None:
     for seed in range(8):
-        path = save(tmp_path / f"{seed}.jpg", np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8))
+        path = save(
+            tmp_path / f"{seed}.jpg", np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        )
         np.testing.assert_array_equal(load_picture(path, SPEC, (1, 1)), load_picture(path, SPEC))
 
 
