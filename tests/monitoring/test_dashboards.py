@@ -1,7 +1,9 @@
 """Dashboards are as generated, and ask for nothing that nobody defines."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +20,10 @@ GRAFANA = ROOT / "docker" / "grafana"
 KNOWN = known_series(Metrics().labels)
 
 
-def check() -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, GRAFANA / "generate.py", "--check"]
-    return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+def check(grafana: Path = GRAFANA) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, grafana / "generate.py", "--check"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
@@ -35,6 +38,26 @@ def test_check_finds_nothing() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.alone
+@pytest.mark.parametrize(
+    ("was", "becomes", "faults"),
+    [
+        ("anomoe_queue_depth", "anomoe_queue_deep", ["no metric anomoe_queue_deep", "is stale"]),
+        ("{{category}}", "{{expert}}", ["no label expert", "is stale"]),
+        ("Failed work", "Work that failed", ["is stale"]),
+    ],
+)
+def test_check_fails_for_a_panel_that_is_wrong_or_newer(
+    tmp_path: Path, was: str, becomes: str, faults: list[str]
+) -> None:
+    docker = shutil.copytree(ROOT / "docker", tmp_path / "docker")
+    panels = docker / "grafana" / "panels.py"
+    panels.write_text(panels.read_text().replace(was, becomes))
+    done = check(docker / "grafana")
+    assert done.returncode == 1
+    assert [fault for fault in faults if fault not in done.stdout] == []
+
+
 @pytest.mark.parametrize(
     ("expression", "legend", "fault"),
     [
@@ -42,6 +65,8 @@ def test_check_finds_nothing() -> None:
         ("sum by (le) (rate(anomoe_score_bucket[5m]))", "", None),
         ('up{job="anomoe"}', "", None),
         ("anomoe_reddy", "", "no metric anomoe_reddy"),
+        ("sum by (job) (rate(anmoe_ready[5m]))", "", "no metric anmoe_ready"),
+        ("anomoe_ready offset 1h and on (job) node_load1 > bool 1e3", "", "no metric node_load1"),
         ("category:anomoe_rejects:ratio2h", "", "no metric category:anomoe_rejects:ratio2h"),
         ('anomoe_ready{category="tile"}', "", "anomoe_ready has no label category"),
         ("sum by (level) (anomoe_images_total)", "", "no label level"),
