@@ -56,8 +56,8 @@ bench: .venv/.ready
 bench-peers: $(PEERS:%=.venv-bench/%/.ready)
 
 soak: .venv/.ready
-	SOAK_UPLOADS=10000 SOAK_STOPS=20 SOAK_RELOADS=100 SOAK_RELATIVE=0 $(DEV)/pytest \
-		tests/service/whole/test_fuzz.py tests/service/connection/test_server.py tests/service/models/test_reload.py tests/test_bundled_demo.py
+	SOAK_UPLOADS=10000 SOAK_STOPS=20 SOAK_RELOADS=100 SOAK_NAMES=10000 SOAK_RELATIVE=0 $(DEV)/pytest \
+		tests/service/whole/test_fuzz.py tests/service/whole/test_load.py tests/service/connection/test_server.py tests/service/models/test_reload.py tests/test_bundled_demo.py
 
 lock: .venv/.ready
 	PYTHON=$(abspath $(DEV)/python) docker/lock.sh
@@ -65,7 +65,7 @@ lock: .venv/.ready
 manifests: .venv/.ready
 	$(DEV)/python -m deploy.manifests
 
-release: .venv/.ready
+release:
 	PYTHON='$(PYTHON)' deploy/release.sh
 
 clean:

@@ -44,8 +44,8 @@ dist/installed/bin/pip install --quiet --no-index --find-links dist/wheelhouse "
 dist/tools/bin/pip install --quiet --require-hashes --requirement docker/requirements/build.txt
 dist/tools/bin/cyclonedx-py environment --gather-license-texts --output-reproducible --of JSON \
     --output-file "dist/anomoe-$version.cdx.json" dist/installed/bin/python
-rm -r dist/wheelhouse dist/installed dist/tools
-
-.venv/bin/python -c 'import sys, helm_python
+dist/tools/bin/pip install --quiet --constraint constraints.txt helm-python-sdk
+dist/tools/bin/python -c 'import sys, helm_python
 helm_python.package("deploy/helm/anomoe", destination="dist", version=sys.argv[1], app_version=sys.argv[1])' "$version"
+rm -r dist/wheelhouse dist/installed dist/tools
 cd dist && sha256sum -- * > SHA256SUMS

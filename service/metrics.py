@@ -22,7 +22,6 @@ UNMATCHED = "unmatched"  # the endpoint of what asks for none there is
 ZERO_SHOT = "zero-shot"
 STAGES = ("decode", "backbone", "experts", "vision", "head", "encode")  # that each picture is timed in
 DEADLINE_STAGES = ("admission", "body", "queue", "text", "decode", "engine", "encode")
-WORK = ("/detect", "/detect/batch", "/zero-shot")
 STATUSES = sorted({200, 499, *(kind.status for kind in Kind)})
 RELOADS = ("done", "refused")
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -149,7 +148,7 @@ class Metrics:
         """Make what is counted by endpoint and status before its first event."""
         for path in paths:
             self.request_seconds.labels(path)
-            for status in STATUSES if path in (*WORK, UNMATCHED) else (200, 500):
+            for status in STATUSES:
                 self.requests.labels(path, str(status))
 
     def render(self) -> bytes:

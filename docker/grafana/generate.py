@@ -18,14 +18,14 @@ RULES = HERE.parent / "prometheus" / "rules"
 TARGET = frozenset({"job", "instance"})  # what Prometheus adds to each series
 FOREIGN = {"up": frozenset(), "ALERTS": frozenset({"alertname", "alertstate", "category"})}
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
-VARIABLES = {  # by name: the series whose label of that name, or of the given one, has the values
-    "job": "label_values(anomoe_ready, job)",
-    "instance": 'label_values(anomoe_ready{job=~"$job"}, instance)',
-    "product": 'label_values(anomoe_images_total{job=~"$job",instance=~"$instance"}, category)',
+VARIABLES = {  # by name: the series, and its label that has the values
+    "job": ("anomoe_ready", "job"),
+    "instance": ('anomoe_ready{job=~"$job"}', "instance"),
+    "product": ('anomoe_images_total{job=~"$job",instance=~"$instance"}', "category"),
 }
 
 SERIES = re.compile(r"(?<![\w:$])([a-zA-Z_:][\w:]*)\b(?!\s*\()(?:\s*\{([^}]*)\})?")
-OPERATORS = frozenset({"and", "or", "unless", "bool", "offset"})
+OPERATORS = frozenset({"and", "or", "unless", "bool", "offset", "inf", "nan"})
 GROUPING = re.compile(r"\b(?:by|on|ignoring|without|group_left|group_right) ?\(([^)]*)\)")
 MATCHER = re.compile(r"(\w+)\s*(?:=~|!~|!=|=)\s*[\"'`]")
 
@@ -70,7 +70,8 @@ def known_series(labels: Mapping[str, tuple[str, ...]]) -> dict[str, frozenset[s
 
 
 def queries() -> Iterator[tuple[str, str, str]]:
-    """Every panel's title, expression and legend."""
+    """The expression and the legend of every variable and panel, by what it is of."""
+    yield from ((f"variable {name}", query, f"{{{{{label}}}}}") for name, (query, label) in VARIABLES.items())
     for name, panels in DASHBOARDS.items():
         for panel in panels:
             yield from ((f"{name}, {panel.title}", *query) for query in panel.queries)
@@ -80,9 +81,10 @@ def rendered(name: str, panels: tuple[Panel, ...]) -> str:
     """A dashboard as Grafana's JSON."""
     variables = [{"name": "datasource", "type": "datasource", "query": "prometheus"}]
     variables += [
-        {"name": one, "type": "query", "datasource": SOURCE, "query": query, "refresh": 2, "multi": True}
-        | {"includeAll": True, "allValue": ".*", "current": {"text": "All", "value": "$__all"}}
-        for one, query in VARIABLES.items()
+        {"name": one, "type": "query", "datasource": SOURCE, "query": f"label_values({asked}, {label})"}
+        | {"refresh": 2, "multi": True, "includeAll": True, "allValue": ".*"}
+        | {"current": {"text": "All", "value": "$__all"}}
+        for one, (asked, label) in VARIABLES.items()
     ]
     dashboard = {
         "uid": f"anomoe-{name}",

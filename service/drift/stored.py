@@ -3,14 +3,16 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat
 
 from service.drift.detector import BINS, PER_OCTAVE, SHIFTS, Stream
 from service.drift.product import CURVE_POINTS, Alarm, CurvePoint, ProductDrift
 
-Bin = int
+Bin = Annotated[int, Field(ge=0, lt=BINS)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
 
 
 class StoredStream(BaseModel):
@@ -18,8 +20,8 @@ class StoredStream(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    counts: dict[Bin, int]
-    statistics: list[float] = Field(min_length=len(SHIFTS), max_length=len(SHIFTS))
+    counts: dict[Bin, Count]
+    statistics: list[NonNegativeFloat] = Field(min_length=len(SHIFTS), max_length=len(SHIFTS))
 
     @classmethod
     def of(cls, stream: Stream) -> "StoredStream":
@@ -31,9 +33,7 @@ class StoredStream(BaseModel):
         )
 
     def restore(self, stream: Stream) -> None:
-        """Let a stream know it. Raises ValueError for a bin or a count that cannot be."""
-        if wrong := [place for place, count in self.counts.items() if not 0 <= place < BINS or count < 0]:
-            raise ValueError(f"counts: {wrong[0]} is no bin of {BINS}, or its count is negative")
+        """Let a stream know it."""
         stream.ranks.counts[:] = 0
         for place, count in self.counts.items():
             stream.ranks.counts[place] = count
@@ -68,7 +68,7 @@ class StoredProduct(BaseModel):
         )
 
     def restore(self, product: ProductDrift) -> None:
-        """Let a product know it. Raises ValueError as its streams."""
+        """Let a product know it."""
         self.score.restore(product.score)
         self.distance.restore(product.distance)
         product.seen, product.pictures, product.alarm = self.seen, self.pictures, self.alarm

@@ -1,6 +1,7 @@
 """The image of the target cpu: what is in it, and that it works with everything taken away that can be."""
 
 import json
+import os
 import random
 import threading
 import time
@@ -8,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median_low
 
 import httpx
 import pytest
@@ -29,6 +31,7 @@ HARDENED = (
     "--no-healthcheck",
 )
 MOST_BYTES = 400_000_000
+STARTS = int(os.environ.get("SOAK_STARTS", "2"))
 
 
 @contextmanager
@@ -50,6 +53,7 @@ def in_container(image: str, *command: str) -> str:
 
 def test_it_is_small_and_has_what_serving_needs_only(cpu_image: str) -> None:
     (image,) = json.loads(podman("image", "inspect", cpu_image))
+    print(f"size: {image['Size'] / 1e6:.0f} MB")
     assert image["Size"] <= MOST_BYTES
     assert image["Config"]["User"] == "10001:0"
     assert image["Config"]["Labels"]["org.opencontainers.image.version"] == "1.2.3"
@@ -158,6 +162,7 @@ def test_a_cold_start_takes_little_more_than_that_of_a_process(cpu_image: str, t
         with service_process("bundles", tmp_path / "log", threads=0):
             return time.perf_counter() - began
 
-    pairs = [(contained(), bare()) for _ in range(2)]
-    contained_s, bare_s = map(min, zip(*pairs, strict=True))
+    pairs = [(contained(), bare()) for _ in range(STARTS)]
+    contained_s, bare_s = map(median_low, zip(*pairs, strict=True))
+    print(f"cold start: {contained_s:.2f} s in the container, {bare_s:.2f} s as a process")
     assert contained_s <= 2 * bare_s

@@ -20,7 +20,8 @@ UNLIMITED = [option for option in HARDENED if not option.startswith("--memory")]
 WORK = """
 anomoe-train demo-data data --train 6 --test-good 2 --test-defect 1
 anomoe-train fit --data data/board --output rehearsal --config /docs/rehearsal.json
-anomoe-train fit --data data/board --output default --config '{"train": {"steps": 2, "batch_size": 2}}'
+echo '{"train": {"steps": 2, "batch_size": 2}}' > two-steps.json
+anomoe-train fit --data data/board --output default --config two-steps.json
 anomoe-export build default bundle
 anomoe-export verify bundle --checkpoint default --data data/board
 """

@@ -1,5 +1,6 @@
 """Every promised metric is there and moves."""
 
+import re
 from pathlib import Path
 from shutil import copytree
 
@@ -15,7 +16,8 @@ NAMES = (
     "rejected_total expert_selected_total score anomalies_total images_total "
     "calibration_size model_info ready abandoned_total stage_failures_total reloads_total "
     "text_cache_total text_cache_size distance not_this_product_total alpha queue_capacity admitted "
-    "device_info gpu_missing build_info last_reload_timestamp_seconds deadline_missed_total"
+    "drift_statistic drift_alarm device_info gpu_missing build_info last_reload_timestamp_seconds "
+    "deadline_missed_total"
 )
 
 
@@ -98,6 +100,24 @@ def test_a_reload_leaves_its_time(start_service: ServiceFactory, bundle_folder: 
         if line.startswith(f'anomoe_last_reload_timestamp_seconds{{result="{result}"}}')
     )
     assert bad > good > 0
+
+
+def test_whatever_is_asked_adds_no_series(service: TestClient) -> None:
+    before = series(service)
+    endpoints = re.findall('_count{endpoint="([^"]+)"}', service.get("/metrics").text)
+    assert len(endpoints) > 15
+    for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"):
+        for path in endpoints:
+            service.request(method, path.replace("unmatched", "/scan"))
+    for status, content in ((415, b"none"), (422, encoded(plain_picture("slate"))[:60]), (413, bytes(2**26))):
+        assert service.post("/detect", content=content).status_code == status
+    assert series(service) == before
+
+
+def series(service: TestClient) -> set[str]:
+    """The names and labels that the metrics have."""
+    lines = service.get("/metrics").text.splitlines()
+    return {line.rpartition(" ")[0] for line in lines if not line.startswith("#")}
 
 
 def test_unknown_paths_share_one_label(service: TestClient) -> None:

@@ -1,7 +1,9 @@
 """Drift of a running service: told at /drift and in the metrics, kept over a restart, reset by an admin."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +82,14 @@ def test_a_restart_goes_on_where_the_last_one_stopped(tmp_path: Path, bundle_fol
     assert file.stat().st_size < 20_000
     with running(bundle_folder, tmp_path) as service:
         assert drift_of(service, "slate") == before
-    file.write_text('{"bins": [1, 2]}')
-    with running(bundle_folder, tmp_path) as service:
-        assert drift_of(service, "slate")["pictures"] == 0
+    good = json.loads(file.read_text())
+    for part, wrong in (("counts", {"5": 10**30}), ("counts", {"-1": 1}), ("statistics", [-9.0])):
+        bad = deepcopy(good)
+        stream = bad["products"]["slate"]["score"]
+        stream[part] = wrong * len(stream[part]) if isinstance(wrong, list) else wrong
+        file.write_text(json.dumps(bad))
+        with running(bundle_folder, tmp_path) as service:
+            assert drift_of(service, "slate")["pictures"] == 0
 
 
 def test_a_state_folder_that_cannot_be_written_stops_no_picture(tmp_path: Path, bundle_folder: Path) -> None:
