@@ -28,26 +28,26 @@ def largest_parts(mask: Mask, values: npt.NDArray[np.float32], most: int) -> Par
     Of equal ones, as of equal peaks, the first in reading order is first.
     """
     pixels = mask.astype(np.uint8, order="C")  # given booleans, 4.1.1 joins what does not touch
-    labels, count = cc3d.connected_components(pixels, connectivity=8, return_N=True)
-    if not count:
+    labels = cc3d.connected_components(pixels, connectivity=8).ravel()  # in reading order, from 1
+    areas = np.bincount(labels)
+    areas[0] = 0
+    last = min(most, int((areas > 0).sum()))
+    if not last:
         return Parts(*np.zeros((7, 0), np.int64))
-    measured = cc3d.statistics(labels, no_slice_conversion=True)
-    areas = measured["voxel_counts"][1:].astype(np.int64)
-    order = (areas.max() - areas) * count + np.arange(count)
-    last = min(most, count) - 1
-    largest = 1 + np.sort(np.partition(order, last)[: last + 1]) % count
-    boxes = measured["bounding_boxes"].astype(np.int64).take(largest, axis=0)
-    tops, bottoms, lefts, rights = (boxes[:, side] for side in range(4))
-    rows, columns = np.divmod(_peaks(labels.ravel(), values.ravel(), count)[largest], mask.shape[1])
-    return Parts(lefts, tops, rights + 1, bottoms + 1, areas[largest - 1], rows, columns)
-
-
-def _peaks(labels: npt.NDArray[np.unsignedinteger], values: npt.NDArray[np.float32], count: int) -> Numbers:
-    """Where each label, 1 to count, has its highest value first: (count + 1,), of no meaning for 0."""
-    highest = np.full(count + 1, -np.inf, np.float32)
-    np.maximum.at(highest, labels, values)
-    highest[0] = np.nan  # equal to nothing
-    backwards = np.flatnonzero(values == highest.take(labels))[::-1]
-    places = np.zeros(count + 1, np.int64)
-    places[labels.take(backwards)] = backwards  # the last that is set stays
-    return places
+    large = np.flatnonzero(areas >= np.partition(areas, -last)[-last])
+    largest = large[np.argsort(-areas[large], kind="stable")[:last]]
+    ranks = np.full(len(areas), last, np.min_scalar_type(last))
+    ranks[largest] = np.arange(last)
+    rank = ranks.take(labels)
+    places = np.flatnonzero(rank < last).astype(np.int32)
+    places = places[rank.take(places).argsort(kind="stable")]  # one component after the other
+    sizes = areas[largest]
+    begins = sizes.cumsum() - sizes
+    rows = places // mask.shape[1]
+    columns = places - rows * mask.shape[1]
+    heights = values.ravel().take(places)
+    highest = np.flatnonzero(heights == np.maximum.reduceat(heights, begins).repeat(sizes))
+    peaks = highest[highest.searchsorted(begins)]
+    lefts, rights = np.minimum.reduceat(columns, begins), np.maximum.reduceat(columns, begins) + 1
+    bottoms = rows[begins + sizes - 1] + 1
+    return Parts(lefts, rows[begins], rights, bottoms, sizes, rows[peaks], columns[peaks])

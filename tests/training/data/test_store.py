@@ -88,7 +88,7 @@ def test_no_more_pictures_are_held_than_allowed(
             with lock:
                 held -= 1
 
-    def load(path: Path, spec: InputSpec) -> Pixels:
+    def load(path: Path, spec: InputSpec, jpeg: None) -> Pixels:
         nonlocal held, most
         with lock:
             held += 1
