@@ -10,6 +10,7 @@ ARG PYTHON=docker.io/library/python:3.11.14-slim-bookworm
 FROM ${PYTHON} AS build
 WORKDIR /src
 COPY docker/requirements docker/requirements
+RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends binutils
 RUN --mount=type=cache,target=/root/.cache/pip python -m venv /opt/tools && python -m venv --without-pip /opt/venv \
     && /opt/tools/bin/pip install --require-hashes --requirement docker/requirements/build.txt
 COPY . .

@@ -30,7 +30,7 @@ HARDENED = (
     "--pids-limit=512",
     "--no-healthcheck",
 )
-MOST_BYTES = 425_000_000
+MOST_BYTES = 400_000_000
 STARTS = int(os.environ.get("SOAK_STARTS", "2"))
 
 
