@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -97,21 +98,21 @@ def saturation(budget: Budget, folder: Path) -> Figures:
 
 
 def counting(budget: Budget, folder: Path) -> Figures:
-    """Pictures a second, and of processor time, with metrics and with such as count nothing, in turn."""
-    laps: dict[str, list[float]] = {}
-    per_cpu_s: dict[str, list[float]] = {}
-    with ExitStack() as stack:
-        servers = {
-            "counting": stack.enter_context(service(folder / "counting.log")),
-            "uncounted": stack.enter_context(service(folder / "uncounted.log", "benchmarks.uncounted")),
-        }
-        for number in range(2 * budget.rounds):
-            for name in sorted(servers, reverse=bool(number % 2)):  # neither is always the first
-                cpu_s = servers[name].cpu_s()
-                load = picture_target(servers[name]).put_load(clients=BUSY_CLIENTS, seconds=budget.seconds)
-                laps.setdefault(name, []).append(load.rate())
-                answered = load.statuses.count(200)
-                per_cpu_s.setdefault(name, []).append(answered / (servers[name].cpu_s() - cpu_s))
+    """Pictures a second, also of processor time, of a process that counts metrics and, in turn, does not."""
+    laps: dict[str, list[float]] = {"counting": [], "uncounted": []}
+    per_cpu_s: dict[str, list[float]] = {"counting": [], "uncounted": []}
+    current = "counting"
+    with service(folder / "counting.log", "benchmarks.uncounted") as served:
+        for number in range(8 * budget.rounds):
+            # Neither is always the first.
+            name = ("counting", "uncounted", "uncounted", "counting")[number % 4]
+            if name != current:
+                served.process.send_signal(signal.SIGUSR1)
+                current = name
+            cpu_s = served.cpu_s()
+            load = picture_target(served).put_load(clients=BUSY_CLIENTS, seconds=budget.seconds / 2)
+            laps[name].append(load.rate())
+            per_cpu_s[name].append(load.statuses.count(200) / (served.cpu_s() - cpu_s))
     figures = {f"{name}_per_s": median(values) for name, values in laps.items()}
     figures["ratio_counting_to_uncounted"] = _ratio(laps["counting"], laps["uncounted"])
     figures["ratio_by_processor_time"] = _ratio(per_cpu_s["counting"], per_cpu_s["uncounted"])
