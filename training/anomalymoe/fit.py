@@ -105,14 +105,8 @@ def _check_enough(split: NormalSplit, config: FitConfig, patches: int) -> None:
 
     patches: of one picture.
     """
-    kept = split.by_category(split.kept)
-    for name, pictures in split.by_category([*split.kept, *split.held_out]).items():
-        if len({split.store.digests[one] for one in pictures.samples}) == 1:
-            raise DataError(
-                f"category {name!r}: its {len(pictures)} normal pictures are all the same, "
-                "at least one other is needed to know how they vary"
-            )
-        if (most := len(kept[name]) * patches) < config.calibration.components:
+    for name, kept in split.by_category(split.kept).items():
+        if (most := len(kept) * patches) < config.calibration.components:
             raise DataError(
                 f"category {name!r}: calibration.components must be at most {most}, the patches of its "
                 f"training pictures, got {config.calibration.components}"

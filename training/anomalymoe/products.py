@@ -45,14 +45,24 @@ class NormalSplit(NamedTuple):
 
 
 def read_normal(data: Place, config: FitConfig, progress: Progress) -> NormalSplit:
-    """All normal training pictures of a data set. Raises DataError when there are none."""
+    """All normal training pictures of a data set.
+
+    Raises DataError when there are none, or those of a product are all the same.
+    """
     normal = [one for one in find_samples(data) if one.split != "test" and not one.is_anomalous]
     if not normal:
         raise DataError(f"{data}: no normal training pictures (train/good) found")
     kept, held_out = split_holdout(normal, config.calibration.holdout)
     reading = config.data
     store = PictureStore(normal, config.input, reading.kept_bytes, reading.workers, progress, reading.jpeg)
-    return NormalSplit(kept, held_out, store)
+    split = NormalSplit(kept, held_out, store)
+    for name, pictures in split.by_category(normal).items():
+        if len({store.digests[one] for one in pictures.samples}) == 1:
+            raise DataError(
+                f"category {name!r}: its {len(pictures)} normal pictures are all the same, "
+                "at least one other is needed to know how they vary"
+            )
+    return split
 
 
 def learn_products(

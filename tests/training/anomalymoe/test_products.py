@@ -68,6 +68,15 @@ def test_a_product_of_the_same_name_is_replaced(run: Path, fitted: Fitted, tmp_p
     assert looks_like(fitted.categories["disc"], fitted, "disc")
 
 
+def test_pictures_that_are_all_the_same_calibrate_nothing(run: Path, fitted: Fitted, tmp_path: Path) -> None:
+    data = shutil.copytree(fitted.data / "square", tmp_path / "ring")
+    first, *others = (data / "train" / "good").iterdir()
+    for other in others:
+        shutil.copy(first, other)
+    with pytest.raises(DataError, match=r"category 'ring': its .* normal pictures are all the same"):
+        add_products(run, data, quiet_progress())
+
+
 def test_nothing_changes_when_it_cannot_be_done(run: Path, fitted: Fitted) -> None:
     before = (run / CATEGORIES).read_bytes()
     shutil.rmtree(run.parent / "data", ignore_errors=True)
