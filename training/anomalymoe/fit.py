@@ -134,8 +134,8 @@ def _tell_lost_detail(split: NormalSplit, config: FitConfig) -> None:
     seen = min(config.input.height, config.input.width)
     if side >= SHRUNK * seen:
         logger.warning(
-            "pictures of %d pixels a side are seen as %d, where fine defects vanish: encoder.image_size, "
-            "encoder.grid and input are settings of --config",
+            "pictures of %d pixels a side are seen as %d, where fine defects vanish: --config sets "
+            "encoder.image_size, encoder.grid and input, as docs/fine.json does",
             side,
             seen,
         )
