@@ -62,3 +62,8 @@ def test_keys_are_a_secret_and_not_its_absence(tmp_path: Path, is_given: bool) -
     secret.touch() if is_given else secret.symlink_to("/dev/null")
     settings = served(tmp_path)
     assert settings.get("ANOMOE_API_KEYS_FILE") == (str(secret) if is_given else None)
+
+
+def test_a_folder_in_place_of_keys_does_not_open_the_service(tmp_path: Path) -> None:
+    (tmp_path / "secrets/api_keys").mkdir(parents=True)
+    assert served(tmp_path)["ANOMOE_API_KEYS_FILE"] == str(tmp_path / "secrets/api_keys")
