@@ -198,6 +198,8 @@ def test_versions_are_that_of_the_project() -> None:
     (version,) = re.findall(r'^version = "(.+)"$', project, re.MULTILINE)
     chart = yaml.safe_load((manifests.CHART / "Chart.yaml").read_text(encoding="utf-8"))
     assert chart["version"] == chart["appVersion"] == version
+    example = (ROOT / "deploy/kserve/inferenceservice.yaml").read_text(encoding="utf-8")
+    assert f"image: anomoe:{version}\n" in example
 
 
 def test_plain_manifests_are_those_of_the_chart() -> None:
