@@ -19,7 +19,7 @@ from export.contract.bundle import MANIFEST
 PREFIX = "ANOMOE_"
 ENV_FILE = Path(".env")
 ENV_ENCODING = "utf-8-sig"  # with a byte order mark or without one
-LIKENESS = 0.78  # of a name to a setting's, from which on it is one misspelt
+LIKENESS = 0.77  # of a name to a setting's, from which on it is one misspelt
 MOST_CLASS_NAMES = 1000  # of one request, whatever the setting
 MOST_THREADS = 1024  # a hundred thousand take a machine's memory before any signal is heard
 MOST_PICTURES = 1024  # of one batch
@@ -35,7 +35,7 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_file=ENV_FILE, env_file_encoding=ENV_ENCODING, extra="ignore", frozen=True
     )
 
-    host: str = Field(default="127.0.0.1", min_length=1, description="address to listen on")
+    host: str = Field(default="127.0.0.1", pattern="^[!-~]+$", description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on")
     bundles: str = Field(
         default="bundles", description="bundle folders, or folders of them, comma-separated or a JSON list"
@@ -161,6 +161,13 @@ class Settings(BaseSettings):
             raise ValueError("a folder is expected")
         return value
 
+    @field_validator("state_dir", "api_keys_file", "feedback_dir", mode="before")
+    @classmethod
+    def _is_a_path(cls, value: object) -> object:
+        if value == "":  # would be the working folder
+            raise ValueError("a path is expected")
+        return value
+
     @field_validator("cors_origins")
     @classmethod
     def _are_origins(cls, value: str) -> str:
@@ -229,14 +236,17 @@ def _inside(entry: Path, name: str) -> set[Path]:
 
 
 def read_env_file() -> str:
-    """The text of `.env`, empty where there is none. Raises: OSError, UnicodeDecodeError."""
-    return ENV_FILE.read_text(encoding=ENV_ENCODING) if ENV_FILE.is_file() else ""
+    """The text of `.env`, empty where there is none. Raises: OSError; ValueError where it is no text."""
+    text = ENV_FILE.read_text(encoding=ENV_ENCODING) if ENV_FILE.is_file() else ""
+    if "\0" in text:
+        raise ValueError("it holds zero bytes")
+    return text
 
 
 def ineffective_settings() -> list[str]:
     """What in the environment and `.env` is like a setting and sets nothing, a sentence each.
 
-    Raises: OSError or UnicodeDecodeError when `.env` cannot be read.
+    Raises: OSError or ValueError when `.env` cannot be read.
     """
     given = [_why_ineffective(name, "environment") for name in sorted(os.environ)]
     return [reason for reason in (*given, *_ineffective_lines()) if reason]

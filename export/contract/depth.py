@@ -1,6 +1,7 @@
 """Samples of more than 8 bits to 8 bits: which value of a file is white."""
 
 import struct
+from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
@@ -20,7 +21,7 @@ from PIL.TiffImagePlugin import (
 
 Samples = npt.NDArray[Any]
 
-BAND_SAMPLES = 2**20  # that are looked up at once
+BAND_SAMPLES = 2**20  # that are scaled at once
 
 _DEEP_GREY = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 # Of colours of 16 bits Pillow keeps the upper 8. In the other order of bytes these are the lower ones.
@@ -46,7 +47,8 @@ def to_8_bits(image: Image.Image, bit_depth: int | None = None) -> Image.Image:
 
     bit_depth: of samples of more than 8 bits, whatever the file says of them. Without it a TIFF tells by
     BitsPerSample or a maximum of all ones, a PNG by sBIT, a PGM or PPM by its maximum, and floats are 0 to 1.
-    Raises DepthError for samples beyond that, and for those of 32 bits of which nothing is told.
+    Raises DepthError for samples beyond that, for those of 32 bits of which nothing is told, and for deep
+    ones with a transparent colour.
     """
     maximum = _unscaled(image) if isinstance(image, PpmImageFile) else None
     raw_mode = _raw_mode(image)
@@ -57,6 +59,8 @@ def to_8_bits(image: Image.Image, bit_depth: int | None = None) -> Image.Image:
     significant = _significant_bits(image) if white == 65535 and isinstance(image, PngImageFile) else 0
     if bit_depth and (is_deep or is_halved):
         white, significant = 2**bit_depth - 1, 0
+    if is_deep and "transparency" in image.info:
+        raise DepthError("samples of 16 bits are not read with a transparent colour (tRNS): save alpha")
     if white is None:
         raise DepthError("the samples have 32 bits; bit_depth says how many of them are used")
     if is_halved and (used := significant or white.bit_length()) < 16:
@@ -196,11 +200,7 @@ def _from_numbers(samples: Samples, white: int) -> Samples:
         wrong = least if least < 0 else most
         raise DepthError(f"a sample is {wrong}, with {white.bit_length()} bits they are 0 to {white}")
     table = np.rint(np.arange(white + 1) / (white / 255)).astype(np.uint8)
-    eight = np.empty(samples.shape, np.uint8)
-    step = max(1, BAND_SAMPLES // samples[0].size)
-    for top in range(0, len(samples), step):
-        eight[top : top + step] = table.take(samples[top : top + step])
-    return eight
+    return _in_bands(samples, table.take)
 
 
 def _from_floats(samples: Samples, white: int) -> Samples:
@@ -209,4 +209,13 @@ def _from_floats(samples: Samples, white: int) -> Samples:
     if not (-slack <= least and most <= white + slack):
         wrong = most if -slack <= least else least
         raise DepthError(f"a sample is {wrong:g}, floats are 0 to {white}")
-    return np.rint((samples * np.float32(255 / white)).clip(0, 255)).astype(np.uint8)
+    return _in_bands(samples, lambda band: np.rint((band * np.float32(255 / white)).clip(0, 255)))
+
+
+def _in_bands(samples: Samples, scaled: Callable[[Samples], Samples]) -> Samples:
+    """Scaled some rows at a time: all at once would take several times their memory."""
+    eight = np.empty(samples.shape, np.uint8)
+    step = max(1, BAND_SAMPLES // samples[0].size)
+    for top in range(0, len(samples), step):
+        eight[top : top + step] = scaled(samples[top : top + step])
+    return eight

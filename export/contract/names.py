@@ -1,8 +1,7 @@
 """Names of products: one name in whatever Unicode form a file system, a keyboard or a program writes it."""
 
-import re
 from typing import Annotated
-from unicodedata import normalize
+from unicodedata import category, normalize
 
 from pydantic import AfterValidator
 
@@ -15,8 +14,8 @@ def composed(name: str) -> str:
 Name = Annotated[str, AfterValidator(composed)]
 """A field that holds the name of a product."""
 
-
-_SEPARATORS = re.compile(r"[\s_\-\u00ad\u2010-\u2015\u2212\u200b\u2060\ufeff]+")
+_SEPARATORS = ("Pc", "Pd")  # categories: underscores and dashes of all scripts and widths
+_OTHER_SEPARATORS = "\u00ad\u200b\u2060\ufeff\u2212"  # what shows nothing, and the minus sign
 
 
 def canonical_name(name: str) -> str:
@@ -25,5 +24,8 @@ def canonical_name(name: str) -> str:
     Whitespace, underscores, dashes and what shows nothing between words count as spaces, so that a folder
     `metal_disc` is the name `Metal disc`. A name of dashes alone keeps them.
     """
-    words = _SEPARATORS.sub(" ", normalize("NFC", name)).strip() or " ".join(name.split())
+    spaced = [
+        " " if category(one) in _SEPARATORS or one in _OTHER_SEPARATORS else one for one in composed(name)
+    ]
+    words = " ".join("".join(spaced).split()) or " ".join(name.split())
     return normalize("NFC", words.lower())

@@ -36,6 +36,8 @@ def to_rgb(image: Image.Image, bit_depth: int | None = None) -> Image.Image:
     shallow = to_8_bits(image, bit_depth)
     turn = _TURNS.get(orientation(image))
     shallow = shallow if turn is None else shallow.transpose(turn)
+    if shallow.mode == "La":  # premultiplied, which Pillow turns into this alone
+        shallow = shallow.convert("LA")
     if shallow.has_transparency_data and not _is_blank_bmp(image):
         return _on_white(shallow.convert("RGBA")).convert("RGB")
     return shallow if shallow.mode == "RGB" else shallow.convert("RGB")  # which would make a copy

@@ -65,8 +65,7 @@ def serve(
     """Load the bundles, warm up, then listen until stopped; what was accepted is answered first."""
     from service.run import run  # noqa: PLC0415 (the client must start without the compute stack)
 
-    folders = json.dumps(bundles) if bundles and len(bundles) > 1 else "".join(bundles or [])
-    options = {"host": host, "port": port, "bundles": folders or None}
+    options = {"host": host, "port": port, "bundles": _as_setting(bundles)}
     settings = read_settings({name: value for name, value in options.items() if value is not None})
     try:
         code = run(settings)
@@ -74,6 +73,13 @@ def serve(
         fail(str(error))
     if code:
         fail("ended before every accepted request was answered, the log has more")
+
+
+def _as_setting(bundles: list[str] | None) -> str | None:
+    """One folder as it is, several as a JSON list: each may have a comma."""
+    if not bundles:
+        return None
+    return bundles[0] if len(bundles) == 1 else json.dumps(bundles)
 
 
 @app.command(help=TUNE_HELP)
@@ -84,7 +90,7 @@ def tune(
     """Print one line per bundle, and store its plan."""
     from service.cli.tune import tune_bundles  # noqa: PLC0415 (as above)
 
-    options = {"bundles": ",".join(bundles) if bundles else None, "tune_s": seconds}
+    options = {"bundles": _as_setting(bundles), "tune_s": seconds}
     settings = read_settings({name: value for name, value in options.items() if value is not None})
     try:
         tune_bundles(settings)

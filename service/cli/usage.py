@@ -21,7 +21,7 @@ def read_settings(options: Mapping[str, object]) -> Settings:
     """Settings from options, environment and `.env`; wrong usage ends the command with code 2."""
     try:
         read_env_file()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         fail(f"{ENV_FILE} cannot be read: {error}")
     return checked(Settings, **options)
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
+from PIL.TiffImagePlugin import ROWSPERSTRIP, TILELENGTH, TILEWIDTH, TiffImageFile
 
 from service.errors import Kind, Problem
 from service.images.avif import frames_of
 from service.images.formats import format_of
-from service.images.tiff import check_strips, check_tiff
+from service.images.tiff import check_strips, check_tiff, places_of_strips
 
 MAX_SIDE = 65_535  # as JPEG; a resize takes memory by the side, gigabytes for one row of 100 megapixels
 
@@ -91,8 +91,9 @@ def pixels_to_decode(image: ImageFile, data: bytes, max_pixels: float) -> float:
         check_strips(image.tag_v2, len(data))
         is_jpeg = image.info.get("compression") == "jpeg"
     told = ""
-    if is_jpeg and (scans := data.count(START_OF_SCAN)) > SCANS:
-        pixels *= scans / SCANS
+    scans, together = _scans(image, data) if is_jpeg else (0, 0)
+    if scans * together > SCANS * pixels:
+        pixels = scans * together / SCANS
         told = f"{scans} scans, progressive ones have {SCANS}"
     elif image.format == "BMP" and image.info.get("compression") in RLE:
         pixels = RLE_EFFORT * max(pixels, len(data))
@@ -101,6 +102,22 @@ def pixels_to_decode(image: ImageFile, data: bytes, max_pixels: float) -> float:
         detail = f"the picture has {image.width} x {image.height} pixels"
         raise Problem(Kind.TOO_LARGE, f"{detail}, told in {told}")
     return pixels
+
+
+def _scans(image: ImageFile, data: bytes) -> tuple[int, int]:
+    """In how many scans a JPEG is told, and over how many pixels each goes.
+
+    Each strip or tile of a TIFF is a JPEG of its own, if it says how long it is.
+    """
+    together = image.width * image.height
+    if isinstance(image, TiffImageFile):
+        tags, places = image.tag_v2, places_of_strips(image.tag_v2)
+        tile = tags.get(TILEWIDTH, 0) * tags.get(TILELENGTH, 0)
+        if places and all(length for _, length in places):
+            scans = sum(data.count(START_OF_SCAN, at, at + length) for at, length in places)
+            return scans, tile or image.width * min(tags.get(ROWSPERSTRIP, image.height), image.height)
+        together = max(together, tile)
+    return data.count(START_OF_SCAN), together
 
 
 def _check_png(data: bytes, _: float) -> None:

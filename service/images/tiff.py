@@ -63,12 +63,19 @@ def check_strips(tags: Mapping[int, Any], size: int) -> None:
 
     Raises: Problem (413) where they share most: each might be as long as the file, and unpacked by itself.
     """
-    for places, lengths in (STRIPS, TILED):
-        pairs = zip(tags.get(places, ()), tags.get(lengths, ()), strict=False)
-        used = sum(max(0, min(length, size - place)) for place, length in pairs)
-        if used > max(2 * size, SHARED_BYTES):
-            detail = f"the picture's strips or tiles have {used} bytes, the file has {size}"
-            raise Problem(Kind.TOO_LARGE, detail)
+    used = sum(max(0, min(length, size - place)) for place, length in places_of_strips(tags))
+    if used > max(2 * size, SHARED_BYTES):
+        detail = f"the picture's strips or tiles have {used} bytes, the file has {size}"
+        raise Problem(Kind.TOO_LARGE, detail)
+
+
+def places_of_strips(tags: Mapping[int, Any]) -> list[tuple[int, int]]:
+    """Where each strip or tile begins, and its bytes."""
+    return [
+        pair
+        for places, lengths in (STRIPS, TILED)
+        for pair in zip(tags.get(places, ()), tags.get(lengths, ()), strict=False)
+    ]
 
 
 def _begin(data: bytes) -> tuple[str, str, int]:

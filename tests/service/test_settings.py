@@ -150,6 +150,7 @@ def test_lines_of_the_file_that_are_no_settings_are_found(
         ("ANOMOE_API_KEYS", "ANOMOE_API_KEYS_FILE"),
         ("ANOMEO_API_KEYS_FILE", "ANOMOE_API_KEYS_FILE"),
         ("API_KEYS_FILE", "ANOMOE_API_KEYS_FILE"),
+        ("REQUIRE_KEYS", "ANOMOE_REQUIRE_KEYS"),
         ("ANOMOE-API-KEYS-FILE", "ANOMOE_API_KEYS_FILE"),
         ("ANOMOE_REQUIRE_KEY", "ANOMOE_REQUIRE_KEYS"),
         ("ANOMOE_BUNDLE", "ANOMOE_BUNDLES"),
@@ -202,6 +203,18 @@ def test_a_byte_order_mark_is_no_part_of_a_setting(tmp_path: Path, monkeypatch: 
 def test_an_origin_that_no_page_can_have_is_refused(text: str) -> None:
     with pytest.raises(ValidationError, match=r"cors_origins\n.*origin"):
         Settings.model_validate({"cors_origins": text})
+
+
+@pytest.mark.parametrize("name", ["state_dir", "api_keys_file", "feedback_dir"])
+def test_an_empty_path_is_not_the_working_folder(name: str) -> None:
+    with pytest.raises(ValidationError, match=rf"{name}\n.*a path is expected"):
+        Settings.model_validate({name: ""})
+
+
+@pytest.mark.parametrize("host", ["", "a b", "a\0", "\udcff"])
+def test_a_host_is_a_name_or_an_address(host: str) -> None:
+    with pytest.raises(ValidationError, match="host"):
+        Settings.model_validate({"host": host})
 
 
 def test_folder_without_a_bundle_is_named(tmp_path: Path) -> None:

@@ -55,6 +55,12 @@ def png(samples: NDArray[np.integer[Any]], significant: int | None = None) -> by
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
+def transparent(data: bytes, samples: int = 1) -> bytes:
+    """A PNG, black where it is transparent."""
+    part = b"tRNS" + bytes(2 * samples)
+    return data[:33] + struct.pack(">I", 2 * samples) + part + struct.pack(">I", zlib.crc32(part)) + data[33:]
+
+
 def pnm(samples: NDArray[np.uint16], maximum: int) -> bytes:
     height, width = samples.shape[:2]
     magic = b"P5" if samples.ndim == 2 else b"P6"
@@ -90,6 +96,12 @@ TOLD = {
     "TIFF, premultiplied alpha": (
         lambda: tiff(with_fourth(FULL, 65535), 16, {EXTRA_SAMPLES: PREMULTIPLIED}),
         [0, 1, 128, 255],
+    ),
+    "TIFF of grey, premultiplied alpha": (
+        lambda: tiff(
+            np.array([[[0, 255], [64, 255]]], np.uint8), 8, {EXTRA_SAMPLES: PREMULTIPLIED, PHOTOMETRIC: 1}
+        ),
+        [0, 64],
     ),
     "TIFF, a fourth sample": (
         lambda: tiff(with_fourth(FULL, 0), 16, {EXTRA_SAMPLES: UNSPECIFIED}),
@@ -187,6 +199,8 @@ REFUSED = {
         "12 bits in 16 are not read with alpha",
     ),
     "TIFF, CMYK, bit_depth": (lambda: tiff(with_fourth(RAMP, 0), 16, CMYK), 12, "12 bits in 16 .* CMYK"),
+    "PNG, a transparent colour": (lambda: transparent(png(FULL)), None, "tRNS"),
+    "PNG of colours, a transparent one": (lambda: transparent(png(colours(FULL)), 3), None, "tRNS"),
     "PGM beyond its maximum": (lambda: pnm(FULL, 4095), None, "65535, with 12 bits"),
 }
 

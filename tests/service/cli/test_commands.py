@@ -406,10 +406,11 @@ def test_a_start_without_the_keys_that_it_needs_ends_with_one_line(
     assert words in result.stderr
 
 
+@pytest.mark.parametrize("value", [b"\xff", b"1\0"])
 def test_a_settings_file_that_cannot_be_read_ends_with_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: bytes
 ) -> None:
-    (tmp_path / ".env").write_bytes(b"ANOMOE_PORT=\xff\n")
+    (tmp_path / ".env").write_bytes(b"ANOMOE_PORT=" + value + b"\n")
     result, _ = start(tmp_path, monkeypatch)
     assert result.exit_code == 1
     assert result.stderr.startswith("anomoe: .env cannot be read: ")
@@ -425,6 +426,8 @@ def test_folders_of_bundles_may_have_commas(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "a,b" / "manifest.json").touch()
     result, _ = start(tmp_path, monkeypatch, "--bundles", "a,b", "--bundles", "c,d")
     assert "in 'c,d' or in a folder" in result.stderr
+    monkeypatch.setattr("service.cli.tune.configure_logging", lambda _: None)
+    assert "in 'c,d' or in a folder" in runner.invoke(app, ["tune", "a,b", "c,d"]).stderr
 
 
 def test_taken_port_stops_the_start_with_one_line(

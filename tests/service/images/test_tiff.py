@@ -9,6 +9,7 @@ from PIL import Image
 from export.contract.manifest import InputSpec
 from service.errors import Kind, Problem
 from service.images.decode import decode, open_picture
+from service.images.limits import START_OF_SCAN
 from service.images.tiff import ENTRIES, NUMBERS, TILES, check_tiff
 from tests.service.conftest import encoded
 
@@ -109,3 +110,24 @@ def test_a_tiff_that_lies_on_its_side_by_xmp_has_the_size_of_its_pixels() -> Non
     data = encoded(Image.new("RGB", (40, 20)), "tiff", tiffinfo={700: xmp})
     opened = open_picture(data, InputSpec(height=28, width=28), LIMIT)
     assert opened.size == opened.image.size
+
+
+def test_each_strip_of_a_tiff_is_a_jpeg_of_its_own() -> None:
+    """Fifty strips have fifty scans, which together go over all pixels once."""
+    data = encoded(Image.new("RGB", (16, 400)), "tiff", compression="jpeg", strip_size=16 * 8 * 3)
+    assert data.count(START_OF_SCAN) == 50
+    assert decode(data, 16 * 400).size == (16, 400)
+    length = struct.pack("<HH", 279, 3)
+    with pytest.raises(Problem, match="told in 50 scans"):  # without lengths each strip may have them all
+        decode(data.replace(length, struct.pack("<HH", 60279, 3)), 16 * 400)
+
+
+def test_scans_that_strips_share_count_for_each() -> None:
+    strip = encoded(Image.new("L", (16, 8)), "jpeg")
+    strip = strip[:-2] + strip[strip.index(START_OF_SCAN) : -2] * 49 + strip[-2:]
+    places = struct.pack("<4I", *[8] * 4) + struct.pack("<4I", *[len(strip)] * 4)
+    at = 8 + len(strip)
+    tags = {**GREY, 256: (3, 1, 16), 257: (3, 1, 32), 259: (3, 1, 7), 278: (3, 1, 8)}
+    tags |= {273: (4, 4, at), 279: (4, 4, at + 16)}
+    with pytest.raises(Problem, match="told in 200 scans"):
+        decode(tiff(tags, strip + places), 16 * 32)
