@@ -37,7 +37,7 @@ def programs(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path / "venv" / "bin"
 
 
-def install(programs: Path, *what: str) -> None:
+def install(programs: Path, *what: object) -> None:
     installed = uv("pip", "install", "--python", programs / "python", *what)
     if installed.returncode:
         pytest.skip(f"no package index to install {what} from: {installed.stderr}")
