@@ -1,4 +1,7 @@
-"""Names of products: one name in whatever Unicode form a file system, a keyboard or a program writes it."""
+"""Names of products: one name in whatever Unicode form a file system, a keyboard or a program writes it.
+
+And names of files that nobody put among the pictures.
+"""
 
 from typing import Annotated
 from unicodedata import category, normalize
@@ -29,3 +32,12 @@ def canonical_name(name: str) -> str:
     ]
     words = " ".join("".join(spaced).split()) or " ".join(name.split())
     return normalize("NFC", words.lower())
+
+
+# Of network drives and systems: thumbnails, and what was deleted.
+_SYSTEM_FOLDERS = frozenset({"@eadir", "@recycle", "#recycle", "$recycle.bin", "__macosx"})
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is none of its user's."""
+    return name.startswith(".") or name.lower() in _SYSTEM_FOLDERS

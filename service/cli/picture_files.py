@@ -4,6 +4,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from export.contract.names import is_hidden
+
 SUFFIXES = frozenset(
     {
         *(".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg"),
@@ -43,10 +45,10 @@ def _files(folder: Path) -> tuple[list[Path], list[Path]]:
     pictures: list[Path] = []
     others: list[Path] = []
     for where, folders, files in os.walk(folder, onerror=lambda error: pictures.append(Path(error.filename))):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
         links = [name for name in folders if Path(where, name).is_symlink()]
         for name in sorted([*files, *links]):
             is_picture = Path(name).suffix.lower() in SUFFIXES
-            if not name.startswith("."):
+            if not is_hidden(name):
                 (pictures if is_picture else others).append(Path(where, name))
     return pictures, others

@@ -70,7 +70,7 @@ class Service:
             if self.patience.deadline_s is not None:
                 reason += f", the deadline is {self.patience.deadline_s:g} s"
             raise UnreachableError(reason, is_transient=False) from error
-        except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError, OverflowError) as error:
             lost = isinstance(error, httpx2.NetworkError | httpx2.RemoteProtocolError)
             is_transient = lost and (self._has_answered or not isinstance(error, httpx2.ConnectError))
             reason = f"{self._where}: {str(error) or type(error).__name__}"

@@ -113,8 +113,9 @@ def test_address_that_is_none_is_named(url: str) -> None:
     assert reason(url).startswith(f"{url}: ")
 
 
-def test_host_that_cannot_be_one_is_named() -> None:
-    assert reason("http://a..b").startswith("http://a..b: ")
+@pytest.mark.parametrize("url", ["http://a..b", "http://127.0.0.1:99999"])
+def test_host_or_port_that_cannot_be_one_is_named(url: str) -> None:
+    assert reason(url).startswith(f"{url}: ")
 
 
 def test_password_in_an_address_is_not_shown() -> None:
@@ -130,6 +131,7 @@ def test_password_in_an_address_is_not_shown() -> None:
         ("http://me:secret@proxy:x", "http://proxy:x: Invalid port"),
         ("socks://127.0.0.1:9", "socks://127.0.0.1:9: Unknown scheme"),
         ("http://", "http://: "),
+        ("http://127.0.0.1:99999", "http://127.0.0.1:99999: "),
     ],
 )
 def test_proxy_that_cannot_be_used_is_named_without_its_password(

@@ -190,6 +190,8 @@ def test_picture_of_the_standard_input(service_url: str, pictures: Path, tmp_pat
 def test_what_is_not_asked_is_named(service_url: str, pictures: Path) -> None:
     (pictures / "linked").symlink_to(pictures / "sub")
     (pictures / ".hidden.png").write_text("no picture")
+    (pictures / "@eaDir").mkdir()
+    (pictures / "@eaDir" / "thumbnail.png").write_text("no picture")
     (pictures / "sub" / "a.heic").write_text("a picture")
     (pictures / "lost.png").symlink_to(pictures / "nowhere.png")
     result = ask(pictures, "--url", service_url)

@@ -35,7 +35,7 @@ def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 
 
 class TestGoodFolders:
-    @pytest.mark.parametrize("name", ["good", "OK", "ok", "Good", "GOOD", "normal", "Normal"])
+    @pytest.mark.parametrize("name", ["good", "OK", "ok", "Good", "GOOD", "normal", "Normal", "good "])
     def test_folders_that_say_so_hold_good_pictures(
         self, tmp_path: Path, said: pytest.LogCaptureFixture, name: str
     ) -> None:
@@ -67,6 +67,15 @@ class TestGoodFolders:
             ("test", (mask,)),
         ]
 
+    def test_masks_are_found_in_any_case_where_none_has_the_very_name(self, tmp_path: Path) -> None:
+        for name in ("IMG_1.PNG", "b.png", "B.png"):
+            save(tmp_path / "test/crack" / name)
+        masks = [
+            save(tmp_path / "ground_truth/crack" / name)
+            for name in ("B_mask.png", "img_1_MASK.png", "b_mask.png")
+        ]
+        assert [one.mask_paths for one in find_samples(tmp_path)] == [(one,) for one in masks]
+
 
 class TestFoldersBelow:
     def test_their_pictures_belong_to_the_kind(self, tmp_path: Path) -> None:
@@ -88,6 +97,17 @@ class TestFoldersBelow:
         save(tmp_path / "train/good/1.png")
         (tmp_path / "train/good/again").symlink_to(tmp_path / "train", target_is_directory=True)
         assert len(find_samples(tmp_path)) == 1
+
+    def test_those_of_systems_hold_no_pictures(self, tmp_path: Path) -> None:
+        """A network drive keeps thumbnails, and what was deleted, beside the pictures."""
+        save(tmp_path / "train/good/1.png")
+        for place in (
+            "train/good/@eaDir/1.png/thumb.png",
+            "train/good/#recycle/bad.png",
+            "test/@eaDir/1.png",
+        ):
+            save(tmp_path / place)
+        assert [one.path for one in find_samples(tmp_path)] == [tmp_path / "train/good/1.png"]
 
 
 class TestSuffixes:

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from export.contract.names import composed
+from export.contract.names import composed, is_hidden
 from training.data.sets.samples import DataError
 
 SUFFIXES = ".avif .bmp .dib .gif .jfif .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp"
@@ -42,8 +42,8 @@ def stem(path: Path, folder: Path) -> str:
 
 
 def key(name: str) -> str:
-    """A name without case."""
-    return composed(name).casefold()
+    """A name without case, and blanks around it."""
+    return composed(name).strip().casefold()
 
 
 def named(folder: Path, *names: str) -> list[Path]:
@@ -80,7 +80,7 @@ def by_stem(folder: Path) -> dict[str, Path]:
 
 
 def visible(folder: Path) -> list[Path]:
-    """What is in a folder, in order, less names that begin with a dot; nothing where there is no folder."""
+    """What is in a folder, in order, less what is hidden; nothing where there is no folder."""
     if not folder.is_dir():
         return []
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    return sorted(entry for entry in folder.iterdir() if not is_hidden(entry.name))

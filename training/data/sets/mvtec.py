@@ -30,7 +30,7 @@ _good_names: ContextVar[Sequence[str]] = ContextVar("good_names", default=GOOD_N
 @contextmanager
 def taken_for_good(names: Iterable[str]) -> Iterator[None]:
     """Within it, folders of these names, in any case, hold normal pictures; GOOD_NAMES elsewhere."""
-    token = _good_names.set([key(name.strip()) for name in names])
+    token = _good_names.set([key(name) for name in names])
     try:
         yield
     finally:
@@ -63,11 +63,13 @@ def _read(folder: Path) -> list[Sample]:
 def _read_kind(category: Path, split: Split, folder: Path) -> list[Sample]:
     is_anomalous = not is_good(folder)
     masks = _read_ground_truth(category, folder.name) if is_anomalous else {}
+    in_any_case = {key(name): paths for name, paths in masks.items()}
     kind = composed(folder.name) if is_anomalous else GOOD
     samples: list[Sample] = []
     for path in pictures_in(folder):
         name = stem(path, folder)
-        own = masks.get(f"{name}_mask") or masks.get(name, ())
+        own = masks.get(f"{name}_mask") or masks.get(name)
+        own = own or in_any_case.get(key(f"{name}_mask")) or in_any_case.get(key(name), ())
         subfolder, _, _ = name.rpartition("/")
         samples.append(Sample(path, category_name(category), split, kind, own, is_anomalous, subfolder))
     return samples
