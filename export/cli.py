@@ -37,7 +37,7 @@ def main() -> None:
 @app.command()
 def build(  # noqa: PLR0913, PLR0917 (one parameter an option)
     checkpoint: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder written by fit.")],
-    output: Annotated[Path, typer.Argument(help="Bundle folder to write.")],
+    output: Annotated[Path, typer.Argument(help="Bundle folder to write; an older one is replaced.")],
     name: Annotated[str | None, typer.Option(help="Model name; the output folder's by default.")] = None,
     version: Annotated[str, typer.Option(help="Model version.")] = "1",
     form: Annotated[Format, typer.Option("--format", help="Runtime of the graphs.")] = "onnx",

@@ -88,7 +88,7 @@ def write_bundle(
     """Write a bundle beside `folder`, then move it there; an older bundle of that name is replaced.
 
     manifest: its `files` are filled in here. graphs: every other file by path, a tokenizer.json too.
-    Raises BundleError when the result could not be read back.
+    Raises BundleError when the result could not be read back, or as `replace_folder`.
     """
     contents = dict(graphs)
     known = list(categories)
@@ -114,8 +114,14 @@ def _write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
 
 
 def replace_folder(folder: Path, fresh: Path, old: Path) -> None:
-    """Move `fresh` to `folder`; what was there goes to `old`, and back if that fails."""
+    """Move `fresh` to `folder`; a bundle that was there goes to `old`, and back if that fails.
+
+    Raises BundleError when anything else is there: a slip of the finger must not cost a run or its pictures.
+    """
     if folder.exists():
+        is_bundle = (folder / MANIFEST).is_file() and (folder / "graphs").is_dir()
+        if not is_bundle and (not folder.is_dir() or any(folder.iterdir())):
+            raise BundleError(f"{folder}: is there and is no bundle, it is not replaced")
         folder.rename(old)
     try:
         fresh.rename(folder)

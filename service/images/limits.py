@@ -40,6 +40,9 @@ PNM_HEAD = re.compile(
 )
 MOST_PNM_HEAD = 4096  # bytes
 
+# Of a TIFF, for black and white: their decoder goes on after an error, and tells each one on stderr.
+FAX = frozenset({"tiff_ccitt", "group3", "group4", "tiff_raw_16"})
+
 RLE_EFFORT = 100  # times that of other pixels or bytes: Pillow unpacks those of a BMP in Python
 RLE = (1, 2)  # a BMP's `compression`
 
@@ -79,7 +82,8 @@ def check_parts(data: bytes, max_pixels: float) -> None:
 def pixels_to_decode(image: ImageFile, data: bytes, max_pixels: float) -> float:
     """How many pixels a picture takes as long to decode as, whatever of them is shown.
 
-    Raises: Problem (413) when it has more than `max_pixels`, or takes as long as one of several times that.
+    Raises: Problem (413) when it has more than `max_pixels`, or takes as long as one of several times that;
+    (422) where it is a fax.
     """
     check_pixels(image.size, max_pixels)
     pixels = image.width * image.height
@@ -89,6 +93,8 @@ def pixels_to_decode(image: ImageFile, data: bytes, max_pixels: float) -> float:
         check_pixels((width, height), max_pixels)
         pixels = max(pixels, width * height)
         check_strips(image.tag_v2, len(data))
+        if image.info.get("compression") in FAX:
+            raise Problem(Kind.UNDECODABLE_PICTURE, "a TIFF that is compressed as a fax (CCITT) is not read")
         is_jpeg = image.info.get("compression") == "jpeg"
     told = ""
     scans, together = _scans(image, data) if is_jpeg else (0, 0)

@@ -46,6 +46,19 @@ def test_what_was_written_is_read(folder: Path):
     }
 
 
+def test_only_a_bundle_or_an_empty_folder_is_replaced(folder: Path, tmp_path: Path):
+    digest = Bundle.read(make_tiny_bundle(folder, top_k=2)).digest
+    assert Bundle.read(make_tiny_bundle(folder)).digest != digest
+    run = tmp_path / "run"
+    run.mkdir()
+    make_tiny_bundle(run)
+    (run / "manifest.json").unlink()
+    for other in (run, run / "graphs" / "head.onnx"):
+        with pytest.raises(BundleError, match="is no bundle, it is not replaced"):
+            make_tiny_bundle(other)
+    assert (run / "graphs" / "head.onnx").is_file()
+
+
 def test_a_name_is_read_in_one_unicode_form(folder: Path):
     """Bundles made from folders of other file systems may hold it in NFD."""
     path, composed, decomposed = folder / "categories.safetensors", "Geh\u00e4use", "Geha\u0308use"

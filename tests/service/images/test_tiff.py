@@ -131,3 +131,11 @@ def test_scans_that_strips_share_count_for_each() -> None:
     tags |= {273: (4, 4, at), 279: (4, 4, at + 16)}
     with pytest.raises(Problem, match="told in 200 scans"):
         decode(tiff(tags, strip + places), 16 * 32)
+
+
+@pytest.mark.parametrize("compression", ["tiff_ccitt", "group3", "group4", "tiff_raw_16"])
+def test_a_fax_is_not_read(compression: str) -> None:
+    """Sixty thousand broken rows would be as many lines of the service's log."""
+    with pytest.raises(Problem, match="fax") as caught:
+        decode(encoded(Image.new("1", (20, 20)), "tiff", compression=compression), LIMIT)
+    assert caught.value.kind is Kind.UNDECODABLE_PICTURE
