@@ -43,7 +43,7 @@ ORDER = {
         "cli",
     ),
     "training": (
-        "device metrics stable_adamw data backbones moeclip.model moeclip.losses demo.drawing",
+        "device metrics reach stable_adamw data backbones moeclip.model moeclip.losses demo.drawing",
         "distributed pixels anomalymoe.model figures demo.factory demo.things",
         "reporting",
         "anomalymoe.losses runs",

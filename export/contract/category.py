@@ -1,7 +1,7 @@
 """One product, or one class name: its calibration on normal pictures, and what else is known of it."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,6 @@ from export.contract.appearance import STATISTICS, FloatArray, Whitening
 from export.contract.names import canonical_name, composed
 
 DISTANCE_POWER = 8  # so steep that distances of normal pictures, below 1, hardly count as scores
-
-_OPTIONAL = ("chosen",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +44,16 @@ class NormalScores:
                     f"category {self.name!r}: {field} {array.shape} is not {rank}-d, full and finite"
                 )
 
+    def _check_appearance(self, mean: FloatArray, whitening: FloatArray) -> None:
+        self._check_ranks({"appearance_mean": 1, "appearance_whitening": 2})
+        self._check_rules(
+            {
+                f"appearance_mean must have length {STATISTICS}": mean.shape == (STATISTICS,),
+                f"appearance_whitening must be {STATISTICS} x {STATISTICS}": whitening.shape
+                == (STATISTICS, STATISTICS),
+            }
+        )
+
     def _check_rules(self, rules: Mapping[str, bool]) -> None:
         for rule, kept in rules.items():
             if not kept:
@@ -54,9 +62,30 @@ class NormalScores:
 
 @dataclass(frozen=True, eq=False)
 class ClassScores(NormalScores):
-    """The calibration of one class name; medical: in the domain of medical pictures, else industrial."""
+    """The calibration of one class name; medical: in the domain of medical pictures, else industrial.
+
+    scores (n,): of each calibration picture the larger of image score and `evidence` of its appearance.
+    appearance_mean (F,), appearance_whitening (F, F): as of a category; None of older calibrations.
+    """
 
     medical: bool = False
+    appearance_mean: FloatArray | None = None
+    appearance_whitening: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.appearance_mean is not None and self.appearance_whitening is not None:
+            self._check_appearance(self.appearance_mean, self.appearance_whitening)
+
+    def evidence(self, appearance: FloatArray) -> float:
+        """The score, up to 1, that it is worth to look (F,) unlike the calibration pictures.
+
+        At distance 1 their highest, which grows with the distance to the eighth power.
+        """
+        if self.appearance_mean is None or self.appearance_whitening is None:
+            return 0.0
+        distance = float(Whitening(self.appearance_mean, self.appearance_whitening).distance(appearance))
+        return min(1.0, float(self.scores[-1]) * distance**DISTANCE_POWER)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,15 +115,12 @@ class Category(NormalScores):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        ranks = {"centres": 2, "prototype": 1, "error_offset": 3, "error_scale": 3}
-        self._check_ranks({**ranks, "appearance_mean": 1, "appearance_whitening": 2})
+        self._check_ranks({"centres": 2, "prototype": 1, "error_offset": 3, "error_scale": 3})
+        self._check_appearance(self.appearance_mean, self.appearance_whitening)
         self._check_rules(
             {
                 "prototype must have length 1": abs(float(np.linalg.norm(self.prototype)) - 1) < 1e-3,
                 f"radius {self.radius} must be a cosine distance above 0": 0 < self.radius <= 2,
-                f"appearance_mean must have length {STATISTICS}": self.appearance_mean.shape == (STATISTICS,),
-                f"appearance_whitening must be {STATISTICS} x {STATISTICS}": self.appearance_whitening.shape
-                == (STATISTICS, STATISTICS),
                 f"distance_score {self.distance_score} must be positive": 0 < self.distance_score < np.inf,
                 "error_scale must have the shape of error_offset": self.error_scale.shape
                 == self.error_offset.shape,
@@ -181,12 +207,13 @@ def _by_name(data: bytes, kind: type[NormalScores]) -> dict[str, dict[str, Float
     """The tensors of every category, by field. Raises ValueError when one is missing."""
     tensors = load(data)
     found: dict[str, dict[str, FloatArray]] = {}
+    optional = [field.name for field in fields(kind) if field.default is not MISSING]
     for name in sorted({key.rpartition("/")[0] for key in tensors}):
         try:
             found[composed(name)] = {
                 field: tensors[f"{name}/{field}"]
                 for field in _tensor_names(kind)
-                if field not in _OPTIONAL or f"{name}/{field}" in tensors
+                if field not in optional or f"{name}/{field}" in tensors
             }
         except KeyError as error:
             hint = "calibrated by an older version? `anomoe-train calibrate` and `anomoe-export build` add it"

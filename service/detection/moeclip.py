@@ -122,5 +122,5 @@ def judge_all(
     places: of each name among the distinct ones that were computed. Raises: as `draw_maps`.
     """
     finding = computed.at(places)
-    verdicts = judge(model.bundle, names, finding, parameters)
+    verdicts = judge(model.bundle, names, opened.pixels, finding, parameters)
     return finding, verdicts, draw_maps(opened, finding, verdicts, parameters, model.bundle.manifest.input)

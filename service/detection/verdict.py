@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from export.contract.appearance import appearance
 from export.contract.bundle import Bundle
+from export.contract.category import ClassScores
 from export.contract.decision import conformal_threshold
+from export.contract.preprocess import Pixels
 from service.detection.class_names import ClassName
 from service.inference.moeclip import ZeroShotOutcome
 from service.schemas.zero_shot import ZeroShotParameters
@@ -30,16 +33,34 @@ class Verdict:
 
 
 def judge(
-    bundle: Bundle, names: Sequence[ClassName], finding: ZeroShotOutcome, parameters: ZeroShotParameters
+    bundle: Bundle,
+    names: Sequence[ClassName],
+    pixels: Pixels,
+    finding: ZeroShotOutcome,
+    parameters: ZeroShotParameters,
 ) -> list[Verdict]:
-    """A verdict for each class name, in order."""
-    return [
-        Verdict(name.asked, score, *_thresholds(bundle, name.canonical, parameters))
-        for name, score in zip(names, finding.scores, strict=True)
-    ]
+    """A verdict for each class name, in order; pixels: of the picture, as the model sees it.
+
+    A picture that looks unlike those that calibrated a name is anomalous, whatever the model makes of it.
+    """
+    calibrated = [_fitted(bundle, name.canonical, parameters) for name in names]
+    look = appearance(pixels) if any(calibrated) else None
+    verdicts: list[Verdict] = []
+    for name, fitted, score in zip(names, calibrated, finding.scores, strict=True):
+        evidence = 0.0 if fitted is None or look is None else fitted.evidence(look)
+        verdicts.append(Verdict(name.asked, max(score, evidence), *_thresholds(bundle, fitted, parameters)))
+    return verdicts
 
 
-def _thresholds(bundle: Bundle, name: str, parameters: ZeroShotParameters) -> tuple[float, float, bool]:
+def _fitted(bundle: Bundle, name: str, parameters: ZeroShotParameters) -> ClassScores | None:
+    """What normal pictures said about a name, in the domain that is asked for."""
+    fitted = bundle.class_scores.get(name)
+    return fitted if fitted is not None and fitted.medical == parameters.is_medical else None
+
+
+def _thresholds(
+    bundle: Bundle, fitted: ClassScores | None, parameters: ZeroShotParameters
+) -> tuple[float, float, bool]:
     """Thresholds of score and pixels: the caller's, else those fitted for name and domain, else the default.
 
     One that is given or the default is that of score and pixels alike: both are on one scale, where 0.5
@@ -48,8 +69,7 @@ def _thresholds(bundle: Bundle, name: str, parameters: ZeroShotParameters) -> tu
     if parameters.threshold is not None:
         return parameters.threshold, parameters.threshold, True
     alpha, spec = bundle.manifest.calibration.alpha, bundle.manifest.zero_shot
-    fitted = bundle.class_scores.get(name)
-    if fitted is not None and fitted.medical == parameters.is_medical:
+    if fitted is not None:
         return conformal_threshold(fitted.scores, alpha), conformal_threshold(fitted.peaks, alpha), True
     assert spec is not None
     return spec.threshold, spec.threshold, False

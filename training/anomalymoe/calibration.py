@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from export.contract.appearance import STATISTICS, Whitening, appearance, fit_whitening
+from export.contract.appearance import STATISTICS, Whitening, appearance
 from export.contract.category import DISTANCE_POWER, Category, FloatArray
 from export.contract.preprocess import Pixels
 from training.anomalymoe.model.component import fit_centres
@@ -26,16 +26,14 @@ from training.anomalymoe.model.router import RouterOutput
 from training.anomalymoe.scoring import stack_centres
 from training.data.store import Pictures, batches, take
 from training.device import on_training_device
+from training.reach import folds, margin, visual_reach
 
 BATCH = 16
-FOLDS = 5
 PRIOR = 10  # pictures: with so many, a place counts for itself as much as for the whole picture
 OFFSET_QUANTILE = 0.9
 SCALE_QUANTILE = 0.999
 DEVIATIONS = 3  # an image score of 1: so far above the mean of normal pictures
 LEAST_SCALE = 1e-3
-RADIUS_MARGIN = 1.1  # a picture this much further away than any calibration picture is another product
-RADIUS_MARGIN_OF_FEW = 2.0  # more, over the root of their number: few hardly show how far others may be
 SCORE_MARGIN_OF_FEW = 4.0  # as a share of the scores, divided by the number of pictures
 SMALLEST_RADIUS = 1e-4  # of cosine distances, which float32 rounds
 LEAST_DISTANCE_SCORE = 1e-3
@@ -173,11 +171,9 @@ def cross_calibrate(
 
     n >= 2. Where pictures are few, so all of them calibrate and not just those that could be held out.
     """
-    numbers = np.arange(len(pictures))
-    folds = [numbers % FOLDS == fold for fold in range(min(FOLDS, len(pictures)))]
     parts = [
-        Part(detector, learn_product(detector, take(pictures, ~fold), components), take(pictures, fold))
-        for fold in folds
+        Part(detector, learn_product(detector, take(pictures, others), components), take(pictures, inside))
+        for inside, others in folds(len(pictures))
     ]
     return _calibrate(head, name, learn_product(detector, pictures, components), parts, scoring)
 
@@ -227,21 +223,12 @@ def _reach(
     taught = 0 if is_cross_fitted else len(known.directions)  # else it is these very pictures
     all_units = np.concatenate([known.directions[:taught], units_nD])
     all_looks = np.concatenate([known.appearances[:taught], appearances_nF])
-    numbers = np.arange(len(all_units))
-    semantic, visual = np.zeros((2, len(numbers)), np.float32)
-    for fold in range(min(FOLDS, len(numbers))):
-        inside = numbers % FOLDS == fold
-        others = ~inside if len(numbers) > 1 else inside
+    semantic = np.zeros(len(all_units), np.float32)
+    for inside, others in folds(len(all_units)):
         semantic[inside] = 1 - all_units[inside] @ _prototype(all_units[others])
-        visual[inside] = fit_whitening(all_looks[others]).distance(all_looks[inside])
-    margin = RADIUS_MARGIN + RADIUS_MARGIN_OF_FEW / len(numbers) ** 0.5
-    radius = float(np.clip(margin * semantic.max(), SMALLEST_RADIUS, 2))
-    mean, matrix = fit_whitening(all_looks)
-    visual_radius = max(
-        margin * float(visual.max()), np.sqrt(len(mean))
-    )  # at least the smallest deviation of each
-    distances = np.maximum(semantic / radius, visual / visual_radius)[taught:]
-    return _Reach(radius, Whitening(mean, (matrix / visual_radius).astype(np.float32)), distances)
+    radius = float(np.clip(margin(len(all_units)) * semantic.max(), SMALLEST_RADIUS, 2))
+    whitening, visual = visual_reach(all_looks)
+    return _Reach(radius, whitening, np.maximum(semantic / radius, visual)[taught:])
 
 
 def _prototype(units_nD: FloatArray) -> FloatArray:
@@ -332,10 +319,8 @@ def _units(head: Head, seen: _Seen) -> Tensor:
 def _folds(seen: _Seen, scoring: Scoring, unit_E: Tensor) -> Iterator[tuple[_Seen, _Scales]]:
     """The pictures a batch at a time, each with the scales of others, as for pictures never seen."""
     numbers = torch.arange(len(seen.cls))
-    for fold in range(min(FOLDS, len(numbers))):
-        inside = numbers % FOLDS == fold
-        others = seen.errors[~inside] if len(numbers) > 1 else seen.errors
-        scales = _fit_scales(others, scoring, unit_E)
+    for inside, others in (map(torch.from_numpy, fold) for fold in folds(len(numbers))):
+        scales = _fit_scales(seen.errors[others], scoring, unit_E)
         yield from ((seen.take(rows), scales) for rows in numbers[inside].split(BATCH))
 
 

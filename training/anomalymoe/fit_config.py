@@ -23,6 +23,7 @@ from training.backbones.conv import ConvEncoderConfig
 from training.backbones.offline.encoder import OfflineConfig
 from training.backbones.offline.pretext import PretextConfig
 from training.backbones.vit import ViTConfig
+from training.data.pictures import JPEG_QUALITIES
 from training.device import Precision
 
 BackboneName = Literal["efficientnet-lite0", "offline", "dinov2-base", "dinov2-reg-base"]
@@ -204,5 +205,5 @@ def _small(backbone: Literal["efficientnet-lite0", "offline"]) -> FitConfig:
         ),
         train=TrainConfig(steps=300, learning_rate=2e-3, gradient_clip=1.0, save_every=50),
         calibration=CalibrationConfig(components=16),
-        data=DataConfig(jpeg=(75, 95)),
+        data=DataConfig(jpeg=JPEG_QUALITIES),
     )

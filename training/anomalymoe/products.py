@@ -11,7 +11,6 @@ from rich.progress import Progress
 from export.contract.category import Category
 from training.anomalymoe.calibration import (
     FEW,
-    FOLDS,
     Knowledge,
     calibrate,
     calibrate_by_folds,
@@ -26,6 +25,7 @@ from training.anomalymoe.model.head import Head
 from training.data.dataset import Place, find_samples, split_holdout
 from training.data.sets.samples import DataError, Sample
 from training.data.store import PictureRows, PictureStore
+from training.reach import FOLDS
 from training.runs.files import replace_categories
 
 

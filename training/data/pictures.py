@@ -22,6 +22,7 @@ from training.data.sets.samples import DataError, Sample
 logger = logging.getLogger(__name__)
 
 CACHE_LIMIT_BYTES = 2 * 1024**3
+JPEG_QUALITIES = (75, 95)  # lowest and highest that pictures are expected in
 MOST_MARKED = 0.5  # of a picture; a mask that marks more is likely to be inverted
 
 

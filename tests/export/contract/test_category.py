@@ -43,6 +43,19 @@ def test_of_two_spellings_of_one_class_name_the_stricter_one_counts():
         assert (kept[0], kept[1].name) == ("metal disc", first)
 
 
+def test_a_class_name_that_looks_were_counted_for_keeps_them():
+    ramp, far = np.array([0.1, 0.2], np.float32), np.full(STATISTICS, 2, np.float32)
+    mean, whitening = np.zeros(STATISTICS, np.float32), np.eye(STATISTICS, dtype=np.float32)
+    counted = ClassScores("disc", ramp, ramp, appearance_mean=mean, appearance_whitening=whitening)
+    (kept,) = parse_class_scores(dump_categories([counted])).values()
+    assert kept.evidence(mean) == 0
+    assert kept.evidence((far / 12).astype(np.float32)) == pytest.approx(0.2)
+    assert kept.evidence(far) == 1
+    assert ClassScores("disc", ramp, ramp).evidence(far) == 0
+    with pytest.raises(ValueError, match="category 'disc': appearance_mean"):
+        replace(counted, appearance_mean=np.zeros(3, np.float32))
+
+
 def test_missing_tensor_is_named():
     tensors = load(dump_categories([tiny_category("brick")]))
     del tensors["brick/peaks"]

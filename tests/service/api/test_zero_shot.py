@@ -5,6 +5,7 @@ import time
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from httpx2 import Response
 from PIL import Image
 from starlette.testclient import TestClient
 
+from export.contract.appearance import STATISTICS, appearance
 from service.inference.backends.base import GraphError
 from service.inference.moeclip import ZeroShotEngine, ZeroShotInput
 from service.inference.text_tower import TextTower
@@ -153,6 +155,24 @@ def test_spellings_of_one_name_have_one_calibration_and_one_text(
     verdicts = [(one["classes"][0]["score"], one["classes"][0]["threshold"]) for one in answers]
     assert len(set(verdicts)) == 1
     assert text_metrics(service) == (len(spellings) - 1, 1, 1)
+
+
+def test_a_picture_unlike_those_that_calibrated_its_name_is_anomalous(
+    start_service: ServiceFactory, tmp_path: Path
+) -> None:
+    """To the model a brick in the dark is a brick without damage."""
+    service = start_service(
+        bundles=str(make_tiny_zero_shot_bundle(tmp_path / "bundle", calibrated=("brick",)))
+    )
+    dark = encoded(picture("brick").point(lambda value: value * 0.3))
+    scores = runtime_in(service).models.zero_shot().bundle.class_scores
+    assert not answered(service, "brick", of=dark)["classes"][0]["is_anomalous"]
+    look = appearance(np.asarray(picture("brick").resize((SIZE, SIZE))))
+    whitening = np.eye(STATISTICS, dtype=np.float32)
+    scores["brick"] = replace(scores["brick"], appearance_mean=look, appearance_whitening=whitening)
+    for of, wanted in ((BRICK, False), (dark, True)):
+        answer = answered(service, "brick", of=of)
+        assert (answer["calibrated"], answer["classes"][0]["is_anomalous"]) == (True, wanted)
 
 
 def test_calibration_of_an_older_bundle_is_found_and_its_own_spelling_encoded(

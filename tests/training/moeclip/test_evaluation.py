@@ -8,9 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from export.contract.appearance import appearance
+from export.contract.preprocess import fit
 from tests.training.moeclip.tiny import tiny_config, tiny_detector, tiny_tokenizer
-from tests.training.tiny_run import quiet_progress
+from tests.training.test_degraded_pictures import STRONG, Change
+from tests.training.tiny_run import normal_pictures, quiet_progress, write_data
 from training.data.dataset import find_samples
 from training.data.pictures import DataError, load_mask, load_picture
 from training.data.sets.reading import read_as
@@ -192,6 +196,15 @@ def test_test_pictures_are_needed(run: Checkpoint[RunConfig], pictures: Path) ->
         evaluate_run(run, pictures / "disc" / "train" / "good", "industrial", quiet_progress())
 
 
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint[RunConfig]:
+    """On forty discs."""
+    root = tmp_path_factory.mktemp("calibrated")
+    save_run(root / "run", tiny_config(), tiny_detector(), tiny_tokenizer())
+    add_classes(root / "run", write_data(root / "data", train=40) / "disc", "industrial", quiet_progress())
+    return load_run(root / "run")
+
+
 def test_every_normal_picture_calibrates_its_class(folder: Path, pictures: Path) -> None:
     added = add_classes(folder, pictures, "industrial", quiet_progress())
     run = load_run(folder)
@@ -202,6 +215,17 @@ def test_every_normal_picture_calibrates_its_class(folder: Path, pictures: Path)
     )
     np.testing.assert_array_equal(run.class_scores["disc"].scores, np.sort(found.score.numpy()))
     np.testing.assert_array_equal(run.class_scores["disc"].peaks, np.sort(found.peak.numpy()))
+
+
+@pytest.mark.parametrize("change", STRONG.values(), ids=STRONG)
+def test_what_looks_unlike_the_pictures_that_calibrated_a_class_is_anomalous(
+    calibrated: Checkpoint[RunConfig], change: Change
+) -> None:
+    scores = calibrated.class_scores["disc"]
+    spec = calibrated.config.input
+    for good in normal_pictures("disc", 8, first_seed=200):
+        looks = [appearance(fit(Image.fromarray(one), spec)) for one in (good, change(good))]
+        assert scores.evidence(looks[0]) <= scores.scores[-1] < scores.evidence(looks[1])
 
 
 def test_a_class_of_the_same_name_is_replaced_others_stay(
