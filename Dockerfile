@@ -1,6 +1,6 @@
 # Targets: cpu (the default) and gpu serve bundles, train makes them.
 #   docker build --target cpu --tag anomoe .
-#   docker run --read-only --cap-drop ALL --publish 8000:8000 --volume "$PWD/my-bundles:/bundles:ro" anomoe
+#   docker run --read-only --cap-drop ALL --publish 8000:8000 --volume "$PWD/my-bundles:/bundles:ro" --volume state:/state anomoe
 #   docker run --gpus all ... for the image of the target gpu
 # All of them run as any user id in group 0; only /state is written. A digest behind a tag is resolved by `make release`.
 
@@ -10,7 +10,6 @@ ARG PYTHON=docker.io/library/python:3.11.14-slim-bookworm
 FROM ${PYTHON} AS build
 WORKDIR /src
 COPY docker/requirements docker/requirements
-RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends binutils
 RUN --mount=type=cache,target=/root/.cache/pip python -m venv /opt/tools && python -m venv --without-pip /opt/venv \
     && /opt/tools/bin/pip install --require-hashes --requirement docker/requirements/build.txt
 COPY . .

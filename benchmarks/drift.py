@@ -72,7 +72,8 @@ def main(
         told = [f"{delay:g}" if delay <= AFTER else f"> {AFTER}" for delay in map(np.median, delays)]
         print(f"| {size} | {alarms} | " + " | ".join(told) + " |", flush=True)
         if size == DRAWN:
-            (RESULTS / "drift.svg").write_text(drawn(delays[: len(SIGMAS)]))
+            figure = drawn(delays[: len(SIGMAS)], category or "demo")
+            (RESULTS / f"drift-{category or 'demo'}.svg").write_text(figure)
 
 
 def false_alarms(pools: Sequence[Pool], size: int, runs: int, rng: np.random.Generator) -> int:
@@ -157,7 +158,7 @@ def ranks(reference: Bins, values: Bins, rng: np.random.Generator) -> Floats:
     return result
 
 
-def drawn(delays: Sequence[Bins]) -> str:
+def drawn(delays: Sequence[Bins], title: str) -> str:
     """Delays (runs,) for each of SIGMAS as an SVG: within how many pictures how many runs alarm."""
     width, height, left, base = 560, 320, 60, 270
     shares = {0.9: "#e02f44", 0.5: "#3274d9", 0.1: "#299c46"}
@@ -177,7 +178,7 @@ def drawn(delays: Sequence[Bins]) -> str:
         joined = " ".join(f"{x:.0f},{y:.0f}" for x, y in points)
         parts.append(f'<polyline points="{joined}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts.append(_text(width - 130, 20 + 15 * row, f"{share:.0%} of lines", colour))
-    parts.append(_text(left, height - 10, "pictures until the alarm, by the shift of the score"))
+    parts.append(_text(left, height - 10, f"{title}: pictures until the alarm, by the shift of the score"))
     size = f'width="{width}" height="{height}"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif">{"".join(parts)}</svg>\n'
 

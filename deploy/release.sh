@@ -12,9 +12,11 @@ grep -q "^## \[$version\]" CHANGELOG.md || fail "CHANGELOG.md: no section [$vers
 [ -z "$(git status --porcelain)" ] || fail "the working tree has changes that are not committed"
 rm -rf dist && mkdir dist
 
-# Images: what is committed, with digests instead of tags.
+# Images: what is committed, with the version that it then is, and digests instead of tags.
 context=dist/anomoe-$version-context
 git archive --prefix="$context/" HEAD | tar --extract
+sed -i "s/^ARG VERSION=.*/ARG VERSION=$version/; s/^ARG REVISION=.*/ARG REVISION=$(git rev-parse HEAD)/" "$context/Dockerfile"
+sed -i "s/{VERSION:-[a-z]*}/{VERSION:-$version}/" "$context/docker-compose.yml"
 for file in Dockerfile docker-compose.yml; do
     for image in $(grep --only-matching --extended-regexp 'docker\.io/[a-z/]+:[a-z0-9.-]+' "$file"); do
         if [ "${UNPINNED:-}" != 1 ]; then

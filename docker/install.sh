@@ -8,8 +8,8 @@ if [ "$1" != train ]; then  # serving needs neither tests nor what makes graphs
     cd /opt/venv/lib/python3.11/site-packages
     find . -type d -name tests -prune -exec rm -r {} +
     rm -r onnxruntime/datasets onnxruntime/quantization onnxruntime/tools onnxruntime/transformers
+    rm onnxruntime/capi/libonnxruntime.so.*  # 29 MB for programs in C; the module for Python has it inside
     $pip uninstall --yes hf-xet  # a faster download of gigabytes, which bundles are not
-    strip --strip-debug cc3d/*.so  # 17 of 19 MB
 fi
 # The texts of the licences stay in the packages and come along in the bill.
 /opt/tools/bin/cyclonedx-py environment --gather-license-texts --output-reproducible --of JSON \

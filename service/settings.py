@@ -144,7 +144,8 @@ class Settings(BaseSettings):
     def bundle_folders(self) -> list[Path]:
         """Every bundle folder that `bundles` names, once, in order; a folder of bundles gives those in it.
 
-        Raises: FileNotFoundError when an entry is neither a bundle nor holds one, or holds half of one.
+        Raises: FileNotFoundError when an entry is neither a bundle nor holds one, or holds half of one;
+        PermissionError.
         """
         folders = [folder for entry in _entries(self.bundles) for folder in _bundles_under(entry)]
         return list({folder.resolve(): folder for folder in folders}.values())
@@ -225,8 +226,13 @@ def _bundles_under(entry: Path) -> list[Path]:
 
 
 def _inside(entry: Path, name: str) -> set[Path]:
-    """The folders inside that have something of this name; hidden ones are still being written."""
-    return {path.parent for path in entry.glob(f"*/{name}") if not path.parent.name.startswith(".")}
+    """The folders inside that have something of this name; hidden ones are still being written.
+
+    Raises: PermissionError for a folder that cannot be looked into, other than the one that ext4 makes.
+    """
+    inside = entry.iterdir() if entry.is_dir() else ()
+    folders = (one for one in inside if not one.name.startswith(".") and one.name != "lost+found")
+    return {one for one in folders if (one / name).exists()}
 
 
 def read_env_file() -> str:

@@ -70,7 +70,8 @@ def test_scores_are_kept(tmp_path: Path) -> None:
 
 
 def test_the_figure_is_higher_where_fewer_runs_have_no_alarm_yet() -> None:
-    svg = ElementTree.fromstring(drift.drawn([np.arange(low, low + 50) for low in (4, 7, 20, 96, 258)]))
+    delays = [np.arange(low, low + 50) for low in (4, 7, 20, 96, 258)]
+    svg = ElementTree.fromstring(drift.drawn(delays, "board"))
     lines = [one.attrib["points"].split() for one in svg.findall("{*}polyline")]
     heights = [[float(point.partition(",")[2]) for point in line] for line in lines]
     assert [len(line) for line in lines] == [len(SIGMAS)] * 3

@@ -34,7 +34,12 @@ VALUES: dict[str, dict[str, Any]] = {
         "bundles": {"source": "claim", "claim": "models"},
         "state": {"claim": "state"},
     },
-    "gpu": {**KEYS, "gpu": {"count": 1}, "bundles": PULL, "settings": {"MAX_BATCH": 32}},
+    "gpu": {
+        **KEYS,
+        "gpu": {"count": 1, "runtimeClass": "nvidia"},
+        "bundles": PULL,
+        "settings": {"MAX_IN_FLIGHT_BYTES": 536870912, "CORS_ORIGINS": "*"},
+    },
     "monitored": {**KEYS, "monitoring": MONITORED, "autoscaling": {"enabled": True}},
     "openshift": {
         **KEYS,
@@ -117,11 +122,29 @@ def test_a_stop_waits_for_what_was_accepted() -> None:
 
 
 def test_a_gpu_is_asked_for_and_insisted_on() -> None:
-    (container,) = pod_of(VALUES["gpu"])["containers"]
+    pod = pod_of(VALUES["gpu"])
+    (container,) = pod["containers"]
     assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
     assert {"name": "ANOMOE_DEVICE", "value": "cuda"} in container["env"]
-    assert {"name": "ANOMOE_MAX_BATCH", "value": "32"} in container["env"]
     assert container["image"].endswith("-gpu")
+    assert pod["runtimeClassName"] == "nvidia"
+
+
+def test_large_numbers_and_names_of_digits_stay_what_they_are() -> None:
+    pod = pod_of({**VALUES["gpu"], "apiKeys": {"existingSecret": "123"}, "runAsUser": 1_000_680_000})
+    environment = {one["name"]: one["value"] for one in pod["containers"][0]["env"]}
+    assert environment["ANOMOE_MAX_IN_FLIGHT_BYTES"] == "536870912"
+    assert environment["ANOMOE_CORS_ORIGINS"] == "*"
+    assert repr(pod["securityContext"]["runAsUser"]) == "1000680000"
+    assert pod["volumes"][-1]["secret"]["secretName"] == "123"
+
+
+@pytest.mark.parametrize(("monitored", "rules"), [(False, 0), (True, 1)])
+def test_a_policy_for_nobody_lets_nobody_in(monitored: bool, rules: int) -> None:
+    values = {**KEYS, "networkPolicy": {"from": []}, "monitoring": {"serviceMonitor": monitored}}
+    ingress = the("NetworkPolicy", rendered(values))["spec"]["ingress"]
+    assert len(ingress) == rules
+    assert all(rule["from"] for rule in ingress)  # an empty list means everybody
 
 
 def test_bundles_are_pulled_by_digest() -> None:
@@ -153,11 +176,16 @@ def test_autoscaling_owns_the_number_of_replicas() -> None:
         ({}, "apiKeys.existingSecret"),
         ({**KEYS, "state": {"claim": "state"}}, "state.claim"),
         ({**KEYS, "bundles": {"source": "claim"}}, "bundles.claim"),
+        ({**KEYS, "bundles": {"claim": "models"}}, "bundles.claim"),
+        ({**KEYS, "bundles": None}, "missing property 'bundles'"),
         ({**KEYS, "bundles": {**PULL, "pull": [{"name": "tile", "from": "https://a.example"}]}}, "digest"),
         ({**KEYS, "bundles": {"source": "image", "image": "bundles:latest"}}, "image"),
-        ({**KEYS, "settings": {"ANOMOE_PORT": 1}}, "ANOMOE_PORT"),
+        ({**KEYS, "settings": {"ANOMOE_QUEUE_SIZE": 1}}, "ANOMOE_QUEUE_SIZE"),
+        ({**KEYS, "settings": {"PORT": 9000}}, "PORT"),
+        ({**KEYS, "podAnnotations": {"build": 5}}, "podAnnotations/build"),
         ({**KEYS, "replica": 3}, "replica"),
         ({**KEYS, "autoscaling": {"enabled": True, "queueShare": "25"}}, "queueShare"),
+        ({**KEYS, "autoscaling": {"enabled": True, "minReplicas": 9}}, "minReplicas"),
     ],
 )
 def test_what_cannot_work_is_refused_by_name(values: dict[str, Any], reason: str) -> None:
@@ -170,6 +198,8 @@ def test_versions_are_that_of_the_project() -> None:
     (version,) = re.findall(r'^version = "(.+)"$', project, re.MULTILINE)
     chart = yaml.safe_load((manifests.CHART / "Chart.yaml").read_text(encoding="utf-8"))
     assert chart["version"] == chart["appVersion"] == version
+    example = (ROOT / "deploy/kserve/inferenceservice.yaml").read_text(encoding="utf-8")
+    assert f"image: anomoe:{version}\n" in example
 
 
 def test_plain_manifests_are_those_of_the_chart() -> None:

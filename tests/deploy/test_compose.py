@@ -32,11 +32,14 @@ def test_each_service_is_hardened_and_limited(name: str) -> None:
     assert all(":-127.0.0.1}" in port or port.startswith("127.0.0.1:") for port in service.get("ports", ()))
 
 
-def test_a_gpu_is_reserved_and_insisted_on() -> None:
-    gpu = SERVICES["anomoe-gpu"]
-    (device,) = gpu["deploy"]["resources"]["reservations"]["devices"]
+@pytest.mark.parametrize("name", ["anomoe-gpu", "train-gpu"])
+def test_a_gpu_is_reserved(name: str) -> None:
+    (device,) = SERVICES[name]["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
-    assert gpu["environment"]["ANOMOE_DEVICE"] == "cuda"
+
+
+def test_a_gpu_is_insisted_on() -> None:
+    assert SERVICES["anomoe-gpu"]["environment"]["ANOMOE_DEVICE"] == "cuda"
 
 
 @pytest.mark.parametrize("profile", ["cpu", "gpu", "monitoring", "train"])

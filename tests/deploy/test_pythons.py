@@ -1,5 +1,6 @@
 """On the oldest and the newest Python promised the client passes its tests, and the command works."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -36,7 +37,7 @@ def programs(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path / "venv" / "bin"
 
 
-def install(programs: Path, *what: str) -> None:
+def install(programs: Path, *what: object) -> None:
     installed = uv("pip", "install", "--python", programs / "python", *what)
     if installed.returncode:
         pytest.skip(f"no package index to install {what} from: {installed.stderr}")
@@ -50,6 +51,15 @@ def test_the_client_passes_its_tests(programs: Path, tmp_path: Path) -> None:
         run, check=False, cwd=tmp_path / "client", env=PLAIN, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stdout
+
+
+def test_the_client_brings_few_packages(programs: Path, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "clients/python", tmp_path / "client", ignore=shutil.ignore_patterns("*.egg-info"))
+    install(programs, tmp_path / "client")
+    listed = json.loads(uv("pip", "list", "--python", programs / "python", "--format", "json").stdout)
+    names = {one["name"] for one in listed}
+    assert "anomoe-client" in names
+    assert len(names) <= 11, names
 
 
 def test_the_command_judges_a_picture(programs: Path) -> None:

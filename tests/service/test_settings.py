@@ -1,8 +1,12 @@
 """Settings come from the environment; bundle folders are found where they name them."""
 
 import json
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from pydantic import ValidationError
@@ -79,6 +83,30 @@ def test_half_a_bundle_beside_a_whole_one_is_named(tmp_path: Path) -> None:
     (tmp_path / "half" / "graphs").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match="half"):
         Settings.model_validate({"bundles": str(tmp_path)}).bundle_folders()
+
+
+@pytest.mark.parametrize(("name", "is_refused"), [("closed", True), ("lost+found", False), (".part", False)])
+def test_a_bundle_that_may_not_be_read_is_not_passed_over(name: str, is_refused: bool) -> None:
+    with unprivileged(), TemporaryDirectory() as folder:  # tmp_path is for the user who began
+        whole, closed = made(Path(folder), "whole", name)
+        closed.chmod(0)
+        try:
+            with pytest.raises(PermissionError, match=name) if is_refused else nullcontext():
+                assert folders_of(folder) == [whole]
+        finally:
+            closed.chmod(0o755)
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """As a user who may not read everything."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(54321)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
 
 
 NAMES_NO_SETTING = "ANOMOE_API_KEY_FILE ({}) is no setting, ANOMOE_API_KEYS_FILE may be meant"

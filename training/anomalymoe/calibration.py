@@ -7,13 +7,14 @@ Legend: n pictures, E experts, h w patch grid, D width, M components, F statisti
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from export.contract.appearance import Whitening, appearance
+from export.contract.appearance import STATISTICS, Whitening, appearance
 from export.contract.category import DISTANCE_POWER, Category, FloatArray
 from export.contract.preprocess import Pixels
 from training.anomalymoe.model.component import fit_centres
@@ -102,20 +103,23 @@ class _Scales(NamedTuple):
 @torch.no_grad()
 def learn_product(detector: AnomalyMoE, pictures: Pictures, components: int, seed: int = 0) -> Knowledge:
     """Cluster the patches of a product's normal pictures (n, H, W, 3) and average their cls directions."""
-    encoder, rng = detector.encoder, np.random.default_rng(seed)
-    most = -(-MOST_PATCHES // len(pictures))  # of a picture
-    patches, directions, looks = [], [], []
+    encoder, rng, count = detector.encoder, np.random.default_rng(seed), len(pictures)
+    most = min(prod(encoder.grid), -(-MOST_PATCHES // count))  # of a picture
+    # Filled in place: small arrays between large ones that come and go would hold many times their memory.
+    patches = np.empty((count, most, encoder.width), np.float32)
+    units_nD = np.empty((count, encoder.cls_width), np.float32)
+    looks = np.empty((count, STATISTICS), np.float32)
+    done = 0
     with on_training_device(detector):
         for batch in batches(pictures, BATCH):
             encoded = detector.encode(detector.normalise(torch.from_numpy(batch)))
             own = target_patches(encoded.features, encoder.width, encoder.prefix_tokens)
-            places = np.sort(rng.permutation(own.shape[1])[:most])
-            patches.append(own[:, places].flatten(0, 1).cpu())
-            directions.append(torch.nn.functional.normalize(encoded.cls, dim=1).cpu())
-            looks.append(_appearances(batch))
-    centres = fit_centres(torch.cat(patches).numpy(), components, seed)
-    units_nD = torch.cat(directions).numpy()
-    return Knowledge(centres, _prototype(units_nD), units_nD, np.concatenate(looks))
+            rows, done = slice(done, done + len(batch)), done + len(batch)
+            patches[rows] = own[:, np.sort(rng.permutation(own.shape[1])[:most])].cpu().numpy()
+            units_nD[rows] = torch.nn.functional.normalize(encoded.cls, dim=1).cpu().numpy()
+            looks[rows] = _appearances(batch)
+    centres = fit_centres(patches.reshape(-1, encoder.width), components, seed)
+    return Knowledge(centres, _prototype(units_nD), units_nD, looks)
 
 
 @torch.no_grad()

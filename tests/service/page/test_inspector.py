@@ -423,4 +423,4 @@ def test_the_camera_is_judged(page: Page) -> None:
     page.get_by_role("button", name="Judge").click()
     expect(page.locator("#camera-verdict")).to_have_text("UNKNOWN PRODUCT")
     page.get_by_role("button", name="Close").click()
-    assert page.evaluate("document.getElementById('video').srcObject") is None
+    expect(page.locator("#video")).to_have_js_property("srcObject", None)

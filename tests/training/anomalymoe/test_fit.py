@@ -249,3 +249,16 @@ def test_no_normal_pictures_is_an_error_that_names_the_folder(tmp_path: Path) ->
     with pytest.raises(DataError, match=r"data: no normal training pictures"):
         fit(data, tmp_path / "run", tiny_config(), None, quiet_progress())
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("side", "is_told"), [(2 * SIZE, True), (2 * SIZE - 2, False)])
+def test_pictures_that_lose_their_detail_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, side: int, is_told: bool
+) -> None:
+    for number in range(3):
+        picture = Image.fromarray(draw("disc", number)[0]).resize((side + 10, side))
+        picture.save(tmp_path / f"{number}.png")
+    config = tiny_config(calibration=CalibrationConfig(components=10_000))  # ends before training
+    with pytest.raises(DataError, match="components"):
+        fit(tmp_path, tmp_path / "run", config, None, quiet_progress())
+    assert (f"pictures of {side} pixels a side are seen as {SIZE}" in caplog.text) == is_told

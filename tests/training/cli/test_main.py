@@ -20,6 +20,7 @@ from training.runs.files import WEIGHTS, CheckpointError
 from training.runs.foreign import WeightsError
 
 runner = CliRunner()
+ROOT = Path(__file__).parents[3]
 
 
 def reason(result: Result) -> str:
@@ -83,6 +84,12 @@ def test_settings_of_a_file_lie_over_the_preset(tmp_path: Path) -> None:
     assert read_settings("efficientnet-lite0", path).encoder == preset("offline").encoder
     path.write_text(tiny_config().model_dump_json())
     assert read_settings("efficientnet-lite0", path) == tiny_config()
+
+
+@pytest.mark.parametrize(("name", "side"), [("rehearsal", 96), ("fine", 640)])
+def test_settings_of_the_docs_are_settings(name: str, side: int) -> None:
+    settings = read_settings("efficientnet-lite0", ROOT / "docs" / f"{name}.json")
+    assert settings.input.height == settings.encoder.image_size[0] == side
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """A patch expert in closed form: each patch against a mixture of Gaussians of normal patches.
 
-Legend: b pictures, n rows, N patches, D width, C mixed channels, K Gaussians, h w patch grid.
+Legend: b pictures, n rows, N patches, D width, C mixed channels, K Gaussians, P = n N, h w patch grid.
 """
 
 import warnings
@@ -68,13 +68,22 @@ class GaussianExpert(nn.Module):
         patches_ND = target_patches(normal_nTF, self.width, self.prefix_tokens).flatten(0, 1)
         self.mean.copy_(patches_ND.mean(0))
         self.mixing.copy_(even_axes(patches_ND, views, len(self.mixing)))
-        rows_nC = torch.cat([self._mix(part).flatten(0, 1) for part in normal_nTF.split(16)])
-        order = torch.randperm(len(rows_nC), generator=torch.Generator().manual_seed(0))[:ROWS]
-        whitening_KCC, mean_KC, surplus_K = _gaussians(rows_nC[order], len(self.surplus))
+        rows_nC = self._mixed_sample(normal_nTF, len(patches_ND))
+        whitening_KCC, mean_KC, surplus_K = _gaussians(rows_nC, len(self.surplus))
         centre_K1C = -mean_KC.unsqueeze(1) @ whitening_KCC
         columns = torch.cat([whitening_KCC, centre_K1C], 1).transpose(0, 1).flatten(1)
         self.whitening.copy_(columns.half())
         self.surplus.copy_(surplus_K)
+
+    def _mixed_sample(self, normal_nTF: Tensor, patches: int) -> Tensor:
+        """At most ROWS random ones of the patches, (n, C); all at once would take more than the features."""
+        order = torch.randperm(patches, generator=torch.Generator().manual_seed(0))[:ROWS]
+        chosen_nN = (
+            torch.zeros(patches, dtype=torch.bool).index_fill(0, order, True).view(len(normal_nTF), -1)
+        )
+        parts = zip(normal_nTF.split(16), chosen_nN.split(16), strict=True)
+        ascending_nC = torch.cat([self._mix(features)[chosen] for features, chosen in parts])
+        return ascending_nC[order.argsort().argsort()]
 
     def _mix(self, features_bTF: Tensor) -> Tensor:
         patches_bND = target_patches(features_bTF, self.width, self.prefix_tokens)

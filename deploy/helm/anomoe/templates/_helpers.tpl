@@ -31,7 +31,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
 {{- define "anomoe.container" -}}
-image: {{ include "anomoe.image" . }}
+image: {{ include "anomoe.image" . | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 securityContext:
   allowPrivilegeEscalation: false
@@ -41,7 +41,7 @@ securityContext:
 
 {{- define "anomoe.resources" -}}
 cpu: {{ .Values.resources.cpu | quote }}
-memory: {{ .Values.resources.memory }}
+memory: {{ .Values.resources.memory | quote }}
 {{- end }}
 
 {{- define "anomoe.check" -}}
@@ -49,11 +49,14 @@ memory: {{ .Values.resources.memory }}
 {{- if and .apiKeys.required (not .apiKeys.existingSecret) }}
 {{- fail "apiKeys.existingSecret: name a secret with the file api_keys (anomoe key line-7 --file api_keys), or set apiKeys.required=false, and whoever reaches the service may ask" }}
 {{- end }}
-{{- if and (eq .bundles.source "claim") (not .bundles.claim) }}{{ fail "bundles.claim: needed by bundles.source=claim" }}{{ end }}
-{{- if and (eq .bundles.source "pull") (not .bundles.pull) }}{{ fail "bundles.pull: needed by bundles.source=pull" }}{{ end }}
-{{- if and (eq .bundles.source "image") (not .bundles.image) }}{{ fail "bundles.image: needed by bundles.source=image" }}{{ end }}
+{{- range $source := list "claim" "pull" "image" }}
+{{- if ne (eq $.Values.bundles.source $source) (not (empty (index $.Values.bundles $source))) }}
+{{- fail (printf "bundles.%s: needed by bundles.source=%s, and by no other" $source $source) }}
+{{- end }}
+{{- end }}
 {{- if and .state.claim (or (gt (int .replicas) 1) .autoscaling.enabled) }}
 {{- fail (printf "state.claim: %s is for one process: set replicas=1 and autoscaling.enabled=false" .state.claim) }}
 {{- end }}
+{{- if and .autoscaling.enabled (gt (int .autoscaling.minReplicas) (int .autoscaling.maxReplicas)) }}{{ fail "autoscaling: minReplicas is more than maxReplicas" }}{{ end }}
 {{- end }}
 {{- end }}
