@@ -1,7 +1,7 @@
 """Peak memory of `fit` with many pictures: python -m benchmarks.many_pictures 100000 --folder FOLDER.
 
 Pictures are made: links to 200 files. The encoder is timm's smallest, with weights by chance, since memory is
-that of pictures and features; all else is the default, but 5 steps of training, and 2 % held out.
+that of pictures and features; all else is the default, but 5 steps of training.
 """
 
 import argparse
@@ -52,7 +52,6 @@ def settings(side: int) -> FitConfig:
             "encoder": ConvEncoderConfig(model=ENCODER, image_size=(side, side), grid=(grid, grid)),
             "input": InputSpec(height=side, width=side),
             "train": config.train.model_copy(update={"steps": 5}),
-            "calibration": config.calibration.model_copy(update={"holdout": 0.02}),
         }
     )
 

@@ -7,6 +7,7 @@ Legend: n pictures, E experts, h w patch grid, D width, M components, F statisti
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import prod
 from typing import NamedTuple
 
@@ -87,10 +88,6 @@ class _Judged(NamedTuple):
     score: Tensor
     peak: Tensor
     chosen: Tensor
-
-    @classmethod
-    def joined(cls, parts: Iterable["_Judged"]) -> "_Judged":
-        return cls(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 class _Scales(NamedTuple):
@@ -181,11 +178,12 @@ def cross_calibrate(
 def _calibrate(head: Head, name: str, known: Knowledge, parts: Sequence[Part], scoring: Scoring) -> Category:
     detector = parts[0].detector
     sample, rest = _divided(parts)
-    seen = _join(_look(sample))
+    seen = _seen(sample)
     unit_E = _units(head, seen) if scoring == "calibrated" else torch.ones(len(detector.experts))
     scales = _fit_scales(seen.errors, scoring, unit_E)
-    by_others = [_judge(detector, head, *one) for one in _folds(seen, scoring, unit_E)]
-    scored = _Judged.joined([*by_others, *(_judge(detector, head, one, scales) for one in _look(rest))])
+    by_others = (_judge(detector, head, *one) for one in _folds(seen, scoring, unit_E))
+    as_served = (_judge(detector, head, one, scales) for one in _look(rest))
+    scored = _Judged(*_joined(chain(by_others, as_served), _count(parts)))
     cautious = 1 + SCORE_MARGIN_OF_FEW / len(scored.cls)
     units_nD = torch.nn.functional.normalize(scored.cls, dim=1).numpy()
     reach = _reach(known, units_nD, scored.looks.numpy(), is_cross_fitted=len(parts) > 1)
@@ -260,10 +258,29 @@ def _look(parts: Iterable[Part]) -> Iterator[_Seen]:
                 yield _look_at_batch(detector, pixels, known)
 
 
-def _join(parts: Iterable[_Seen]) -> _Seen:
-    cls, looks, routers, errors = zip(*parts, strict=True)
-    router = RouterOutput(*(torch.cat(column) for column in zip(*routers, strict=True)))
-    return _Seen(torch.cat(cls), torch.cat(looks), router, torch.cat(errors))
+def _seen(parts: Sequence[Part]) -> _Seen:
+    looks = ((one.cls, one.looks, *one.router, one.errors) for one in _look(parts))
+    cls, appearances, *router, errors = _joined(looks, _count(parts))
+    return _Seen(cls, appearances, RouterOutput(*router), errors)
+
+
+def _count(parts: Iterable[Part]) -> int:
+    return sum(len(part.pictures) for part in parts)
+
+
+def _joined(parts: Iterable[Sequence[Tensor]], count: int) -> list[Tensor]:
+    """Each column of the parts (rows, ...) as one tensor (count, ...).
+
+    Filled in place: small tensors between large ones that come and go would hold many times their memory.
+    """
+    columns: list[Tensor] = []
+    done = 0
+    for batch in parts:
+        columns = columns or [part.new_empty(count, *part.shape[1:]) for part in batch]
+        rows = slice(done, done := done + len(batch[0]))
+        for column, part in zip(columns, batch, strict=True):
+            column[rows] = part
+    return columns
 
 
 def _look_at_batch(detector: AnomalyMoE, pixels: Pixels, known: Knowledge) -> _Seen:
