@@ -89,6 +89,8 @@ def load_labels(path: Path, sample: Sample) -> NDArray[np.int32]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: is no file")  # a named pipe would keep its reader waiting
     try:
         with Image.open(path) as image:
             yield image

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,12 @@ def save_mask(path: Path, box: tuple[int, int, int, int], size: Size = (16, 12),
     pixels = np.zeros((size[1], size[0]), dtype=np.uint8)
     pixels[top:bottom, left:right] = value
     return save(path, pixels)
+
+
+def test_a_pipe_among_pictures_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(DataError, match=r"pipe\.png: is no file"):
+        load_picture(tmp_path / "pipe.png", SPEC)
 
 
 def test_half_of_the_lossless_pictures_are_compressed(tmp_path: Path) -> None:
