@@ -239,5 +239,5 @@ def _train(
                 f"({config.detector.eir.pairs})"
             )
 
-    train_experts(detector, normal, config.train, on_step, resume, config.data.kept_bytes)
+    train_experts(detector, normal, config.train, on_step, resume, config.data.kept_bytes, progress=progress)
     record.close()

@@ -9,6 +9,7 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 import torch
+from rich.progress import Progress
 from torch import Tensor, nn
 
 from training.anomalymoe.fit_config import TrainConfig
@@ -61,6 +62,8 @@ def train_experts(
     on_step: OnStep,
     resume: Resume,
     kept_bytes: int = KEPT_BYTES,
+    *,
+    progress: Progress | None = None,
 ) -> None:
     """Minimise Eq. 9 on random batches, going on from what `resume` holds; the encoder is frozen.
 
@@ -71,9 +74,9 @@ def train_experts(
     """
     torch.manual_seed(config.seed)
     device = training_device()
-    encoded = _encode_all(detector.to(device).eval(), data.pixels, kept_bytes)
+    encoded = _encode_all(detector.to(device).eval(), data.pixels, kept_bytes, progress)
     if detector.router.config.is_clustered:
-        _warm_start(detector, data, encoded, config)
+        _warm_start(detector, data, encoded, config, progress)
     detector.cpu()
     share_weights(detector)
     if not any(one.requires_grad for one in detector.parameters()):
@@ -171,21 +174,27 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return floor + (1 - floor) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
 
 
-def _encode_all(detector: AnomalyMoE, pixels: Pictures, kept_bytes: int) -> EncoderOutput | None:
+def _encode_all(
+    detector: AnomalyMoE, pixels: Pictures, kept_bytes: int, progress: Progress | None = None
+) -> EncoderOutput | None:
     """What the encoder says about all pictures, as none changes; None when that is too much to keep."""
     encoder = detector.encoder
     tokens = encoder.prefix_tokens + math.prod(encoder.grid)
     fits = len(pixels) * tokens * encoder.width * 4 <= kept_bytes
-    return encode_pictures(detector, pixels) if fits else None
+    return encode_pictures(detector, pixels, progress) if fits else None
 
 
 def _warm_start(
-    detector: AnomalyMoE, data: NormalPictures, encoded: EncoderOutput | None, config: TrainConfig
+    detector: AnomalyMoE,
+    data: NormalPictures,
+    encoded: EncoderOutput | None,
+    config: TrainConfig,
+    progress: Progress | None,
 ) -> None:
-    sample, encoded = _sample(detector, data, encoded, config)
+    sample, encoded = _sample(detector, data, encoded, config, progress)
     detector.cpu()
     start_router(detector, encoded.cls, torch.from_numpy(sample.products), config.seed)
-    _fit_closed_forms(detector, sample, encoded, config)
+    _fit_closed_forms(detector, sample, encoded, config, progress)
 
 
 def refitted(detector: AnomalyMoE, data: NormalPictures, config: TrainConfig) -> AnomalyMoE:
@@ -200,7 +209,11 @@ def refitted(detector: AnomalyMoE, data: NormalPictures, config: TrainConfig) ->
 
 
 def _sample(
-    detector: AnomalyMoE, data: NormalPictures, encoded: EncoderOutput | None, config: TrainConfig
+    detector: AnomalyMoE,
+    data: NormalPictures,
+    encoded: EncoderOutput | None,
+    config: TrainConfig,
+    progress: Progress | None = None,
 ) -> tuple[NormalPictures, EncoderOutput]:
     """At most MOST_AT_START random pictures, encoded."""
     count = len(data.pixels)
@@ -208,15 +221,23 @@ def _sample(
     if encoded is not None and len(rows) == count:
         return data, encoded
     data = data.take(rows)
-    return data, encode_pictures(detector, data.pixels) if encoded is None else _rows_of(encoded, rows)
+    if encoded is not None:
+        return data, _rows_of(encoded, rows)
+    return data, encode_pictures(detector, data.pixels, progress)
 
 
 @torch.no_grad()
 def _fit_closed_forms(
-    detector: AnomalyMoE, sample: NormalPictures, encoded: EncoderOutput, config: TrainConfig
+    detector: AnomalyMoE,
+    sample: NormalPictures,
+    encoded: EncoderOutput,
+    config: TrainConfig,
+    progress: Progress | None = None,
 ) -> None:
     products = torch.from_numpy(sample.products)
-    fit_closed_forms(detector, sample.pixels, products, encoded, sample.centres_of, config.seed)
+    fit_closed_forms(
+        detector, sample.pixels, products, encoded, sample.centres_of, config.seed, progress=progress
+    )
 
 
 def _choices(count: int, config: TrainConfig) -> Iterator[Rows]:

@@ -3,11 +3,12 @@
 Legend: n pictures, D width, E experts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from rich.progress import Progress
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
@@ -54,6 +55,8 @@ def fit_closed_forms(
     encoded: EncoderOutput,
     centres: Callable[[npt.NDArray[np.int64]], Centres],
     seed: int = 0,
+    *,
+    progress: Progress | None = None,
 ) -> None:
     """Fit the experts that are decided in closed form, each on the products that the router sends it.
 
@@ -62,7 +65,11 @@ def fit_closed_forms(
     rng = np.random.default_rng(seed)
     chosen_nE = detector.router(encoded.cls).chosen.bool()
     features = encoded.features
-    for column, expert in enumerate(detector.experts):
+    columns: Iterable[int] = range(len(detector.experts))
+    if progress:
+        columns = progress.track(columns, len(detector.experts), description="closed forms")
+    for column in columns:
+        expert = detector.experts[column]
         rows = _rows_of_products(chosen_nE[:, column], products_n)
         if isinstance(expert, GaussianExpert):
             expert.fit(features[rows], detector.encoder.views)
@@ -76,11 +83,15 @@ def fit_closed_forms(
             expert.fit(features[normal], features[unseen], damaged, detector.encoder.views)
 
 
-def encode_pictures(detector: AnomalyMoE, pixels: Pictures) -> EncoderOutput:
+def encode_pictures(
+    detector: AnomalyMoE, pixels: Pictures, progress: Progress | None = None
+) -> EncoderOutput:
     """What the encoder says about uint8 pictures (n, H, W, 3), a batch at a time, kept in main memory."""
     kept: list[Tensor] = []
-    done = 0
-    for batch in batches(pixels, BATCH):
+    done, parts = 0, batches(pixels, BATCH)
+    if progress:
+        parts = progress.track(parts, -(-len(pixels) // BATCH), description="encode")
+    for batch in parts:
         encoded = detector.encode(detector.normalise(torch.from_numpy(batch)))
         # Filled in place: joined at the end they would be there twice.
         kept = kept or [part.new_empty(len(pixels), *part.shape[1:], device="cpu") for part in encoded]
