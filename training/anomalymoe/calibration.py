@@ -5,7 +5,7 @@ pictures that took no part in training.
 Legend: n pictures, E experts, h w patch grid, D width, M components, F statistics of appearance.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from math import prod
@@ -98,8 +98,17 @@ class _Scales(NamedTuple):
 
 
 @torch.no_grad()
-def learn_product(detector: AnomalyMoE, pictures: Pictures, components: int, seed: int = 0) -> Knowledge:
-    """Cluster the patches of a product's normal pictures (n, H, W, 3) and average their cls directions."""
+def learn_product(
+    detector: AnomalyMoE,
+    pictures: Pictures,
+    components: int,
+    seed: int = 0,
+    on_batch: Callable[[int], object] = lambda _: None,
+) -> Knowledge:
+    """Cluster the patches of a product's normal pictures (n, H, W, 3) and average their cls directions.
+
+    on_batch: called with the number of pictures that were read.
+    """
     encoder, rng, count = detector.encoder, np.random.default_rng(seed), len(pictures)
     most = min(prod(encoder.grid), -(-MOST_PATCHES // count))  # of a picture
     # Filled in place: small arrays between large ones that come and go would hold many times their memory.
@@ -115,6 +124,7 @@ def learn_product(detector: AnomalyMoE, pictures: Pictures, components: int, see
             patches[rows] = own[:, np.sort(rng.permutation(own.shape[1])[:most])].cpu().numpy()
             units_nD[rows] = torch.nn.functional.normalize(encoded.cls, dim=1).cpu().numpy()
             looks[rows] = _appearances(batch)
+            on_batch(len(batch))
     centres = fit_centres(patches.reshape(-1, encoder.width), components, seed)
     return Knowledge(centres, _prototype(units_nD), units_nD, looks)
 

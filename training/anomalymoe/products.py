@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,11 +70,12 @@ def learn_products(
     detector: AnomalyMoE, split: NormalSplit, config: FitConfig, progress: Progress
 ) -> dict[str, Knowledge]:
     """Centres and prototype of each product, from the pictures that are not held out."""
-    components = config.calibration.components
-    products = split.by_category(split.kept)
+    task = progress.add_task("learn products", total=len(split.kept))
     return {
-        name: learn_product(detector, pictures, components)
-        for name, pictures in progress.track(products.items(), description="learn products")
+        name: learn_product(
+            detector, pictures, config.calibration.components, on_batch=partial(progress.advance, task)
+        )
+        for name, pictures in split.by_category(split.kept).items()
     }
 
 
