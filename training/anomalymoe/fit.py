@@ -49,6 +49,7 @@ CURVES = "curves"
 BATCH = 16
 SIZED = 20  # pictures whose size is looked at
 SHRUNK = 2  # times, from which on it is told
+MOST_STANDARDISED = 2000  # random pictures that mean and spread of each channel are taken from
 
 logger = logging.getLogger(__name__)
 
@@ -186,7 +187,8 @@ def _fill_encoder(
 
 
 def _standardise(detector: AnomalyMoE, encoder: ConvEncoder, split: NormalSplit, progress: Progress) -> None:
-    pictures = PictureRows(split.store, split.kept)
+    order = np.random.default_rng(0).permutation(len(split.kept))[:MOST_STANDARDISED]
+    pictures = PictureRows(split.store, [split.kept[row] for row in np.sort(order)])
     parts = progress.track(
         batches(pictures, BATCH), total=-(-len(pictures) // BATCH), description="standardise"
     )
