@@ -1,10 +1,19 @@
 """The router's beginning: pictures that look alike go to the same expert, on every level."""
 
 import numpy as np
+import pytest
 import torch
 
 from tests.training.anomalymoe.tiny import centres, tiny_model
-from training.anomalymoe.model.config import GlobalConfig, PatchConfig, RouterConfig, SubspaceConfig
+from training.anomalymoe import warm_start
+from training.anomalymoe.model.config import (
+    GaussiansConfig,
+    GlobalConfig,
+    PatchConfig,
+    RouterConfig,
+    SubspaceConfig,
+)
+from training.anomalymoe.model.gaussian import GaussianExpert
 from training.anomalymoe.model.subspace import SubspaceExpert
 from training.anomalymoe.scoring import Centres
 from training.anomalymoe.warm_start import encode_pictures, fit_closed_forms, start_router
@@ -54,3 +63,27 @@ def test_a_single_picture_decides_a_router_and_its_subspaces() -> None:
     subspace = model.experts[int(choice.experts[0, 2])]
     assert isinstance(subspace, SubspaceExpert)
     assert float(subspace(encoded.features).error.max()) < 1e-6
+
+
+def test_experts_with_the_same_pictures_are_fitted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model(
+        router=RouterConfig(hidden=None, top_k=3, selection="per_level"),
+        patch=PatchConfig(count=3, gaussians=GaussiansConfig(channels=4, count=2)),
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
+    encoded, products = encode_pictures(model, pixels), torch.arange(2).repeat_interleave(6)
+    fits: list[int] = []
+    fit = GaussianExpert.fit
+
+    def counted(expert: GaussianExpert, features: torch.Tensor, views: list[slice]) -> None:
+        fits.append(len(features))
+        fit(expert, features, views)
+
+    monkeypatch.setattr(GaussianExpert, "fit", counted)
+    monkeypatch.setattr(warm_start, "_rows_of_products", lambda chosen, _: torch.nonzero(chosen >= 0)[:, 0])
+    fit_closed_forms(model, pixels, products, encoded, lambda rows: Centres(*centres(len(rows))))
+    assert fits == [12]
+    first, *others = (one.state_dict() for one in model.experts if isinstance(one, GaussianExpert))
+    assert len(others) == 2
+    for other in others:
+        assert all(torch.equal(first[name], value) for name, value in other.items())
