@@ -171,6 +171,10 @@ def test_the_nearest_name_is_told(
         ("ANOMOE_API_KEYS_FILE keys.txt\n", "line 1: NAME=value is expected"),
         ("ANOMOE_API_KEYS_FILE='keys.txt\n", "line 1: NAME=value is expected"),
         ("ANOMOE_API_KEYS_FILE\n", r"ANOMOE_API_KEYS_FILE \(.env, line 1\) has no value"),
+        (
+            "ANOMOE_REQUIRE_KEYS=yes\nOTHER=1\nOTHER=2\nanomoe_require_keys=no\n",
+            r"ANOMOE_REQUIRE_KEYS \(.env, line 1\) is told again in line 4, and sets nothing",
+        ),
     ],
 )
 def test_lines_that_set_nothing_are_found(
