@@ -168,6 +168,14 @@ class Settings(BaseSettings):
             raise ValueError("a path is expected")
         return value
 
+    @field_validator("api_keys_file", "feedback_dir")
+    @classmethod
+    def _from_home(cls, value: Path | None) -> Path | None:
+        try:
+            return value and value.expanduser()
+        except RuntimeError as error:  # as for a user of a container whom nobody knows
+            raise ValueError("there is no such home") from error
+
     @field_validator("cors_origins")
     @classmethod
     def _are_origins(cls, value: str) -> str:

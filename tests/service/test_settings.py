@@ -109,6 +109,16 @@ def unprivileged() -> Iterator[None]:
         os.seteuid(user)
 
 
+@pytest.mark.parametrize("name", ["api_keys_file", "feedback_dir"])
+def test_a_path_from_home_is_one_or_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert getattr(Settings.model_validate({name: "~/here"}), name) == tmp_path / "here"
+    with pytest.raises(ValidationError, match="there is no such home"):
+        Settings.model_validate({name: "~nobody-of-this-name/here"})
+
+
 NAMES_NO_SETTING = "ANOMOE_API_KEY_FILE ({}) is no setting, ANOMOE_API_KEYS_FILE may be meant"
 
 
