@@ -69,7 +69,7 @@ def open_keys(path: Path | None, *, required: bool) -> "KeyRing | None":
     """The keys of a file; None without one. Raises: KeyFileError, also when one is required."""
     if path is None and required:
         raise KeyFileError("require_keys: keys are required, and api_keys_file is not set")
-    return KeyRing(path.expanduser()) if path else None
+    return KeyRing(path) if path else None
 
 
 class KeyRing:

@@ -168,6 +168,14 @@ class Settings(BaseSettings):
             raise ValueError("a path is expected")
         return value
 
+    @field_validator("api_keys_file", "feedback_dir")
+    @classmethod
+    def _from_home(cls, value: Path | None) -> Path | None:
+        try:
+            return value and value.expanduser()
+        except RuntimeError as error:  # as for a user of a container whom nobody knows
+            raise ValueError("there is no such home") from error
+
     @field_validator("cors_origins")
     @classmethod
     def _are_origins(cls, value: str) -> str:
@@ -255,19 +263,24 @@ def ineffective_settings() -> list[str]:
 def _ineffective_lines() -> Iterator[str | None]:
     if os.path.lexists(ENV_FILE) and not ENV_FILE.is_file():
         yield f"{ENV_FILE} is no file, and sets nothing"
-    for binding in parse_stream(StringIO(read_env_file())):
+    bindings = list(parse_stream(StringIO(read_env_file())))
+    last = {binding.key.upper(): binding.original.line for binding in bindings if binding.key}
+    for binding in bindings:
         where = f"{ENV_FILE}, line {binding.original.line}"
         if binding.error:
             yield f"{where}: NAME=value is expected, this sets nothing"
         elif binding.key:
-            yield _why_ineffective(binding.key, where, has_value=binding.value is not None)
+            flaw = "" if binding.value is not None else "has no value"
+            if (line := last[binding.key.upper()]) != binding.original.line:
+                flaw = f"is told again in line {line}"
+            yield _why_ineffective(binding.key, where, flaw)
 
 
-def _why_ineffective(name: str, where: str, *, has_value: bool = True) -> str | None:
-    """What is wrong with a name; None for a setting's, or one that is like none."""
+def _why_ineffective(name: str, where: str, flaw: str = "") -> str | None:
+    """What is wrong with a name; None for a setting's without a flaw, or one that is like none."""
     known = [f"{PREFIX}{field.upper()}" for field in Settings.model_fields]
     if name.upper() in known:
-        return None if has_value else f"{name} ({where}) has no value, and sets nothing"
+        return f"{name} ({where}) {flaw}, and sets nothing" if flaw else None
     nearest = get_close_matches(name.upper(), known, 1, LIKENESS)
     if not nearest and not name.upper().startswith(PREFIX):
         return None

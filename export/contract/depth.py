@@ -13,6 +13,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import (
     BITSPERSAMPLE,
+    COLORMAP,
     PHOTOMETRIC_INTERPRETATION,
     PLANAR_CONFIGURATION,
     SAMPLEFORMAT,
@@ -106,6 +107,8 @@ def _tiff_white(image: TiffImageFile) -> int | None:
     if bits <= 8:
         if _SIGNED in tags.get(SAMPLEFORMAT, ()):
             raise DepthError("the samples are signed, of 8 bits")
+        if image.mode == "P" and 0 < max(tags[COLORMAP]) <= 255:  # of 16 bits it would be black
+            raise DepthError("the colours of the palette have 8 bits, in a TIFF they have 16")
         return 255
     if tags.get(PLANAR_CONFIGURATION) == _IN_PLANES and image.tile[0][0] == "raw":  # taken for 8 bits
         raise DepthError(f"the samples of {bits} bits lie in planes")

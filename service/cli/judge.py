@@ -139,7 +139,7 @@ def judge_all(order: Order, connected: Connected) -> None:
     """
     pictures, others = find_pictures(order.paths)
     if others:
-        typer.echo(f"anomoe: passed over, no pictures by their names: {_listed(others)}", err=True)
+        typer.echo(f"anomoe: passed over, no pictures by name or kind: {_listed(others)}", err=True)
     if not pictures:
         fail(f"no pictures in {', '.join(map(str, order.paths))}")
     failures = asyncio.run(_judge(pictures, order, connected))

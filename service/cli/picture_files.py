@@ -40,7 +40,7 @@ def _files(folder: Path) -> tuple[list[Path], list[Path]]:
     """Pictures by their suffix, and other files, in a folder and its folders; hidden ones do not count.
 
     A folder that cannot be listed is among the pictures: reading it will say why. Links to folders are not
-    followed but among the others.
+    followed but among the others, as are named pipes, which would keep their reader waiting.
     """
     pictures: list[Path] = []
     others: list[Path] = []
@@ -48,7 +48,9 @@ def _files(folder: Path) -> tuple[list[Path], list[Path]]:
         folders[:] = sorted(name for name in folders if not is_hidden(name))
         links = [name for name in folders if Path(where, name).is_symlink()]
         for name in sorted([*files, *links]):
-            is_picture = Path(name).suffix.lower() in SUFFIXES
+            path = Path(where, name)
+            # Of what cannot be looked at, where pathlib's would raise, reading will say why.
+            is_file = os.path.isfile(path) or not os.path.exists(path)  # noqa: PTH110, PTH113
             if not is_hidden(name):
-                (pictures if is_picture else others).append(Path(where, name))
+                (pictures if is_file and path.suffix.lower() in SUFFIXES else others).append(path)
     return pictures, others

@@ -26,7 +26,7 @@ class FeedbackStore:
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
-        self._folder = folder.expanduser()
+        self._folder = folder
         self._max_bytes = max_bytes
         self._lock = Lock()
         self._folder.mkdir(parents=True, exist_ok=True)

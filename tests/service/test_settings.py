@@ -109,6 +109,16 @@ def unprivileged() -> Iterator[None]:
         os.seteuid(user)
 
 
+@pytest.mark.parametrize("name", ["api_keys_file", "feedback_dir"])
+def test_a_path_from_home_is_one_or_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert getattr(Settings.model_validate({name: "~/here"}), name) == tmp_path / "here"
+    with pytest.raises(ValidationError, match="there is no such home"):
+        Settings.model_validate({name: "~nobody-of-this-name/here"})
+
+
 NAMES_NO_SETTING = "ANOMOE_API_KEY_FILE ({}) is no setting, ANOMOE_API_KEYS_FILE may be meant"
 
 
@@ -171,6 +181,10 @@ def test_the_nearest_name_is_told(
         ("ANOMOE_API_KEYS_FILE keys.txt\n", "line 1: NAME=value is expected"),
         ("ANOMOE_API_KEYS_FILE='keys.txt\n", "line 1: NAME=value is expected"),
         ("ANOMOE_API_KEYS_FILE\n", r"ANOMOE_API_KEYS_FILE \(.env, line 1\) has no value"),
+        (
+            "ANOMOE_REQUIRE_KEYS=yes\nOTHER=1\nOTHER=2\nanomoe_require_keys=no\n",
+            r"ANOMOE_REQUIRE_KEYS \(.env, line 1\) is told again in line 4, and sets nothing",
+        ),
     ],
 )
 def test_lines_that_set_nothing_are_found(

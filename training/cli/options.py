@@ -1,6 +1,7 @@
 """What the commands of `anomoe-train` share: options, progress, and how they fail."""
 
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -126,7 +127,8 @@ def read_dataset(name: str, method: Method) -> str:
 def reading(good: str, dataset: str | None, class_names: Path | None = None) -> Iterator[None]:
     """Within it, folders are read as these options say. Raises BadParameter naming the option."""
     try:
-        names = _CLASS_NAMES.validate_json(class_names.read_bytes()) if class_names else {}
+        text = class_names.read_bytes().removeprefix(BOM_UTF8) if class_names else b"{}"
+        names = _CLASS_NAMES.validate_json(text)
     except ValidationError as error:
         raise typer.BadParameter(
             f"--class-names: {class_names}: a JSON object with a text for each category is expected: {error}"

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from codecs import BOM_UTF8
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,7 +117,7 @@ def _read_list(file: Path) -> list[Sample]:
 
 def _read_line(file: Path, number: int, line: bytes) -> Sample:
     try:
-        entry = _Entry.model_validate_json(line)
+        entry = _Entry.model_validate_json(line.removeprefix(BOM_UTF8))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "line"

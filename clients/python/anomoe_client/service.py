@@ -22,6 +22,7 @@ Picture = bytes | str | PathLike[str]
 
 KEY = re.compile(r"[!-~]+")
 HINTS = ("Retry-After", "Location")  # headers of a refusal that say what to do
+MOST_PORT = 65535
 CONTENT = {"Content-Type": "application/octet-stream"}
 
 
@@ -43,7 +44,8 @@ class Service:
         if proxy is not None:
             self._where += f" by the proxy {_without_password(proxy)}"
         try:
-            return kind(proxy=proxy, limits=httpx2.Limits(max_connections=None))
+            by = None if proxy is None else _parsed(proxy)
+            return kind(proxy=by, limits=httpx2.Limits(max_connections=None))
         except (httpx2.InvalidURL, ValueError, ImportError, OSError) as error:
             raise ClientError(f"{self._where}: {error}") from error
 
@@ -70,7 +72,7 @@ class Service:
             if self.patience.deadline_s is not None:
                 reason += f", the deadline is {self.patience.deadline_s:g} s"
             raise UnreachableError(reason, is_transient=False) from error
-        except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError, OverflowError) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as error:
             lost = isinstance(error, httpx2.NetworkError | httpx2.RemoteProtocolError)
             is_transient = lost and (self._has_answered or not isinstance(error, httpx2.ConnectError))
             reason = f"{self._where}: {str(error) or type(error).__name__}"
@@ -120,13 +122,21 @@ def bytes_of(picture: Picture) -> bytes:
 def _address(url: str) -> httpx2.URL:
     """Raises: ClientError unless it is one of a service, with or without a path before the service's own."""
     try:
-        address = httpx2.URL(url)
+        address = _parsed(url)
         is_one = address.scheme in ("http", "https") and address.host != ""
     except (httpx2.InvalidURL, UnicodeError) as error:
         raise ClientError(f"{_without_password(url)}: {error}") from error
     if not is_one or address.query or address.fragment:
         raise ClientError(f"{_without_password(url)}: an address like http://HOST:PORT is expected")
     return address
+
+
+def _parsed(url: str) -> httpx2.URL:
+    """Raises: InvalidURL, also for a port that none can be."""
+    parsed = httpx2.URL(url)
+    if not 0 <= (parsed.port or 0) <= MOST_PORT:
+        raise httpx2.InvalidURL(f"Invalid port: {parsed.port}")
+    return parsed
 
 
 def _without_password(url: str) -> str:

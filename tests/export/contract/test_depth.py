@@ -35,6 +35,17 @@ def tiff(samples: NDArray[np.generic], bits: int, tags: dict[int, int] | None = 
     return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + directory
 
 
+def palette_of_8_bits() -> bytes:
+    """A TIFF whose colours are told in 8 bits, as some programs do, instead of 16."""
+    image = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+    image.putpalette([value for value in range(256) for _ in range(3)])
+    file = io.BytesIO()
+    image.save(file, "TIFF")
+    wide, narrow = (struct.pack("<768H", *[value << shift for value in range(256)] * 3) for shift in (8, 0))
+    assert wide in file.getvalue()
+    return file.getvalue().replace(wide, narrow)
+
+
 def packed_12_bits(samples: NDArray[np.uint16]) -> NDArray[np.uint8]:
     bits = "".join(f"{sample:012b}" for sample in samples.ravel())
     return np.array([[int(bits[at : at + 8], 2) for at in range(0, len(bits), 8)]], np.uint8)
@@ -174,6 +185,7 @@ REFUSED = {
         None,
         "signed, of 8 bits",
     ),
+    "TIFF of colours of 8 bits": (palette_of_8_bits, None, "the palette have 8 bits"),
     "TIFF of negative numbers": (
         lambda: tiff(np.array([[-5, 5]], np.int16), 16, {SAMPLE_FORMAT: SIGNED}),
         None,

@@ -194,8 +194,9 @@ def test_what_is_not_asked_is_named(service_url: str, pictures: Path) -> None:
     (pictures / "@eaDir" / "thumbnail.png").write_text("no picture")
     (pictures / "sub" / "a.heic").write_text("a picture")
     (pictures / "lost.png").symlink_to(pictures / "nowhere.png")
+    os.mkfifo(pictures / "sub" / "pipe.png")
     result = ask(pictures, "--url", service_url)
-    passed_over = f"anomoe: passed over, no pictures by their names: {pictures}/linked (and 2 more)"
+    passed_over = f"anomoe: passed over, no pictures by name or kind: {pictures}/linked (and 3 more)"
     assert result.stderr.splitlines()[0] == passed_over
     assert last_line(result) == "anomoe: pictures/lost.png: cannot be read: No such file or directory"
 

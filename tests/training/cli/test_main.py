@@ -8,12 +8,14 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.training.conftest import Fitted
+from tests.training.data.test_pictures import save
 from tests.training.tiny_run import tiny_config, vit_run_config
 from training.anomalymoe.analysis import ablation
 from training.anomalymoe.checkpoint import load_checkpoint
 from training.anomalymoe.fit_config import FitConfig, preset
 from training.cli import insight, main
-from training.cli.options import read_settings
+from training.cli.options import read_settings, reading
+from training.data.dataset import find_samples
 from training.data.pictures import DataError
 from training.reporting.macs import in_words
 from training.runs.files import WEIGHTS, CheckpointError
@@ -82,8 +84,11 @@ def test_settings_of_a_file_lie_over_the_preset(tmp_path: Path) -> None:
     assert changed.detector.component == plain.detector.component
     path.write_text('{"backbone": "offline", "pretext": {"steps": 3}}')
     assert read_settings("efficientnet-lite0", path).encoder == preset("offline").encoder
-    path.write_text(tiny_config().model_dump_json())
+    path.write_text(tiny_config().model_dump_json(), encoding="utf-8-sig")
     assert read_settings("efficientnet-lite0", path) == tiny_config()
+    path.write_text("{}", encoding="utf-16")
+    with pytest.raises(CheckpointError, match=f"{path}: is no text in UTF-8"):
+        read_settings("efficientnet-lite0", path)
 
 
 @pytest.mark.parametrize(("name", "side"), [("rehearsal", 96), ("fine", 640)])
@@ -350,3 +355,11 @@ def test_ablate_says_what_stopped_it(
     monkeypatch.setattr(insight, "ablate_config", stop)
     arguments = ["ablate", "--data", str(fitted.data), "--output", str(tmp_path)]
     assert says in reason(runner.invoke(main.app, arguments))
+
+
+def test_class_names_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "names.json"
+    path.write_text('{"nut": "metal nut"}', encoding="utf-8-sig")
+    save(tmp_path / "nut/train/good/1.png")
+    with reading("good", None, path):
+        assert [one.description for one in find_samples(tmp_path)] == ["metal nut"]

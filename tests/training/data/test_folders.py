@@ -76,6 +76,24 @@ class TestGoodFolders:
         ]
         assert [one.mask_paths for one in find_samples(tmp_path)] == [(one,) for one in masks]
 
+    def test_a_mask_beside_its_picture_is_no_part_with_a_defect(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for place in (
+            "train/good/1.png",
+            "train/good/1_mask.png",
+            "test/crack/2.png",
+            "test/crack/a_mask.png",
+        ):
+            save(tmp_path / place)
+        mask = save(tmp_path / "test/crack/2_mask.png")
+        assert [(one.path.name, one.mask_paths) for one in find_samples(tmp_path)] == [
+            ("1.png", ()),
+            ("2.png", (mask,)),
+            ("a_mask.png", ()),
+        ]
+        assert f"{tmp_path}: passed over: 1 .png (train/good/1_mask.png)" in caplog.text
+
 
 class TestFoldersBelow:
     def test_their_pictures_belong_to_the_kind(self, tmp_path: Path) -> None:

@@ -180,6 +180,11 @@ class TestList:
         with pytest.raises(DataError, match=message):
             find_samples(file)
 
+    def test_a_byte_order_mark_before_it_is_passed_over(self, tmp_path):
+        file = self.write(tmp_path, {"image": "a.png", "label": 0, "class_name": "nut"})
+        file.write_text(file.read_text(), encoding="utf-8-sig")
+        assert [one.category for one in find_samples(file)] == ["nut"]
+
     @pytest.mark.parametrize("line", [b"{", b"[]", b'{"image": "\xff"}'])
     def test_a_line_that_is_no_object_is_refused(self, tmp_path, line):
         (tmp_path / "list.jsonl").write_bytes(b"\n" + line)

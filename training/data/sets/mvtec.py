@@ -4,7 +4,7 @@
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -62,17 +62,26 @@ def _read(folder: Path) -> list[Sample]:
 
 def _read_kind(category: Path, split: Split, folder: Path) -> list[Sample]:
     is_anomalous = not is_good(folder)
-    masks = _read_ground_truth(category, folder.name) if is_anomalous else {}
+    paths = {path: stem(path, folder) for path in pictures_in(folder)}
+    beside = _masks_among(paths)
+    masks = beside | _read_ground_truth(category, folder.name) if is_anomalous else {}
     in_any_case = {key(name): paths for name, paths in masks.items()}
     kind = composed(folder.name) if is_anomalous else GOOD
     samples: list[Sample] = []
-    for path in pictures_in(folder):
-        name = stem(path, folder)
+    for path, name in paths.items():
+        if name in beside:
+            continue
         own = masks.get(f"{name}_mask") or masks.get(name)
         own = own or in_any_case.get(key(f"{name}_mask")) or in_any_case.get(key(name), ())
         subfolder, _, _ = name.rpartition("/")
         samples.append(Sample(path, category_name(category), split, kind, own, is_anomalous, subfolder))
     return samples
+
+
+def _masks_among(paths: Mapping[Path, str]) -> dict[str, tuple[Path, ...]]:
+    """Masks that lie beside their pictures, by name: taken for pictures they would be parts with defects."""
+    names = {f"{name}_mask" for name in paths.values()}
+    return {name: (path,) for path, name in paths.items() if name in names}
 
 
 def _read_ground_truth(category: Path, kind: str) -> dict[str, tuple[Path, ...]]:
