@@ -162,6 +162,9 @@ def _from_base64(text: str) -> bytes:
     head, _, data = text.partition(",") if text[:5].lower() == "data:" else ("", "", text)
     if head and not head.lower().endswith(";base64"):
         raise Problem(Kind.INVALID_PARAMETER, f"image: not base64: a data URI that begins {shown(head)}")
+    if " " in data and any(" " in line.strip() for line in data.splitlines()):
+        detail = "image: not base64: a blank within a line, as stands for a + that was decoded like a form's"
+        raise Problem(Kind.INVALID_PARAMETER, detail)
     try:
         encoded = data.encode().translate(URL_SAFE, BLANKS).rstrip(b"=")
         return b64decode(encoded + b"=" * (-len(encoded) % 4), validate=True)

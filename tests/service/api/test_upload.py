@@ -17,6 +17,7 @@ TEXT = b64encode(NORMAL).decode()
 FORMS = {
     "base64": TEXT,
     "in lines": "\r\n".join(TEXT[at : at + 76] for at in range(0, len(TEXT), 76)),
+    "in indented lines": "\n  ".join(TEXT[at : at + 64] for at in range(0, len(TEXT), 64)),
     "without padding": TEXT.rstrip("="),
     "URL-safe": urlsafe_b64encode(NORMAL).decode(),
     "data URI": f"data:image/png;base64,{TEXT}",
@@ -34,7 +35,7 @@ def test_a_picture_in_json_may_have_any_common_form(service: TestClient, form: s
     assert answer["raw_score"] == raw["raw_score"]
 
 
-@pytest.mark.parametrize("image", ["data:image/png,abc", "a", "äöü", "YWJj=YWJj"])
+@pytest.mark.parametrize("image", ["data:image/png,abc", "a", "äöü", "YWJj=YWJj", "YWJj YWJj"])
 def test_what_is_no_base64_is_named(service: TestClient, image: str) -> None:
     check_problem(
         service.post("/detect", json={"image": image}), 422, "invalid-parameter", "image: not base64"
