@@ -96,7 +96,8 @@ def _decode(
         detail = f"the bytes start as {name}, but the header is broken{told}"
         raise Problem(Kind.UNDECODABLE_PICTURE, detail) from error
     except Exception as error:  # a decoder raises whatever a broken file makes it stumble over
-        raise Problem(Kind.UNDECODABLE_PICTURE, f"the picture cannot be decoded: {error}") from error
+        why = str(error) or type(error).__name__
+        raise Problem(Kind.UNDECODABLE_PICTURE, f"the picture cannot be decoded: {why}") from error
 
 
 def _format(data: bytes) -> str:

@@ -221,6 +221,15 @@ def test_signature_with_a_broken_header_is_undecodable() -> None:
     assert problem_of(b"\xff\xd8\xff" + b"\0" * 40) is Kind.UNDECODABLE_PICTURE
 
 
+def test_a_palette_that_is_missing_has_a_reason() -> None:
+    whole = encoded(Image.new("P", (8, 8)), "PNG")
+    start = whole.index(b"PLTE") - 4
+    (size,) = struct.unpack_from(">I", whole, start)
+    with pytest.raises(Problem) as caught:
+        decode(whole[:start] + whole[start + 12 + size :], LIMIT)
+    assert caught.value.detail.removeprefix("the picture cannot be decoded: ")
+
+
 def test_too_many_pixels_are_refused_from_the_header_without_a_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
