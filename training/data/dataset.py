@@ -15,6 +15,8 @@ from training.data.sets.listing import on_disk
 from training.data.sets.reading import described, read_folder
 from training.data.sets.samples import GOOD, DataError, Sample, Split
 
+MOST_HELD_OUT = 5000  # pictures of a category: its threshold gains nothing from more, its training does
+
 logger = logging.getLogger(__name__)
 
 
@@ -85,7 +87,7 @@ def without_mask(samples: Sequence[Sample]) -> list[Sample]:
 def split_holdout(
     samples: Sequence[Sample], fraction: float, seed: int = 0
 ) -> tuple[list[Sample], list[Sample]]:
-    """Split into (kept, held out), about `fraction` of each category held out and at least one on each side.
+    """Split into (kept, held out): about `fraction` of each category, at least one, at most MOST_HELD_OUT.
 
     All are kept for a fraction of 0. A category with pictures in `validation`, which its authors held out,
     holds out those. Else a picture's side follows from the hash of its folder and file name, so it stays when
@@ -138,7 +140,7 @@ def _held_out(members: list[Sample], fraction: float, seed: int) -> list[Sample]
     hashes = {sample: _unit_hash(sample, seed) for sample in members}
     ordered = sorted(members, key=lambda sample: (hashes[sample], sample.path))
     count = sum(value < fraction for value in hashes.values())
-    return ordered[: min(max(count, 1), len(members) - 1)]
+    return ordered[: min(max(count, 1), len(members) - 1, MOST_HELD_OUT)]
 
 
 def _unit_hash(sample: Sample, seed: int) -> float:

@@ -12,6 +12,7 @@ from PIL import Image
 from export.contract.manifest import InputSpec
 from export.contract.preprocess import fit, to_rgb
 from tests.exif import NOT_TURNED, TURNED, TURNED_TWICE
+from training.data import dataset
 from training.data.dataset import find_samples, split_holdout, without_mask
 from training.data.pictures import DataError, Sample, load_mask, load_picture
 
@@ -350,6 +351,11 @@ class TestSplitHoldout:
         kept, held_out = split_holdout(normal("tile", 3), fraction)
         assert kept
         assert held_out
+
+    def test_no_more_are_held_out_than_a_threshold_needs(self, monkeypatch):
+        monkeypatch.setattr(dataset, "MOST_HELD_OUT", 7)
+        kept, held_out = split_holdout(normal("tile", 50), 0.4)
+        assert (len(kept), len(held_out)) == (43, 7)
 
     def test_refuses_what_cannot_be_split(self):
         with pytest.raises(DataError, match="'tile' has one picture"):
