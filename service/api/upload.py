@@ -163,7 +163,7 @@ def _from_base64(text: str) -> bytes:
     if head and not head.lower().endswith(";base64"):
         raise Problem(Kind.INVALID_PARAMETER, f"image: not base64: a data URI that begins {shown(head)}")
     if " " in data and any(" " in line.strip() for line in data.splitlines()):
-        detail = "image: not base64: a blank within a line, as stands for a + that was decoded like a form's"
+        detail = "image: not base64: a blank within a line; was a + decoded as in a form?"
         raise Problem(Kind.INVALID_PARAMETER, detail)
     try:
         encoded = data.encode().translate(URL_SAFE, BLANKS).rstrip(b"=")

@@ -188,7 +188,7 @@ def cross_calibrate(
 def _calibrate(head: Head, name: str, known: Knowledge, parts: Sequence[Part], scoring: Scoring) -> Category:
     detector = parts[0].detector
     sample, rest = _divided(parts)
-    seen = _seen(sample)
+    seen = _look_at_all(sample)
     unit_E = _units(head, seen) if scoring == "calibrated" else torch.ones(len(detector.experts))
     scales = _fit_scales(seen.errors, scoring, unit_E)
     by_others = (_judge(detector, head, *one) for one in _folds(seen, scoring, unit_E))
@@ -268,7 +268,7 @@ def _look(parts: Iterable[Part]) -> Iterator[_Seen]:
                 yield _look_at_batch(detector, pixels, known)
 
 
-def _seen(parts: Sequence[Part]) -> _Seen:
+def _look_at_all(parts: Sequence[Part]) -> _Seen:
     looks = ((one.cls, one.looks, *one.router, one.errors) for one in _look(parts))
     cls, appearances, *router, errors = _joined(looks, _count(parts))
     return _Seen(cls, appearances, RouterOutput(*router), errors)

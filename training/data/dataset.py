@@ -87,11 +87,11 @@ def without_mask(samples: Sequence[Sample]) -> list[Sample]:
 def split_holdout(
     samples: Sequence[Sample], fraction: float, seed: int = 0
 ) -> tuple[list[Sample], list[Sample]]:
-    """Split into (kept, held out): about `fraction` of each category, at least one, at most MOST_HELD_OUT.
+    """Split into (kept, held out), about `fraction` of each category held out and at least one on each side.
 
     All are kept for a fraction of 0. A category with pictures in `validation`, which its authors held out,
     holds out those. Else a picture's side follows from the hash of its folder and file name, so it stays when
-    files are added.
+    files are added, up to MOST_HELD_OUT of them.
     Raises DataError for a category with a single picture.
     """
     if not 0.0 <= fraction < 1.0:

@@ -86,7 +86,7 @@ class TestGoodFolders:
             "test/crack/a_mask.png",
         ):
             save(tmp_path / place)
-        mask = save(tmp_path / "test/crack/2_mask.png")
+        mask = save(tmp_path / "test/crack/2_Mask.png")
         assert [(one.path.name, one.mask_paths) for one in find_samples(tmp_path)] == [
             ("1.png", ()),
             ("2.png", (mask,)),

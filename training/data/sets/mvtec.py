@@ -80,8 +80,8 @@ def _read_kind(category: Path, split: Split, folder: Path) -> list[Sample]:
 
 def _masks_among(paths: Mapping[Path, str]) -> dict[str, tuple[Path, ...]]:
     """Masks that lie beside their pictures, by name: taken for pictures they would be parts with defects."""
-    names = {f"{name}_mask" for name in paths.values()}
-    return {name: (path,) for path, name in paths.items() if name in names}
+    names = {key(f"{name}_mask") for name in paths.values()}
+    return {name: (path,) for path, name in paths.items() if key(name) in names}
 
 
 def _read_ground_truth(category: Path, kind: str) -> dict[str, tuple[Path, ...]]:
