@@ -4,6 +4,9 @@ EXTRA ?= cpu
 DEV := .venv/bin
 LIGHT := .venv-serve/bin
 PEERS := litserve bentoml mlserver
+PEER_litserve := 'litserve>=0.2.19'
+PEER_bentoml := 'bentoml>=1.4.39'
+PEER_mlserver := 'mlserver>=1.7.1' 'uvloop<0.22'
 AS_GOOD := --require all:image_auroc=0.99 --require structural:image_auroc=0.98 \
 	--require component:image_auroc=0.98 --require logical:image_auroc=0.98 --require all:pixel_auroc=0.98
 AS_GOOD_ZERO_SHOT := --require all:image_auroc=0.85 --require all:pixel_auroc=0.90
@@ -84,9 +87,11 @@ clean:
 	@touch $@
 
 .venv-bench/%/.ready: pyproject.toml constraints.txt
-	@echo "installing $* beside the service ..."
+	@echo "installing $* and what the steps need ..."
 	@$(PYTHON) -m venv .venv-bench/$*
-	@grep -E '^(numpy|onnxruntime|pillow|zlib-ng)==' constraints.txt > .venv-bench/$*/constraints.txt
-	@.venv-bench/$*/bin/pip install --quiet --disable-pip-version-check \
-		--constraint .venv-bench/$*/constraints.txt --editable '.[cpu,bench-$*]'
+	@grep -E '^(connected-components-3d|numpy|onnxruntime|pillow|zlib-ng)==' constraints.txt > .venv-bench/$*/constraints.txt
+	@.venv-bench/$*/bin/pip install --quiet --disable-pip-version-check --constraint .venv-bench/$*/constraints.txt \
+		$(PEER_$*) connected-components-3d numpy onnxruntime pillow 'pydantic>=2.12' safetensors zlib-ng
+	@# Without the service's own framework, of which MLServer takes older versions only.
+	@.venv-bench/$*/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
