@@ -1,11 +1,9 @@
 """`anomoe-train fit`: normal pictures in, a calibrated checkpoint out."""
 
 import json
-import logging
 from itertools import chain
 from math import prod
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import torch
@@ -22,9 +20,11 @@ from training.anomalymoe.products import (
     NormalSplit,
     calibrate_products,
     cross_calibrate_products,
+    find_normal,
     learn_products,
     read_normal,
 )
+from training.anomalymoe.resolution import choose_resolution
 from training.anomalymoe.weights.pretrained import load_pretrained
 from training.anomalymoe.weights.stages import load_stages
 from training.backbones.conv import ConvEncoder
@@ -32,7 +32,6 @@ from training.backbones.offline.encoder import OfflineEncoder
 from training.backbones.offline.pretext import Check, train_backbone
 from training.backbones.vit import VisionTransformer
 from training.data.dataset import Place
-from training.data.pictures import upright_size
 from training.data.sets.samples import DataError
 from training.data.store import PictureRows, batches
 from training.device import denormals_as_zero, on_training_device
@@ -47,11 +46,7 @@ BACKBONE_STATE = "backbone.state.safetensors"
 EXPERTS_STATE = "experts.state.safetensors"
 CURVES = "curves"
 BATCH = 16
-SIZED = 20  # pictures whose size is looked at
-SHRUNK = 2  # times, from which on it is told
 MOST_STANDARDISED = 2000  # random pictures that mean and spread of each channel are taken from
-
-logger = logging.getLogger(__name__)
 
 
 class Report(BaseModel):
@@ -78,10 +73,11 @@ def fit(
     patches than components, WeightsError when the backbone's weights do not fit,
     ParallelError when a batch cannot be shared evenly, ResumeError for a state that cannot be read.
     """
-    split = read_normal(data, config, progress)
+    normal_samples = find_normal(data)
+    config = choose_resolution(normal_samples, config, weights, progress)
+    split = read_normal(normal_samples, config, progress)
     torch.manual_seed(config.train.seed)
     detector = build_detector(config)
-    _tell_lost_detail(split, config)
     _check_enough(split, config, prod(detector.encoder.grid))
     checks = _fill_encoder(detector, split, output, config, weights, progress) if is_main() else []
     share_weights(detector)
@@ -120,20 +116,6 @@ def _check_enough(split: NormalSplit, config: FitConfig, patches: int) -> None:
                 f"category {name!r}: calibration.components must be at most {most}, the patches of its "
                 f"training pictures, got {config.calibration.components}"
             )
-
-
-def _tell_lost_detail(split: NormalSplit, config: FitConfig) -> None:
-    """Log when the model sees far fewer pixels than the pictures have."""
-    some = split.kept[:: -(-len(split.kept) // SIZED)]
-    side = median(min(upright_size(one.path)) for one in some)
-    seen = min(config.input.height, config.input.width)
-    if side >= SHRUNK * seen:
-        logger.warning(
-            "pictures of %d pixels a side are seen as %d, where fine defects vanish: --config sets "
-            "encoder.image_size, encoder.grid and input, as docs/fine.json does",
-            side,
-            seen,
-        )
 
 
 def _fill_encoder(

@@ -108,7 +108,11 @@ class CalibrationConfig(BaseModel):
 
 
 class FitConfig(BaseModel):
-    """One training run of AnomalyMoE; `pretext` only for a backbone that is trained from scratch."""
+    """One training run of AnomalyMoE; `pretext` only for a backbone that is trained from scratch.
+
+    resolution: `auto` takes a finer encoder than that of the preset where only it shows synthetic defects on
+    large pictures.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -116,6 +120,7 @@ class FitConfig(BaseModel):
     encoder: EncoderConfig
     input: InputSpec
     map_size: tuple[int, int] = (256, 256)
+    resolution: Literal["fixed", "auto"] = "fixed"
     scoring: Scoring = "paper"
     pretext: PretextConfig | None = None
     detector: AnomalyMoEConfig
@@ -186,6 +191,7 @@ def _small(backbone: Literal["efficientnet-lite0", "offline"]) -> FitConfig:
         backbone=backbone,
         encoder=encoder,
         input=InputSpec(height=height, width=width),
+        resolution="fixed" if backbone == "offline" else "auto",
         scoring="calibrated",
         pretext=PretextConfig() if backbone == "offline" else None,
         detector=AnomalyMoEConfig(

@@ -45,14 +45,16 @@ class NormalSplit(NamedTuple):
         return {name: PictureRows(self.store, members[name]) for name in sorted(members)}
 
 
-def read_normal(data: Place, config: FitConfig, progress: Progress) -> NormalSplit:
-    """All normal training pictures of a data set.
-
-    Raises DataError when there are none, or those of a product are all the same.
-    """
+def find_normal(data: Place) -> list[Sample]:
+    """All normal training pictures of a data set. Raises DataError when there are none."""
     normal = [one for one in find_samples(data) if one.split != "test" and not one.is_anomalous]
     if not normal:
         raise DataError(f"{data}: no normal training pictures (train/good) found")
+    return normal
+
+
+def read_normal(normal: Sequence[Sample], config: FitConfig, progress: Progress) -> NormalSplit:
+    """The pictures, read and split. Raises DataError when those of a product are all the same."""
     kept, held_out = split_holdout(normal, config.calibration.holdout)
     reading = config.data
     store = PictureStore(normal, config.input, reading.kept_bytes, reading.workers, progress, reading.jpeg)
@@ -122,7 +124,7 @@ def measure_products(
 
     Raises DataError when there are no normal training pictures.
     """
-    split = read_normal(data, config, progress)
+    split = read_normal(find_normal(data), config, progress)
     known = learn_products(detector, split, config, progress)
     calibrated = calibrate_products(detector, split, known, config, progress) if split.held_out else {}
     return calibrated | _cross_calibrate_few(detector, split, config, progress)
