@@ -19,7 +19,6 @@ from export.contract.bundle import Bundle
 from export.contract.category import ClassScores
 from export.contract.manifest import TOKENIZER
 from export.contract.manifest_file import MANIFEST
-from export.contract.provenance import Precision
 from export.formats.forms import Form
 from export.graphs.moeclip import zero_shot_examples, zero_shot_parts
 from export.verify.moeclip import Served, compare_zero_shot, read_class_samples
@@ -158,14 +157,17 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("precision", ["int8", "int8-static"])
-def test_integers_are_judged_by_the_auroc_of_what_is_served(
-    wide: Path, data: Path, tmp_path: Path, precision: Precision
-) -> None:
-    built = run("build", wide, tmp_path / "bundle", "--precision", precision, "--data", data)
+@pytest.fixture(scope="module", params=["int8", "int8-static"])
+def integers(request: pytest.FixtureRequest, wide: Path, data: Path) -> Bundle:
+    folder = wide.parent / request.param
+    built = run("build", wide, folder, "--precision", request.param, "--data", data)
     assert built.exit_code == 0, built.output
     assert "image AUROC in percent" in built.stdout
-    bundle, samples = Bundle.read(tmp_path / "bundle"), read_class_samples(data)
+    return Bundle.read(folder)
+
+
+def test_integers_are_judged_by_the_auroc_of_what_is_served(wide: Path, data: Path, integers: Bundle) -> None:
+    bundle, samples = integers, read_class_samples(data)
     served = Served(bundle, ["disc", "square"])
     found = compare_zero_shot(bundle, load_run(wide), data, quiet_progress())
     assert found.tolerance is None
@@ -178,10 +180,10 @@ def test_integers_are_judged_by_the_auroc_of_what_is_served(
     assert "is judged by its AUROC, for which test pictures are needed" in verified.stderr
 
 
-def test_what_is_narrow_stays_a_float(wide: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("integers", ["int8"], indirect=True)
+def test_what_is_narrow_stays_a_float(integers: Bundle) -> None:
     """Routers and experts; of the wide products the vision graph keeps those of two activations."""
-    assert run("build", wide, tmp_path / "bundle", "--precision", "int8").exit_code == 0
-    model = onnx.load_from_string(Bundle.read(tmp_path / "bundle").graph_bytes("vision"))
+    model = onnx.load_from_string(integers.graph_bytes("vision"))
     sides = {one.name: one.dims for one in model.graph.initializer}
     integer = [sides[node.input[1]] for node in model.graph.node if node.op_type == "MatMulInteger"]
     assert sorted(map(tuple, integer)) == sorted([(64, 192), (64, 64), (64, 256), (256, 64)] * 3)

@@ -98,12 +98,13 @@ def test_tables_2_and_3_of_anomalymoe_are_one_command(
     settings = tmp_path / "settings.json"
     settings.write_text(tiny_run.tiny_config(train=TrainConfig(steps=1, batch_size=4)).model_dump_json())
     backbone = ["--backbone", "offline", "--weights", fitted.folder / BACKBONE, "--config", settings]
-    ablated(tmp_path, "--data", roots["anomalymoe"], *backbone)
+    some = [part for name in ("MVTec-AD", "VisA") for part in ("--data", roots["anomalymoe"] / name)]
+    ablated(tmp_path, *some, *backbone)
     rows = json.loads((tmp_path / SUMMARY).read_text())
     assert [row["table"] for row in rows] == ["levels"] * 7 + ["balancing"] * 4
     for row in rows:
         assert [one["dataset"] for one in row["datasets"]][-1] == "average"
-        assert len(row["datasets"]) == 9
+        assert len(row["datasets"]) == 3
 
 
 def test_table_2_of_moeclip_is_one_command(roots: dict[Method, Path], tmp_path: Path) -> None:
