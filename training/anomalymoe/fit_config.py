@@ -110,8 +110,8 @@ class CalibrationConfig(BaseModel):
 class FitConfig(BaseModel):
     """One training run of AnomalyMoE; `pretext` only for a backbone that is trained from scratch.
 
-    resolution: `auto` takes a finer encoder than that of the preset where only it shows synthetic defects on
-    large pictures.
+    resolution: `auto` takes a finer encoder than that of `efficientnet-lite0` where only it shows synthetic
+    defects on large pictures.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -120,7 +120,7 @@ class FitConfig(BaseModel):
     encoder: EncoderConfig
     input: InputSpec
     map_size: tuple[int, int] = (256, 256)
-    resolution: Literal["fixed", "auto"] = "fixed"
+    resolution: Literal["auto", "fixed"] = "auto"
     scoring: Scoring = "paper"
     pretext: PretextConfig | None = None
     detector: AnomalyMoEConfig
@@ -191,7 +191,6 @@ def _small(backbone: Literal["efficientnet-lite0", "offline"]) -> FitConfig:
         backbone=backbone,
         encoder=encoder,
         input=InputSpec(height=height, width=width),
-        resolution="fixed" if backbone == "offline" else "auto",
         scoring="calibrated",
         pretext=PretextConfig() if backbone == "offline" else None,
         detector=AnomalyMoEConfig(

@@ -17,7 +17,7 @@ from training.anomalymoe.model.gaussian import GaussianExpert
 from training.anomalymoe.warm_start import encode_pictures
 from training.anomalymoe.weights.stages import load_stages
 from training.backbones.base import top_mean
-from training.backbones.conv import ConvEncoder
+from training.backbones.conv import ConvEncoder, ConvEncoderConfig
 from training.backbones.offline.defects import damage
 from training.data.pictures import load_picture, upright_size
 from training.data.sets.samples import Sample
@@ -43,17 +43,19 @@ def choose_resolution(
 ) -> FitConfig:
     """The same settings, or finer ones where only these show synthetic defects; told either way.
 
-    Resolution `auto` tries on pictures SHRUNK times as large as what the model sees, if the encoder is the
-    preset's. Raises WeightsError when the backbone's weights do not fit.
+    Tried on pictures SHRUNK times as large as what the model sees, if the encoder is the preset's
+    convolutional one. Raises WeightsError when the backbone's weights do not fit.
     """
+    if config.resolution == "fixed":
+        return config
     some = normal[:: -(-len(normal) // SIZED)]
     side = int(median(min(upright_size(one.path)) for one in some))
     seen = min(config.input.height, config.input.width)
     if side < SHRUNK * seen:
         return config
-    patch = config.detector.patch
-    is_preset = config.resolution == "auto" and config.encoder == preset(config.backbone).encoder
-    if not (is_preset and patch.count and patch.gaussians) or len(normal) < TRIED:
+    encoder, patch = config.encoder, config.detector.patch
+    is_open = isinstance(encoder, ConvEncoderConfig) and encoder == preset(config.backbone).encoder
+    if not (is_open and patch.count and patch.gaussians) or len(normal) < TRIED:
         logger.warning(
             "pictures of %d pixels a side are seen as %d, where fine defects vanish: --config sets "
             "encoder.image_size, encoder.grid and input, as docs/fine.json does",

@@ -87,17 +87,19 @@ def test_finer_pictures_are_taken_where_only_they_show_defects(
         assert chosen == config
 
 
-@pytest.mark.parametrize(
-    "changes", [{"resolution": "fixed"}, {"encoder": ConvEncoderConfig(image_size=(SEEN, SEEN), grid=(8, 8))}]
-)
-def test_what_somebody_chose_stays(
-    data: Path,
-    config: FitConfig,
-    weights: Path,
-    changes: dict[str, object],
-    caplog: pytest.LogCaptureFixture,
+def test_what_is_fixed_stays_without_a_word(
+    data: Path, config: FitConfig, weights: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    own = config.model_copy(update=changes)
+    own = config.model_copy(update={"resolution": "fixed"})
+    assert choose_resolution(find_normal(data), own, weights, quiet_progress()) == own
+    assert not caplog.text
+
+
+def test_an_encoder_of_ones_own_stays(
+    data: Path, config: FitConfig, weights: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    encoder = ConvEncoderConfig(model=MODEL, image_size=(SEEN, SEEN), grid=(4, 4), stages=(1, 2))
+    own = config.model_copy(update={"encoder": encoder})
     assert choose_resolution(find_normal(data), own, weights, quiet_progress()) == own
     assert f"are seen as {SEEN}, where fine defects vanish" in caplog.text
 

@@ -26,6 +26,8 @@ from training.anomalymoe.fit import BACKBONE, fit
 from training.anomalymoe.fit_config import FitConfig, with_levels
 from training.anomalymoe.model.config import AnomalyMoEConfig, GlobalConfig
 from training.anomalymoe.presets import compact_autoencoder
+from training.anomalymoe.products import find_normal
+from training.anomalymoe.resolution import choose_resolution
 from training.data.dataset import Place, find_samples
 from training.data.pictures import DataError, Sample
 from training.reporting.reference import Figure, reference_figures
@@ -101,6 +103,10 @@ def ablate(
         raise DataError(
             f"{data}: good and defective test pictures (test/<kind>) are needed to compare variants"
         )
+    # Once, as variants without patches could not choose.
+    config = choose_resolution(find_normal(data), config, weights, progress).model_copy(
+        update={"resolution": "fixed"}
+    )
     results: list[Result] = []
     folders: dict[str, Path] = {}
     output.mkdir(parents=True, exist_ok=True)

@@ -270,3 +270,22 @@ def test_the_paper_stands_beside_each_data_set_and_their_average() -> None:
     image = [theirs[one].image_auroc for one in names[:2]]
     assert cells["VisA"] == "80.0 / 90.0 (97.0 / 98.8)"
     assert str(cells["average"]).startswith(f"80.0 / 90.0 ({fmean(image):.1f} / ")  # type: ignore[type-var]
+
+
+def test_all_variants_have_the_resolution_that_was_chosen_once(
+    fitted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alone those without patches could not choose."""
+    seen: list[FitConfig] = []
+
+    def train(config: FitConfig, *_: object) -> Findings:
+        seen.append(config)
+        return Findings.model_construct(image_auroc={}, pixel_auroc=None, datasets=[], redundancy={})
+
+    finer = QUICK.model_copy(update={"map_size": (99, 99)})
+    monkeypatch.setattr(ablation, "choose_resolution", lambda *_: finer)
+    monkeypatch.setattr(ablation, "variants", quick_variants)
+    monkeypatch.setattr(ablation, "_train", train)
+    ablate(fitted.data, tmp_path, QUICK, None, quiet_progress())
+    assert len(seen) == 3
+    assert {(one.map_size, one.resolution) for one in seen} == {((99, 99), "fixed")}
