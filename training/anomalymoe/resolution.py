@@ -15,7 +15,7 @@ from training.anomalymoe.checkpoint import build_detector
 from training.anomalymoe.fit_config import FitConfig, preset, with_levels
 from training.anomalymoe.model.gaussian import GaussianExpert
 from training.anomalymoe.warm_start import encode_pictures
-from training.anomalymoe.weights.stages import load_stages
+from training.anomalymoe.weights.stages import is_of_an_encoder, load_stages
 from training.backbones.base import top_mean
 from training.backbones.conv import ConvEncoder, ConvEncoderConfig
 from training.backbones.offline.defects import damage
@@ -30,7 +30,7 @@ SHRUNK = 2  # times; shrinking by less hides little
 SIZED = 20  # pictures whose size is looked at
 TRIED, DAMAGED = 40, 16  # pictures, and those of them that are not learnt from
 FINEST = 640  # pixels a side
-COARSEST_STEP = 128  # pixels, of which a finer side is a multiple
+STEP = 128  # pixels, of which a finer side is a multiple
 STAGES, PATCH = (1, 2), 8  # of a finer encoder; pixels of a patch
 GAIN = 0.1  # of AUROC, for which a picture may take six times as long
 BATCH = 8
@@ -44,7 +44,8 @@ def choose_resolution(
     """The same settings, or finer ones where only these show synthetic defects; told either way.
 
     Tried on pictures SHRUNK times as large as what the model sees, if the encoder is the preset's
-    convolutional one. Raises WeightsError when the backbone's weights do not fit.
+    convolutional one and its weights are not those of certain stages. Raises WeightsError when they do not
+    fit.
     """
     if config.resolution == "fixed":
         return config
@@ -55,6 +56,8 @@ def choose_resolution(
         return config
     encoder, patch = config.encoder, config.detector.patch
     is_open = isinstance(encoder, ConvEncoderConfig) and encoder == preset(config.backbone).encoder
+    if is_open and weights is not None:
+        is_open = not is_of_an_encoder(weights)
     if not (is_open and patch.count and patch.gaussians) or len(normal) < TRIED:
         logger.warning(
             "pictures of %d pixels a side are seen as %d, where fine defects vanish: --config sets "
@@ -63,7 +66,7 @@ def choose_resolution(
             seen,
         )
         return config
-    fine = _finer(config, min(FINEST, side // COARSEST_STEP * COARSEST_STEP))
+    fine = _finer(config, min(FINEST, side // STEP * STEP))
     coarse_auroc, fine_auroc = progress.track(
         _tried(normal, (config, fine), weights), total=2, description="resolution"
     )

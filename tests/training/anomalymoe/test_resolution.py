@@ -17,7 +17,7 @@ from training.anomalymoe import resolution
 from training.anomalymoe.fit_config import FitConfig, preset
 from training.anomalymoe.products import find_normal
 from training.anomalymoe.resolution import TRIED, choose_resolution
-from training.backbones.conv import ConvEncoderConfig
+from training.backbones.conv import ConvEncoder, ConvEncoderConfig
 
 MODEL = "test_efficientnet"
 SEEN, SIDE = 64, 128
@@ -102,6 +102,17 @@ def test_an_encoder_of_ones_own_stays(
     own = config.model_copy(update={"encoder": encoder})
     assert choose_resolution(find_normal(data), own, weights, quiet_progress()) == own
     assert f"are seen as {SEEN}, where fine defects vanish" in caplog.text
+
+
+def test_weights_of_certain_stages_stay_with_them(
+    data: Path, config: FitConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert isinstance(config.encoder, ConvEncoderConfig)
+    state = ConvEncoder(config.encoder).state_dict()
+    save_file({name: one.contiguous() for name, one in state.items()}, tmp_path / "own.safetensors")
+    found = choose_resolution(find_normal(data), config, tmp_path / "own.safetensors", quiet_progress())
+    assert found == config
+    assert "fine defects vanish" in caplog.text
 
 
 def test_pictures_too_few_to_try_are_told(

@@ -40,6 +40,11 @@ def load_stages(encoder: ConvEncoder, path: Path | None = None) -> None:
         raise WeightsError(f"{path}: {error}") from error
 
 
+def is_of_an_encoder(path: Path) -> bool:
+    """Whether a file is in the layout of our own, which fits encoders of the same stages only."""
+    return _OWN in read_state(path)
+
+
 def in_timm_order(state: Mapping[str, Tensor], model: str) -> dict[str, Tensor]:
     """Weights of `efficientnet-pytorch`, whose tensors come in timm's order, under timm's names.
 
