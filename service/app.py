@@ -75,6 +75,7 @@ def create_app(settings: Settings, models: ModelRegistry, metrics: Metrics) -> F
         redoc_url=None,
         servers=[{"url": prefix}] if prefix else None,
         redirect_slashes=False,  # to an address made of what the caller calls this host
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # which service.tracing does
     )
     open_to_all = open_paths(settings.metrics_need_key, (*docs.PATHS, *page.PATHS))
     if keys:

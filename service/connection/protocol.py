@@ -31,6 +31,7 @@ class HttpProtocol(HttpToolsProtocol):
     metrics: Metrics
     parser: httptools.HttpRequestParser  # type: ignore[assignment]  # None only when the client has gone
     _is_in_head = True  # request line and headers are awaited, or have begun
+    _head_bytes = 0  # of a request line and headers so far
     _unparsed_bytes = 0  # that came since the parser last had something whole to tell
     _declined = b""  # a head that offers to upgrade, without the offer
     _patience: asyncio.TimerHandle | None = None
@@ -66,18 +67,20 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """The first byte of a request."""
         self._is_in_head = self._lingering.is_in_request = True
+        self._head_bytes = 0
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; what comes after the body is none."""
         if self._is_in_head:
+            self._head_bytes += len(name) + len(value)
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Request line and headers are there."""
-        self._told()
+        self._unparsed_bytes = 0
         self._unset_keepalive_if_required()
-        if sum(len(name) + len(value) for name, value in self.headers) + len(self.url) > MOST_HEAD_BYTES:
+        if self._head_bytes + len(self.url) > MOST_HEAD_BYTES:
             raise httptools.HttpParserError("too long")
         if self.parser.should_upgrade():
             self._declined = self._head_without_upgrade()
@@ -87,12 +90,12 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Some of a body."""
-        self._told()
+        self._unparsed_bytes = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The end of a request."""
-        self._told()
+        self._unparsed_bytes = 0
         self._lingering.is_in_request = False
         if not self._declined:
             super().on_message_complete()
@@ -144,9 +147,6 @@ class HttpProtocol(HttpToolsProtocol):
         lines = [b"%b %b HTTP/%b" % (method, self.url, self.parser.get_http_version().encode())]
         lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
         return b"\r\n".join([*lines, b"", b""])
-
-    def _told(self) -> None:
-        self._unparsed_bytes = 0
 
     def _refuse(self, why: str) -> None:
         """Answer like every other error, once nobody waits for an earlier answer; then it is over."""

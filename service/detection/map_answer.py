@@ -64,8 +64,8 @@ def draw_map(
 
 def _base64(data: bytes) -> str:
     """In parts, between which other threads get on."""
-    parts = (data[start : start + BASE64_PART] for start in range(0, len(data), BASE64_PART))
-    return "".join(b64encode(part).decode() for part in parts)
+    starts = range(0, len(data), BASE64_PART)
+    return "".join([b64encode(data[start : start + BASE64_PART]).decode() for start in starts])
 
 
 def size_of_map(answer: MapAnswer | None) -> int:

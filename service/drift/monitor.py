@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -44,7 +45,8 @@ class DriftMonitor:
         self._metrics.drift_statistic.clear()
         self._metrics.drift_alarm.clear()
         for name in {name for products in self._products.values() for name in products}:
-            self._tell(name)
+            self._metrics.drift_statistic.labels(name).set_function(partial(self._statistic, name))
+            self._metrics.drift_alarm.labels(name).set_function(partial(self._has_alarm, name))
 
     def note(self, digest: str, category: str, score: float, distance: float) -> None:
         """A picture was answered; one of a bundle that has left does not count."""
@@ -53,7 +55,6 @@ class DriftMonitor:
         had_alarm = product.alarm is not None
         product.add(score, distance, self._settings.drift_stride)
         self._changed.add(digest)
-        self._tell(category)
         if product.alarm and not had_alarm:
             log.warning("drift", category=category, stream=product.alarm.stream, pictures=product.pictures)
 
@@ -65,7 +66,6 @@ class DriftMonitor:
         for digest, name, _ in named:
             self._products[digest][name] = self._new(self._bundles[digest], name)
             self._changed.add(digest)
-            self._tell(name)
         log.info("drift reset", categories=[name for _, name, _ in named])
         await self.save()
 
@@ -107,11 +107,13 @@ class DriftMonitor:
             await asyncio.sleep(SAVE_S)
             await self.save()
 
-    def _tell(self, name: str) -> None:
+    def _statistic(self, name: str) -> float:
         """Of several bundles that know a product the one with more evidence counts."""
         ones = [products[name] for products in self._products.values() if name in products]
-        self._metrics.drift_statistic.labels(name).set(max(one.statistic for one in ones))
-        self._metrics.drift_alarm.labels(name).set(any(one.alarm for one in ones))
+        return max([one.statistic for one in ones])
+
+    def _has_alarm(self, name: str) -> bool:
+        return any(name in products and products[name].alarm for products in self._products.values())
 
     def _new(self, bundle: Bundle, name: str) -> ProductDrift:
         return ProductDrift(bundle.categories[name].scores.tolist(), self.limit)

@@ -226,11 +226,9 @@ class Engine:
         timings_ms: dict[str, float],
     ) -> Outcome:
         match = batch.matches[row]
-        specs = [self._expert(int(column)) for column in batch.experts[row]]
-        selected = [
-            Selected(spec.level, spec.index, float(gate))
-            for spec, gate in zip(specs, batch.gates[row], strict=True)
-        ]
+        gates = batch.gates[row]
+        slots = np.argsort(-gates, kind="stable")
+        chosen = [(self._experts[batch.experts[row, slot]], float(gates[slot])) for slot in slots]
         return Outcome(
             category=match.category,
             is_named=match.is_named,
@@ -239,7 +237,7 @@ class Engine:
             map=head["map"],
             raw_score=float(head["score"]),
             level_scores=head["level_scores"],
-            experts=tuple(sorted(selected, key=lambda expert: -expert.weight)),
+            experts=tuple([Selected(spec.level, spec.index, gate) for spec, gate in chosen]),
             timings_ms=timings_ms,
         )
 

@@ -114,7 +114,7 @@ class ModelPipeline(Generic[Item, Result]):
     def depth(self) -> int:
         """How many pictures wait, for their turn or for the device."""
         waiting = self.small.queue, self.large.queue, *{self.small.batcher, self.large.batcher}
-        return sum(one.depth for one in waiting)
+        return sum([one.depth for one in waiting])
 
     def wait_s(self, client: str) -> float:
         """Seconds until a client's next picture would have its answer; 0 when none goes before it."""

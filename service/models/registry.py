@@ -49,8 +49,8 @@ class ModelRegistry:
 
     def wait_s(self, kind: ModelKind, client: str) -> float:
         """Seconds until the model of this kind that has least to do would answer a client's next picture."""
-        pipelines = (model.pipeline for model in self.all if model.bundle.manifest.kind == kind)
-        return min((pipeline.wait_s(client) for pipeline in pipelines), default=0.0)
+        waits = [one.pipeline.wait_s(client) for one in self.all if one.bundle.manifest.kind == kind]
+        return min(waits, default=0.0)
 
     def swap(self, others: "ModelRegistry") -> tuple[list[AnyModel], list[AnyModel]]:
         """Take the others' models at once; gives those that are new and those that have left."""

@@ -169,17 +169,21 @@ class WorkerPool:
                     self._idle -= 1
                     del self._work_of[thread]
                     return None
-                if ready := self._ready():
-                    stage = min(ready, key=lambda one: (one.is_background, one.priority()))
+                if stage := self._most_pressing():
                     batch = self._begin(thread, stage)
-                    if len(ready) > 1 or stage.waiting:
-                        self._wake_for_more()
+                    self._wake_for_more()
                     return stage, batch
                 self._sleeping.append(bell)
 
-    def _ready(self) -> list[StageQueue[Any]]:
-        """Stages that have jobs, and room for one more thread."""
-        return [stage for stage in self._served if stage.waiting and self._room(stage) > 0]
+    def _most_pressing(self) -> StageQueue[Any] | None:
+        """Of the stages that have jobs, and room for one more thread."""
+        found, first = None, (True, len(Priority))
+        for stage in self._served:
+            if stage.waiting and self._room(stage) > 0:
+                place = stage.is_background, stage.priority()
+                if place < first:
+                    found, first = stage, place
+        return found
 
     def _begin(self, thread: Thread, stage: StageQueue[Job]) -> list[Job]:
         """The oldest jobs of a stage; something is left for each thread that may take some now, too."""
@@ -215,7 +219,7 @@ class WorkerPool:
         return min(free, stage.workers - stage.running)
 
     def _wake_for_more(self) -> None:
-        if self._sleeping and self._ready():
+        if self._sleeping and self._most_pressing():
             self._wake_one()
 
     def _wake_one(self) -> None:
