@@ -46,7 +46,7 @@ ORDER = {
         "device metrics reach stable_adamw data backbones moeclip.model moeclip.losses demo.drawing",
         "distributed pixels anomalymoe.model figures demo.factory demo.things",
         "reporting",
-        "anomalymoe.losses runs",
+        "anomalymoe.losses anomalymoe.calibration runs",
         "anomalymoe.weights moeclip.weights backbones.offline",
         "anomalymoe moeclip",
         "anomalymoe.evaluation moeclip.analysis demo.tiny_clip",

@@ -11,10 +11,12 @@ from export.contract.category import Category
 from export.contract.decision import conformal_threshold
 from tests.training.anomalymoe.tiny import tiny_model, vit_config
 from tests.training.tiny_run import Pictures, normal_pictures, tiny_checkpoint
-from training.anomalymoe.calibration import calibrate, cross_calibrate, learn_product
+from training.anomalymoe.calibration.calibrate import calibrate, cross_calibrate
+from training.anomalymoe.calibration.knowledge import learn_product
+from training.anomalymoe.model.component import stack_centres
 from training.anomalymoe.model.detector import AnomalyMoE, Scene
 from training.anomalymoe.model.head import Head
-from training.anomalymoe.scoring import judged, stack_centres
+from training.anomalymoe.scoring import judged
 
 Change = Callable[[Pictures], Pictures]
 PICTURES = 40

@@ -12,7 +12,8 @@ from rich.progress import Progress
 from export.contract.category import Category
 from export.contract.manifest import InputSpec
 from tests.training.anomalymoe.tiny import model_config, randomised, vit_config
-from training.anomalymoe.calibration import calibrate, learn_product
+from training.anomalymoe.calibration.calibrate import calibrate
+from training.anomalymoe.calibration.knowledge import learn_product
 from training.anomalymoe.checkpoint import Checkpoint, build_detector
 from training.anomalymoe.fit_config import CalibrationConfig, FitConfig, TrainConfig
 from training.anomalymoe.model.config import (

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from training.anomalymoe.fit_config import TrainConfig
 from training.anomalymoe.losses.objective import Losses, Objective, Outcome, Usage
+from training.anomalymoe.model.component import Centres, stack_centres
 from training.anomalymoe.model.detector import AnomalyMoE
-from training.anomalymoe.scoring import Centres, stack_centres
 from training.anomalymoe.warm_start import encode_pictures, fit_closed_forms, start_router
 from training.backbones.base import EncoderOutput
 from training.data.store import Pictures, take

@@ -10,14 +10,8 @@ import numpy as np
 from rich.progress import Progress
 
 from export.contract.category import Category
-from training.anomalymoe.calibration import (
-    FEW,
-    Knowledge,
-    calibrate,
-    calibrate_by_folds,
-    cross_calibrate,
-    learn_product,
-)
+from training.anomalymoe.calibration.calibrate import FEW, calibrate, calibrate_by_folds, cross_calibrate
+from training.anomalymoe.calibration.knowledge import Knowledge, learn_product
 from training.anomalymoe.checkpoint import load_checkpoint
 from training.anomalymoe.fit_config import FitConfig
 from training.anomalymoe.loop import NormalPictures, refitted

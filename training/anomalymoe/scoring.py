@@ -11,27 +11,11 @@ import torch
 from torch import Tensor
 
 from export.contract.appearance import appearance
-from export.contract.category import Category, FloatArray
+from export.contract.category import Category
+from training.anomalymoe.model.component import stack_centres
 from training.anomalymoe.model.detector import AnomalyMoE, Detection, Scene
 from training.anomalymoe.model.head import Head, HeadOutput
 from training.data.component_masks import DILATION
-
-
-class Centres(NamedTuple):
-    """Component centres (B, M, D) of each picture's product, and which are not padding, bool (B, M)."""
-
-    values: Tensor
-    valid: Tensor
-
-
-def stack_centres(centres: Sequence[FloatArray]) -> Centres:
-    """One row a picture; products with fewer components are padded."""
-    most = max(len(one) for one in centres)
-    padded = np.zeros((len(centres), most, centres[0].shape[1]), np.float32)
-    valid = np.zeros((len(centres), most), np.bool_)
-    for row, one in enumerate(centres):
-        padded[row, : len(one)], valid[row, : len(one)] = one, True
-    return Centres(torch.from_numpy(padded), torch.from_numpy(valid))
 
 
 class Scored(NamedTuple):

@@ -14,9 +14,9 @@ from rich.progress import Progress
 from export.contract.category import FloatArray
 from export.contract.manifest import InputSpec
 from export.contract.preprocess import visible_box
-from training.anomalymoe.calibration import learn_product
+from training.anomalymoe.calibration.knowledge import learn_product
 from training.anomalymoe.checkpoint import Checkpoint
-from training.anomalymoe.scoring import stack_centres
+from training.anomalymoe.model.component import stack_centres
 from training.data.component_masks import mask_path
 from training.data.dataset import Place, find_samples
 from training.data.pictures import DataError, Sample, load_picture, upright_size

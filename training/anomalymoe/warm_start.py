@@ -12,11 +12,11 @@ from rich.progress import Progress
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
+from training.anomalymoe.model.component import Centres
 from training.anomalymoe.model.detector import AnomalyMoE
 from training.anomalymoe.model.gaussian import GaussianExpert
 from training.anomalymoe.model.part import PartExpert
 from training.anomalymoe.model.subspace import SubspaceExpert
-from training.anomalymoe.scoring import Centres
 from training.backbones.base import EncoderOutput
 from training.backbones.offline.defects import damage
 from training.data.store import Pictures, batches

@@ -15,8 +15,9 @@ from service.inference.backends.base import Graph
 from service.inference.backends.onnx import OnnxGraph
 from service.inference.backends.torchscript import TorchScriptGraph
 from tests.training.tiny_run import GRID, PRODUCTS, SIZE, Pictures, normal_pictures, tiny_config
-from training.anomalymoe.calibration import learn_product
+from training.anomalymoe.calibration.knowledge import learn_product
 from training.anomalymoe.checkpoint import build_detector
+from training.anomalymoe.model.component import stack_centres
 from training.anomalymoe.model.config import (
     AnomalyMoEConfig,
     ComponentConfig,
@@ -29,7 +30,6 @@ from training.anomalymoe.model.config import (
 )
 from training.anomalymoe.model.detector import AnomalyMoE, Scene
 from training.anomalymoe.model.head import Head
-from training.anomalymoe.scoring import stack_centres
 from training.anomalymoe.warm_start import encode_pictures, fit_closed_forms, start_router
 from training.backbones.offline.encoder import OfflineEncoder
 from training.backbones.offline.pretext import normalise

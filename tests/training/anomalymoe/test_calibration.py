@@ -7,13 +7,14 @@ import torch
 from export.contract.appearance import appearance
 from export.contract.category import Category
 from tests.training.tiny_run import GRID, SIZE, Pictures, normal_pictures, tiny_checkpoint
-from training.anomalymoe import calibration
-from training.anomalymoe.calibration import SCORE_MARGIN_OF_FEW, Knowledge, calibrate, learn_product
-from training.anomalymoe.calibration import _fit_scales as fit
+from training.anomalymoe.calibration.calibrate import SCORE_MARGIN_OF_FEW, calibrate
+from training.anomalymoe.calibration.knowledge import Knowledge, learn_product
+from training.anomalymoe.calibration.scales import fit_scales as fit
 from training.anomalymoe.model.component import fit_centres as cluster
+from training.anomalymoe.model.component import stack_centres
 from training.anomalymoe.model.detector import AnomalyMoE, Scene
 from training.anomalymoe.model.head import Head
-from training.anomalymoe.scoring import score_pictures, stack_centres
+from training.anomalymoe.scoring import score_pictures
 
 KEPT, HELD_OUT = normal_pictures("disc", 5), normal_pictures("disc", 18, first_seed=30)
 
@@ -142,12 +143,14 @@ def test_more_pictures_than_scales_need_add_their_scores_alone(
     detector: AnomalyMoE, known: Knowledge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of any number, a sample gives the scales; the others are scored by them as new pictures are."""
-    monkeypatch.setattr(calibration, "MOST_SCALED", 6)
+    monkeypatch.setattr("training.anomalymoe.calibration.calibrate.MOST_SCALED", 6)
     held_out = normal_pictures("disc", 20, first_seed=100)
     sizes: list[int] = []
-    monkeypatch.setattr(
-        calibration, "_fit_scales", lambda errors, *rest: sizes.append(len(errors)) or fit(errors, *rest)
-    )
+    for user in ("calibrate", "scales"):
+        monkeypatch.setattr(
+            f"training.anomalymoe.calibration.{user}.fit_scales",
+            lambda errors, *rest: sizes.append(len(errors)) or fit(errors, *rest),
+        )
     found = calibrate(detector, Head((SIZE, SIZE), GRID), "disc", known, held_out)
     assert max(sizes) == 6
     assert len(found.scores) == len(found.peaks) == 20
@@ -165,10 +168,11 @@ def test_more_pictures_than_scales_need_add_their_scores_alone(
 def test_components_are_clusters_of_a_bounded_number_of_patches(
     detector: AnomalyMoE, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calibration, "MOST_PATCHES", 40)
+    monkeypatch.setattr("training.anomalymoe.calibration.knowledge.MOST_PATCHES", 40)
     numbers: list[int] = []
     monkeypatch.setattr(
-        calibration, "fit_centres", lambda rows, *rest: numbers.append(len(rows)) or cluster(rows, *rest)
+        "training.anomalymoe.calibration.knowledge.fit_centres",
+        lambda rows, *rest: numbers.append(len(rows)) or cluster(rows, *rest),
     )
     found = learn_product(detector, normal_pictures("disc", 20), 3)
     assert numbers == [40]

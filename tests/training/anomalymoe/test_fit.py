@@ -28,7 +28,8 @@ from tests.training.tiny_run import (
     write_data,
 )
 from training.anomalymoe import fit as fit_module
-from training.anomalymoe.calibration import calibrate, learn_product
+from training.anomalymoe.calibration.calibrate import calibrate
+from training.anomalymoe.calibration.knowledge import learn_product
 from training.anomalymoe.checkpoint import load_checkpoint
 from training.anomalymoe.fit import BACKBONE, BACKBONE_KEY, fit
 from training.anomalymoe.fit_config import CalibrationConfig, FitConfig, TrainConfig

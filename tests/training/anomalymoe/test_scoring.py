@@ -11,8 +11,9 @@ from torch import Tensor
 from export.contract.category import Category
 from tests.training.tiny_run import DEFECTS, GRID, PRODUCTS, SIZE, draw, tiny_checkpoint
 from training.anomalymoe.checkpoint import Checkpoint
+from training.anomalymoe.model.component import stack_centres
 from training.anomalymoe.model.head import Head, HeadOutput
-from training.anomalymoe.scoring import score_pictures, stack_centres
+from training.anomalymoe.scoring import score_pictures
 
 
 @pytest.fixture(scope="module")

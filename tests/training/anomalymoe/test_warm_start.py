@@ -6,6 +6,7 @@ import torch
 
 from tests.training.anomalymoe.tiny import centres, tiny_model
 from training.anomalymoe import warm_start
+from training.anomalymoe.model.component import Centres
 from training.anomalymoe.model.config import (
     GaussiansConfig,
     GlobalConfig,
@@ -15,7 +16,6 @@ from training.anomalymoe.model.config import (
 )
 from training.anomalymoe.model.gaussian import GaussianExpert
 from training.anomalymoe.model.subspace import SubspaceExpert
-from training.anomalymoe.scoring import Centres
 from training.anomalymoe.warm_start import encode_pictures, fit_closed_forms, start_router
 
 

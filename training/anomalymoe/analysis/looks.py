@@ -11,9 +11,9 @@ import torch
 from rich.progress import Progress
 
 from training.anomalymoe.checkpoint import Checkpoint
+from training.anomalymoe.model.component import stack_centres
 from training.anomalymoe.model.detector import AnomalyMoE, Scene
 from training.anomalymoe.model.router import RouterOutput
-from training.anomalymoe.scoring import stack_centres
 from training.data.dataset import Place, find_samples
 from training.data.pictures import DataError, Sample, load_picture
 from training.device import on_training_device

@@ -3,6 +3,9 @@
 Legend: b pictures, N patches, M components, D width, h w patch grid.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -105,6 +108,23 @@ def fit_centres(patches: NDArray[np.float32], count: int, seed: int = 0) -> NDAr
         raise ValueError(f"count must not exceed the number of patches {len(patches)}, got {count}")
     means = MiniBatchKMeans(count, random_state=seed, batch_size=4096).fit(patches)
     return np.asarray(means.cluster_centers_, dtype=np.float32)
+
+
+class Centres(NamedTuple):
+    """Component centres (b, M, D) of each picture's product, and which are not padding, bool (b, M)."""
+
+    values: Tensor
+    valid: Tensor
+
+
+def stack_centres(centres: Sequence[NDArray[np.float32]]) -> Centres:
+    """One row a picture; products with fewer components are padded."""
+    most = max(len(one) for one in centres)
+    padded = np.zeros((len(centres), most, centres[0].shape[1]), np.float32)
+    valid = np.zeros((len(centres), most), np.bool_)
+    for row, one in enumerate(centres):
+        padded[row, : len(one)], valid[row, : len(one)] = one, True
+    return Centres(torch.from_numpy(padded), torch.from_numpy(valid))
 
 
 def _shares(masks_bMhw: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ from tests.training.tiny_run import GRID, PRODUCTS, SIZE, quiet_progress
 from training.anomalymoe.checkpoint import Checkpoint, load_checkpoint
 from training.anomalymoe.evaluation.evaluate import evaluate_checkpoint, rows_table, score_samples
 from training.anomalymoe.evaluation.protocol import PAPER_CROP, Protocol, min_max, prepared, value_range
+from training.anomalymoe.model.component import stack_centres
 from training.anomalymoe.model.head import Head
-from training.anomalymoe.scoring import stack_centres
 from training.data.component_masks import component_masks
 from training.data.dataset import find_samples
 from training.data.pictures import DataError, Sample, load_pixels

@@ -1,0 +1,1 @@
+"""Categories of AnomalyMoE from normal pictures."""
