@@ -11,6 +11,9 @@ try:
 except ImportError:  # the light installation has none
     torch = None
 
+# What helpers assert shows its values, as in the tests themselves.
+pytest.register_assert_rewrite("tests.export", "tests.service", "tests.training")
+
 STATE = TemporaryDirectory(prefix="anomoe-state-")
 os.environ["XDG_STATE_HOME"] = STATE.name  # what a service keeps is not for the user's own folder
 

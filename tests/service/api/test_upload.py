@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from tests.service.asking import NORMAL, PNG, check_problem
 from tests.service.conftest import encoded
-from tests.service.whole.test_service import NORMAL, PNG, check_problem
 from tests.tiny_bundle import plain_picture
 
 TEXT = b64encode(NORMAL).decode()

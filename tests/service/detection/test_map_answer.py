@@ -14,8 +14,8 @@ from service.detection.map_answer import draw_map
 from service.images.decode import open_picture
 from service.schemas.detect import DetectParameters
 from service.schemas.findings import MapEncoding
+from tests.service.asking import ANOMALOUS, NORMAL, PNG, check_problem, picture_of
 from tests.service.conftest import encoded
-from tests.service.whole.test_service import ANOMALOUS, NORMAL, PNG, check_problem, picture_of
 from tests.tiny_bundle import SIZE
 
 

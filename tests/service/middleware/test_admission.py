@@ -17,9 +17,9 @@ from service.inference.anomalymoe import Engine, Outcome, Picture
 from service.metrics import Metrics
 from service.models.loading import load_models
 from service.scheduling.caller import Caller
+from tests.service.asking import check_problem, runtime_in
 from tests.service.conftest import ServiceFactory, encoded, settings_for
 from tests.service.running import serving
-from tests.service.whole.test_service import check_problem, runtime_in
 from tests.tiny_bundle import plain_picture
 
 NORMAL = encoded(plain_picture("brick"))

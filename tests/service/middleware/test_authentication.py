@@ -8,8 +8,8 @@ from starlette.testclient import TestClient
 
 from service.api_keys import add_key, make_key
 from service.logging import configure_logging
+from tests.service.asking import check_problem
 from tests.service.conftest import ServiceFactory, encoded
-from tests.service.whole.test_service import check_problem
 from tests.tiny_bundle import plain_picture
 
 NORMAL = encoded(plain_picture("brick"))

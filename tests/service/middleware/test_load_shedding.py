@@ -16,8 +16,8 @@ from service.errors import Problem
 from service.middleware.admission import WorkRoute
 from service.scheduling.caller import Caller
 from service.scheduling.permits import Budget
+from tests.service.asking import check_problem, runtime_in
 from tests.service.conftest import ServiceFactory, encoded
-from tests.service.whole.test_service import check_problem, runtime_in
 from tests.tiny_bundle import plain_picture
 
 NORMAL = encoded(plain_picture("brick"))

@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from service.api_keys import add_key, make_key
+from tests.service.asking import check_problem
 from tests.service.conftest import ServiceFactory, encoded, settings_for
-from tests.service.whole.test_service import check_problem
 from tests.tiny_bundle import plain_picture
 
 NORMAL = encoded(plain_picture("brick"))

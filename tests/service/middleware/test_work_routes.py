@@ -18,9 +18,9 @@ from service.middleware.admission import WorkRoute, runtime_of, work_router
 from service.middleware.authentication import needs_admin
 from service.middleware.responses import AnswerResponse
 from service.schemas.models import HealthAnswer
+from tests.service.asking import NORMAL, PNG, check_problem, runtime_in
 from tests.service.conftest import ServiceFactory
 from tests.service.middleware.test_admission import call, refuse_full
-from tests.service.whole.test_service import NORMAL, PNG, check_problem, runtime_in
 
 lots = work_router("anomalymoe")
 ran: list[str] = []

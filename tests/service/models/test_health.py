@@ -12,8 +12,8 @@ from service.inference.anomalymoe import Engine, Outcome, Picture
 from service.metrics import Metrics
 from service.models.loading import load_models
 from service.models.runtime import Runtime
+from tests.service.asking import check_problem, runtime_in, wait_until_ready
 from tests.service.conftest import ServiceFactory, encoded, settings_for
-from tests.service.whole.test_service import check_problem, runtime_in
 from tests.tiny_bundle import plain_picture
 
 pytestmark = pytest.mark.alone
@@ -63,14 +63,6 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> BrokenEngine:
 
 def ask(service: TestClient) -> int:
     return service.post("/detect", content=NORMAL, headers=PNG).status_code
-
-
-def wait_until_ready(service: TestClient) -> None:
-    for _ in range(500):
-        if service.get("/readyz").status_code == 200:
-            return
-        threading.Event().wait(0.01)
-    raise AssertionError("it does not recover")
 
 
 def test_a_dead_engine_thread_answers_its_callers_and_is_made_anew(

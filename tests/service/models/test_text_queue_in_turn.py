@@ -13,9 +13,9 @@ from service.inference.text_tower import ClassText, TextTower
 from service.metrics import Metrics
 from service.models.loading import load_models
 from service.models.model import ZeroShotModel
+from tests.service.asking import PNG
 from tests.service.conftest import encoded, picture, settings_for
 from tests.service.running import serving
-from tests.service.whole.test_service import PNG
 
 BRICK = encoded(picture("brick"))
 

@@ -12,8 +12,8 @@ from starlette.testclient import TestClient
 from service.detection import anomalymoe
 from service.images.decode import Opened
 from service.models import pipeline
+from tests.service.asking import runtime_in
 from tests.service.conftest import ServiceFactory, encoded
-from tests.service.whole.test_service import runtime_in
 from tests.tiny_bundle import plain_picture
 
 SIZE = (1030, pipeline.LARGE // 1024)

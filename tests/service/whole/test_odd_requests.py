@@ -11,8 +11,8 @@ from starlette.testclient import TestClient
 from export.contract.manifest import InputSpec
 from service.api_keys import add_key, make_key
 from service.images.decode import Opened, open_picture
+from tests.service.asking import ANOMALOUS, NORMAL, PNG, check_problem
 from tests.service.conftest import ServiceFactory, encoded
-from tests.service.whole.test_service import ANOMALOUS, NORMAL, PNG, check_problem
 
 
 @pytest.mark.parametrize("path", ["/detect", "/detect/batch", "/zero-shot", "/models/reload"])

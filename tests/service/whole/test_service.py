@@ -1,47 +1,20 @@
 """The service over HTTP, with a real bundle and real pictures."""
 
 import re
-from base64 import b64decode, b64encode, encodebytes
-from collections.abc import Mapping, Sequence
-from io import BytesIO
+from base64 import b64encode, encodebytes
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from fastapi import FastAPI
-from httpx2 import Response
-from PIL import Image
 from starlette.testclient import TestClient
 
 from service.inference.anomalymoe import Engine, Picture
 from service.inference.backends.base import GraphError
-from service.models.runtime import Runtime
+from tests.service.asking import ANOMALOUS, NORMAL, PNG, check_problem, picture_of, runtime_in
 from tests.service.conftest import ServiceFactory, encoded
-from tests.tiny_bundle import COLOURS, plain_picture, spotted_picture, unknown_picture
+from tests.tiny_bundle import COLOURS, spotted_picture, unknown_picture
 
-NORMAL = encoded(plain_picture("brick"))
-ANOMALOUS = encoded(spotted_picture("brick"))
-PNG = {"Content-Type": "image/png"}
 STAGES = {"decode", "queue", "backbone", "experts", "head", "encode", "total"}
-
-
-def check_problem(response: Response, status: int, slug: str, *words: str) -> None:
-    problem = response.json()
-    assert response.status_code == status, problem
-    assert response.headers["content-type"] == "application/problem+json"
-    assert set(problem) == {"type", "title", "status", "detail", "request_id"}
-    assert (problem["status"], problem["type"]) == (status, f"urn:anomoe:{slug}")
-    assert problem["request_id"] == response.headers["x-request-id"]
-    assert all(word in problem["detail"] for word in words), problem["detail"]
-
-
-def runtime_in(service: TestClient) -> Runtime:
-    app = service.app
-    assert isinstance(app, FastAPI)
-    return app.state.runtime
-
-
-def picture_of(answer: Mapping[str, Mapping[str, str]]) -> Image.Image:
-    return Image.open(BytesIO(b64decode(answer["anomaly_map"]["data"])))
 
 
 def test_normal_picture(service: TestClient) -> None:
