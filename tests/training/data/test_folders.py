@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.training.data.test_pictures import SPEC, save
+from tests.training.data.drawn import SPEC, save
 from training.data.dataset import Places, find_samples, split_holdout
 from training.data.pictures import DataError, Sample, load_mask, load_picture
 from training.data.sets.listing import SUFFIXES

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from export.contract.manifest import InputSpec
-from tests.training.data.test_pictures import save, save_mask
+from tests.training.data.drawn import save, save_mask
 from training.data.pictures import Sample
 from training.metrics import Metrics
 from training.reporting import measuring

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from tests.training import tiny_run
 from tests.training.conftest import Fitted
-from tests.training.data.test_sets import MINIATURES, mvtec
+from tests.training.data.miniatures import MINIATURES, mvtec
 from tests.training.moeclip.tiny import tiny_config, tiny_detector, tiny_tokenizer
 from training.anomalymoe.analysis.ablation import SUMMARY
 from training.anomalymoe.fit import BACKBONE
