@@ -185,7 +185,7 @@ def with_levels(config: FitConfig, levels: Collection[Level]) -> FitConfig:
 
 
 def _small(backbone: Literal["efficientnet-lite0", "offline"]) -> FitConfig:
-    encoder = OfflineConfig() if backbone == "offline" else ConvEncoderConfig(stages=(1, 2, 3))
+    encoder = OfflineConfig() if backbone == "offline" else ConvEncoderConfig(stages=(1, 2, 3), colours=True)
     height, width = encoder.image_size
     return FitConfig(
         backbone=backbone,

@@ -16,15 +16,21 @@ from torch.nn import functional as F
 from training.backbones.base import FEATURE_OFFSET, LEAST_STD, RGB, EncoderOutput, Frozen, Size
 
 STAGES = 5  # at strides 2, 4, 8, 16 and 32
+COLOURS = 4  # numbers that tell the colours of a patch
+DARK = 0.05  # of white, added to red, green and blue: what is nearly black has no colour
 
 
 class ConvEncoderConfig(Frozen):
-    """Which of timm's models, and its stages (0 to 4, at strides 2 to 32) that make F_target on `grid`."""
+    """Which of timm's models, and its stages (0 to 4, at strides 2 to 32) that make F_target on `grid`.
+
+    colours: the extremes of colour within each patch are part of it, too, see `colour_extremes`.
+    """
 
     model: str = "tf_efficientnet_lite0"
     image_size: Size = (256, 256)
     stages: tuple[int, ...] = (1, 2)
     grid: Size = (32, 32)
+    colours: bool = False
     mean: RGB = (0.5, 0.5, 0.5)
     std: RGB = (0.5, 0.5, 0.5)
     offset: float = Field(default=FEATURE_OFFSET, ge=0)
@@ -44,11 +50,14 @@ class ConvEncoderConfig(Frozen):
                 raise ValueError(
                     f"grid must divide the {sides} of stage {stage} or be divided, got {self.grid}"
                 )
+        odd = [side % (2 * cells) for side, cells in zip(self.image_size, self.grid, strict=True)]
+        if self.colours and any(odd):
+            raise ValueError(f"grid must have patches of an even number of pixels, got {self.grid}")
         return self
 
 
 class ConvEncoder(nn.Module):
-    """F_target is the chosen stages, brought to one grid and laid side by side; cls the deepest of them.
+    """F_target is the chosen stages and colours on one grid, side by side; cls the deepest stage.
 
     Both are standardised per channel over normal pictures and then moved by `offset`: around that common
     offset a cosine distance grows with the square of a deviation.
@@ -79,7 +88,8 @@ class ConvEncoder(nn.Module):
         if info.reduction() != [2 ** (stage + 1) for stage in range(config.stages[-1] + 1)]:
             raise ValueError(f"model must have stages at strides 2 to 32, got {config.model!r}")
         channels: list[int] = info.channels()
-        ends = list(accumulate((channels[stage] for stage in config.stages), initial=0))
+        widths = [channels[stage] for stage in config.stages] + [COLOURS] * config.colours
+        ends = list(accumulate(widths, initial=0))
         self.views = tuple(slice(start, end) for start, end in pairwise(ends))
         self.width, self.cls_width = ends[-1], channels[-1]
         for name, width in (("feature", self.width), ("cls", self.cls_width)):
@@ -111,9 +121,12 @@ class ConvEncoder(nn.Module):
             std.copy_(moments.std.clamp(min=LEAST_STD))
 
     def _plain_outputs(self, image_BCHW: Tensor) -> EncoderOutput:
-        """Stages on the grid and the pooled deepest one, not standardised."""
+        """Stages and colours on the grid and the pooled deepest stage, not standardised."""
         outputs: list[Tensor] = self.network(image_BCHW)
         chosen = [_on_grid(outputs[stage], self.grid) for stage in self.config.stages]
+        if self.config.colours:
+            std, mean = (image_BCHW.new_tensor(one).view(3, 1, 1) for one in (self.std, self.mean))
+            chosen.append(colour_extremes(image_BCHW * std + mean, self.grid))
         # Not a mean over both axes, which adds up otherwise where a picture is alone in its batch.
         cls = F.avg_pool2d(outputs[-1], outputs[-1].shape[-2:]).flatten(1)
         return EncoderOutput(torch.cat(chosen, dim=1).flatten(2).transpose(1, 2), cls)
@@ -138,6 +151,18 @@ class _Moments:
     @property
     def std(self) -> Tensor:
         return (torch.as_tensor(self.squares) / self.count - self.mean.square()).clamp(min=0).sqrt()
+
+
+def colour_extremes(image_BCHW: Tensor, grid: Size) -> Tensor:
+    """The largest and smallest log(R / G) and log(B / sqrt(R G)) within each patch, (B, COLOURS, h, w).
+
+    image: RGB in 0..1. A part of the wrong colour that is smaller than a patch hardly changes a mean, and
+    stages of a classifier see its form above all. Ratios do not change with the light.
+    """
+    red, green, blue = (F.avg_pool2d(image_BCHW, 2) + DARK).log().unbind(1)
+    ratios = torch.stack([red - green, blue - (red + green) / 2], 1)
+    patch = ratios.shape[-2] // grid[0], ratios.shape[-1] // grid[1]
+    return torch.cat([F.max_pool2d(ratios, patch), -F.max_pool2d(-ratios, patch)], 1)
 
 
 def _on_grid(stage_BChw: Tensor, grid: Size) -> Tensor:

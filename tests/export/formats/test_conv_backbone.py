@@ -23,7 +23,9 @@ SIZE = (64, 64)
 @pytest.fixture(scope="module")
 def detector() -> AnomalyMoE:
     torch.manual_seed(0)
-    encoder = ConvEncoderConfig(model="test_efficientnet", image_size=SIZE, grid=(8, 8), stages=(1, 2, 3))
+    encoder = ConvEncoderConfig(
+        model="test_efficientnet", image_size=SIZE, grid=(8, 8), stages=(1, 2, 3), colours=True
+    )
     changes = {"backbone": "efficientnet-lite0", "encoder": encoder, "pretext": None}
     size = {"height": SIZE[0], "width": SIZE[1]}
     detector = build_detector(tiny_config(**changes, input=size)).eval()

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from tests.training.anomalymoe.tiny import randomised
 from training.anomalymoe.weights import stages
 from training.anomalymoe.weights.stages import in_timm_order, load_stages
-from training.backbones.conv import ConvEncoder, ConvEncoderConfig
+from training.backbones.conv import ConvEncoder, ConvEncoderConfig, colour_extremes
 from training.runs.foreign import WeightsError, read_state
 
 TINY = "test_efficientnet"
@@ -70,6 +70,34 @@ def test_stages_lie_side_by_side_on_one_grid() -> None:
     )
 
 
+def test_a_dot_of_another_colour_changes_the_extremes_of_its_patch_alone() -> None:
+    plain = torch.tensor([0.8, 0.6, 0.3]).view(1, 3, 1, 1).expand(1, 3, 64, 64)
+    dotted = plain.clone()
+    dotted[0, :, 18:20, 34:36] = torch.tensor([0.2, 0.3, 0.8]).view(3, 1, 1)
+    grey = pictures(1)[:, :1].sigmoid().expand(1, 3, 64, 64)
+    of_plain, of_dotted, of_grey = (colour_extremes(one, (8, 8)) for one in (plain, dotted, grey))
+    places = (of_dotted - of_plain).abs().amax(1)[0].nonzero().tolist()
+    assert places == [[2, 4]]
+    most_red, most_blue, least_red, least_blue = (of_dotted - of_plain)[0, :, 2, 4].tolist()
+    assert most_blue > 1
+    assert least_red < -0.5
+    assert most_red == least_blue == 0
+    torch.testing.assert_close(of_grey, torch.zeros(1, 4, 8, 8))
+    torch.testing.assert_close(colour_extremes(plain / 2, (8, 8)), of_plain, rtol=0, atol=0.1)
+
+
+def test_colours_are_the_last_view() -> None:
+    encoder = tiny_encoder(stages=(1, 2), colours=True)
+    image = pictures(1).sigmoid()
+    mean, std = (torch.tensor(one).view(3, 1, 1) for one in (encoder.mean, encoder.std))
+    with torch.inference_mode():
+        seen = encoder((image - mean) / std)
+    *_, view = encoder.views
+    assert encoder.width == CHANNELS[1] + CHANNELS[2] + 4
+    expected = colour_extremes(image, (8, 8)).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(seen.features[..., view] - encoder.config.offset, expected)
+
+
 def test_normal_pictures_are_standardised_whatever_the_batches() -> None:
     encoder, other = tiny_encoder(), tiny_encoder()
     normal = pictures(6)
@@ -96,6 +124,7 @@ def test_normal_pictures_are_standardised_whatever_the_batches() -> None:
         ({"stages": (1, 5)}, "stages must ascend"),
         ({"image_size": (250, 256)}, "image_size must be a multiple of 32, got (250, 256)"),
         ({"grid": (30, 32)}, "grid must divide"),
+        ({"image_size": (64, 64), "grid": (64, 64), "colours": True}, "patches of an even number of pixels"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(changes: dict[str, object], message: str) -> None:
