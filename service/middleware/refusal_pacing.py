@@ -3,7 +3,7 @@
 import asyncio
 from time import sleep
 
-PAUSE_S = 0.008
+PAUSE_S = 0.010
 STEPS = 3  # of the event loop, from the arrival of a request to its refusal
 
 
