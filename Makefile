@@ -12,7 +12,7 @@ AS_GOOD := --require all:image_auroc=0.99 --require structural:image_auroc=0.98 
 AS_GOOD_ZERO_SHOT := --require all:image_auroc=0.85 --require all:pixel_auroc=0.90
 PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve setup test check format demo demo-zero-shot bench bench-peers soak clean lock manifests release
+.PHONY: serve setup test coverage check format demo demo-zero-shot bench bench-peers soak clean lock manifests release
 
 serve:
 	@start=$$(date +%s); $(MAKE) --no-print-directory .venv-serve/.ready; \
@@ -23,6 +23,10 @@ serve:
 setup: .venv/.ready
 
 test: check
+	OMP_NUM_THREADS=1 $(DEV)/pytest -m 'not alone' --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(DEV)/pytest -m alone
+
+coverage: .venv/.ready
 	OMP_NUM_THREADS=1 $(DEV)/pytest -m 'not alone' --numprocesses auto --dist loadfile --cov --cov-report=
 	OMP_NUM_THREADS=1 $(DEV)/pytest -m alone --cov --cov-append --cov-report=term:skip-covered
 
