@@ -123,7 +123,7 @@ def see_other_pictures(line: Line, watcher: Prometheus) -> None:
     watcher.wait_for("AnomoeNotThisProduct", "AnomoeRejectsAboveAlpha", "AnomoeDrift")
     line.client.post("/drift/reset").raise_for_status()
     wait_until(lambda: "AnomoeDrift" not in watcher.firing(), watcher.firing)
-    dimmed = ImageEnhance.Brightness(Image.open(BytesIO(PICTURE))).enhance(0.85)
+    dimmed = ImageEnhance.Brightness(Image.open(BytesIO(PICTURE))).enhance(0.5)
     line.send(encoded(dimmed), 40)
     watcher.wait_for("AnomoeDrift")
 
