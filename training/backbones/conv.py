@@ -52,7 +52,7 @@ class ConvEncoderConfig(Frozen):
                 )
         odd = [side % (2 * cells) for side, cells in zip(self.image_size, self.grid, strict=True)]
         if self.colours and any(odd):
-            raise ValueError(f"grid must have patches of an even number of pixels, got {self.grid}")
+            raise ValueError(f"colours needs patches of an even number of pixels, got grid {self.grid}")
         return self
 
 
