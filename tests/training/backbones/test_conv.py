@@ -124,7 +124,10 @@ def test_normal_pictures_are_standardised_whatever_the_batches() -> None:
         ({"stages": (1, 5)}, "stages must ascend"),
         ({"image_size": (250, 256)}, "image_size must be a multiple of 32, got (250, 256)"),
         ({"grid": (30, 32)}, "grid must divide"),
-        ({"image_size": (64, 64), "grid": (64, 64), "colours": True}, "colours needs patches of an even number"),
+        (
+            {"image_size": (64, 64), "grid": (64, 64), "colours": True},
+            "colours needs patches of an even number",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_are_named(changes: dict[str, object], message: str) -> None:
