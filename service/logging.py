@@ -6,7 +6,6 @@ import re
 import sys
 import warnings
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -51,7 +50,7 @@ def configure_logging(level: str) -> None:
     rendering = _rendering(sys.stderr.isatty())
     structlog.configure(
         processors=[*SHARED, *rendering],
-        logger_factory=cache(_Lines),
+        logger_factory=_Lines,
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
     )
     handler = logging.StreamHandler(sys.stderr)

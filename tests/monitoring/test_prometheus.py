@@ -123,8 +123,10 @@ def see_other_pictures(line: Line, watcher: Prometheus) -> None:
     watcher.wait_for("AnomoeNotThisProduct", "AnomoeRejectsAboveAlpha", "AnomoeDrift")
     line.client.post("/drift/reset").raise_for_status()
     wait_until(lambda: "AnomoeDrift" not in watcher.firing(), watcher.firing)
-    dimmed = ImageEnhance.Brightness(Image.open(BytesIO(PICTURE))).enhance(0.5)
-    line.send(encoded(dimmed), 40)
+    for light in (1, 0.7):
+        for seed in range(40):
+            picture = Image.open(BytesIO(drawn("fabric", 778_000 + seed)))
+            line.send(encoded(ImageEnhance.Brightness(picture).enhance(light)), 1)
     watcher.wait_for("AnomoeDrift")
 
 
